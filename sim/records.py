@@ -1,0 +1,214 @@
+"""How every program of the project reads its flags and writes its files.
+
+Bad input ends in one line on standard error and exit status 2; a file appears under its name only when it is whole.
+"""
+
+import argparse
+import contextlib
+import csv
+import json
+import math
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+
+class InputError(ValueError):
+    """A flag, a configuration value or a file that the program cannot use; the message is the one line to show."""
+
+
+class Parser(argparse.ArgumentParser):
+    """`argparse.ArgumentParser` that reports an error in one line and never guesses an abbreviated flag."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Print `message` in one line and exit with status 2."""
+        print(f"{self.prog}: error: {' '.join(message.split())}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> NoReturn:
+    """Run the `main` of a module and turn what it cannot use into one line and exit status 2.
+
+    Parameters
+    ----------
+    main : callable
+        Takes the argument list (None: that of the process) and returns the exit status (None: 0).
+    argv : list of str, optional
+        Passed on to `main`.
+
+    Raises
+    ------
+    SystemExit
+        Always: 0 or what `main` returned; 2 after `InputError` or a file that cannot be read or written;
+        130 after an interrupt from the keyboard.
+    """
+    try:
+        status = main(argv) or 0
+        sys.stdout.flush()
+    except InputError as error:
+        status = _complain(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except OSError as error:
+        status = _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except KeyboardInterrupt:
+        status = _complain("interrupted", 130)
+    raise SystemExit(status)
+
+
+def _complain(message: str, status: int = 2) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def number(
+    kind: type,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> Callable[[str], Any]:
+    """Make an `argparse` type: a finite number of an interval, closed unless said otherwise.
+
+    Parameters
+    ----------
+    kind : {int, float}
+    low, high : float
+        Ends of the interval.
+    open_low, open_high : bool
+        Whether the end itself is excluded.
+
+    Returns
+    -------
+    callable
+        From str to `kind`; raises `argparse.ArgumentTypeError` naming the value and the allowed range.
+    """
+    noun = "a whole number" if kind is int else "a finite number"
+    ends = []
+    if low > -math.inf:
+        ends.append(f"{'>' if open_low else '>='} {low:g}")
+    if high < math.inf:
+        ends.append(f"{'<' if open_high else '<='} {high:g}")
+    allowed = " ".join([noun, " and ".join(ends)]).strip()
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        inside = (value > low if open_low else value >= low) and (
+            value < high if open_high else value <= high
+        )
+        if not (math.isfinite(value) and inside):
+            raise argparse.ArgumentTypeError(f"is {text!r}, allowed: {allowed}")
+        return value
+
+    return parse
+
+
+beta = number(float, 0, 1, open_high=True)
+"""Type of a decay rate: 0 <= beta < 1."""
+positive = number(float, 0, open_low=True)
+"""Type of a learning rate and the like: > 0."""
+nonnegative = number(float, 0)
+"""Type of a regularisation constant: >= 0."""
+count = number(int, 1)
+"""Type of a number of things: a whole number >= 1."""
+seed = number(int, 0, 2**63 - 1)
+"""Type of a seed."""
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file that takes its name only if the block ends well: no reader ever sees half of it.
+
+    Parameters
+    ----------
+    path : path
+        Missing folders are made.
+    mode : {"w", "wb"}
+
+    Yields
+    ------
+    file object
+        UTF-8 and "\\n" line ends in text mode.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write `rows` as CSV; the keys of the first row are the columns; floats in full precision.
+
+    Parameters
+    ----------
+    path : path
+    rows : iterable of mappings
+        At least one; all with the same keys.
+    """
+    rows = list(rows)
+    with atomic_write(path) as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def to_json(value: Any) -> str:
+    """Format `value` as JSON that any parser reads: arrays become lists; nan and infinities become null."""
+
+    def plain(item: Any) -> Any:
+        if hasattr(item, "tolist"):
+            item = item.tolist()
+        if isinstance(item, Mapping):
+            return {str(key): plain(entry) for key, entry in item.items()}
+        if isinstance(item, list | tuple):
+            return [plain(entry) for entry in item]
+        if isinstance(item, Path):
+            return str(item)
+        if isinstance(item, float) and not math.isfinite(item):
+            return None
+        return item
+
+    return json.dumps(plain(value), indent=1, allow_nan=False)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as JSON (see `to_json`)."""
+    with atomic_write(path) as file:
+        file.write(to_json(value) + "\n")
+
+
+def to_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Lay out `rows` under `columns` as text, right-aligned, floats with six significant digits."""
+    cells = [[f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    lines = [columns, ["-" * width for width in widths], *cells]
+    text = "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
+    )
+    return re.sub(r" +$", "", text, flags=re.MULTILINE)
