@@ -1,1 +1,4 @@
-"""Theory, problems, sampling, kernels and exact expectations: NumPy and Numba. Imports nothing of the project but itself."""
+"""Theory, problems, sampling, kernels and exact expectations, in NumPy and Numba.
+
+Imports nothing of the project but itself.
+"""

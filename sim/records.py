@@ -1,6 +1,6 @@
 """How every program of the project reads its flags and writes its files.
 
-Bad input ends in one line on standard error and exit status 2; a file appears under its name only when it is whole.
+Bad input ends in one line on standard error and exit status 2; a file takes its name only when it is whole.
 """
 
 import argparse
@@ -9,7 +9,6 @@ import csv
 import json
 import math
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import IO, Any, NoReturn
 
 
 class InputError(ValueError):
-    """A flag, a configuration value or a file that the program cannot use; the message is the one line to show."""
+    """A flag, a configuration value or a file that cannot be used; the message is the one line to show."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -141,7 +140,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     Yields
     ------
     file object
-        UTF-8 and "\\n" line ends in text mode.
+        UTF-8 and Unix line ends in text mode.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

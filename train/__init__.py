@@ -1,1 +1,4 @@
-"""Transformer-XL trainer: corpora, model, optimisers, the training loop. Imports only ``sim.theory`` and ``sim.records``."""
+"""Trainer: corpora, Transformer-XL, optimisers, the training loop, in torch.
+
+Of the rest of the project it imports only ``sim.theory`` and ``sim.records``.
+"""
