@@ -234,17 +234,14 @@ class Moments:
         H, symmetric.
     covariance : (n_params, n_params) ndarray
         Sigma_ij = mean of d_i d_j, d = grad(l_r - L).
-    own : (n_params, n_params) ndarray
-        Entry (i, j): mean of d_ij d_j.
-    other : (n_params, n_params) ndarray
-        Entry (i, j): mean of d_ij d_i = 1/2 dSigma_ii/dtheta_j.
+    cross : (n_params, n_params) ndarray
+        Entry (i, j): mean of d_ij d_j = 1/2 dSigma_jj/dtheta_i.
     """
 
     gradient: Array
     hessian: Array
     covariance: Array
-    own: Array
-    other: Array
+    cross: Array
 
 
 def forward_bias(beta1: ArrayLike, beta2: ArrayLike) -> Array:
@@ -346,8 +343,8 @@ def expected_corr_terms(moments: Moments, constants: Constants, variance_factor:
         "FB": constants.FB * slope,
         "MBN1": constants.C1 * kappa * slope,
         "MBN2": constants.C2 * (kappa * s) @ moments.hessian,
-        "MBN3": constants.C3 * v * (s @ moments.own) / g,
-        "MBN4": constants.C4 * v * (1 / np.abs(g)) @ moments.other,
+        "MBN3": constants.C3 * v * (s @ moments.cross) / g,
+        "MBN4": constants.C4 * v * moments.cross @ (1 / np.abs(g)),
         "MBN5": constants.C5 * s @ (moments.hessian * ratio),
     }
     return {name: term / np.abs(g) for name, term in terms.items()}
