@@ -2,8 +2,8 @@ r"""Sums over time of products of averaging weights, which hold all that E[Corr_
 
 Batches p and q carry noise of covariance v c_pq, with c_pp = 1, c_pq = -1/(m - 1) inside one epoch (drawn
 without replacement, the noise of an epoch sums to zero) and c_pq = 0 across epochs (reshuffled
-independently). Corr_t to second order in the noise is a sum of (products of weights, contracted with c) times (moments of the
-samples). The first factor is computed here, in O(t) operations, for any number of epochs.
+independently). Corr_t to second order in the noise is a sum of (products of weights, contracted with c) times
+(moments of the samples). The first factor is computed here, in O(t) operations, for any number of epochs.
 """
 
 from dataclasses import dataclass
