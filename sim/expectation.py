@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sim.problem_flags import add_problem_flags, problem_from_flags
 from sim.records import (
     InputError,
     Parser,
