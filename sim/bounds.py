@@ -2,7 +2,7 @@ r"""What Proposition 3.3 leaves out: the distance between E[Corr_n] and its pred
 
 Three things are left out. Two are computed with their sign, by a route that shares nothing with the closed
 forms of C1..C5: the finite epoch (truncated sums, and the correlation -v/(m-1) of different batches) and
-eps > 0. Both sit in the second-order expectation of `sim.exact`, from which the limit, summed term by term over
+eps > 0. Both sit in the second-order expectation of `sim.second_order`, from which the limit, summed term by term over
 lags, is subtracted. The third, noise of order three and more, is bounded.
 
 Derivation of the bound. Write d_{k,i} = g_i x_{k,i} and d_{k,ij} = W_ij y_{k,ij}. Corr_{n,j} is a power
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.exact import adam_constants, adam_expectation
+from sim.second_order import adam_constants, adam_expectation
 from sim.problems import Problem
 from sim.records import InputError
 from sim.theory import Array, batch_variance_factor, expected_corr_terms
@@ -45,7 +45,7 @@ class LeftOut:
     Attributes
     ----------
     exact : (n_params,) ndarray
-        E[Corr_n] to second order in the noise (`sim.exact`).
+        E[Corr_n] to second order in the noise (`sim.second_order`).
     second_order : (n_params,) ndarray
         Finite epoch, batch correlations and eps: `exact` less its limit; exact, with sign.
     higher_order : (n_params,) ndarray

@@ -1,121 +1,113 @@
-r"""The expectation of Corr_t over batch orders, exact to second order in the noise; nothing is sampled.
+"""Print E[Corr_t] over batch orders, exact to second order in the noise, without sampling.
 
-Goes beyond Proposition 3.3 of Cattaneo and Shigida (2026): finite t, finite number of batches an epoch,
-several epochs, any `eps_root`. Corr_t is a smooth function of the stacked noise D of all batches;
-
-    E[Corr_t] = Corr_t at D = 0  +  1/2 sum_{p,q} Cov_pq K_pq  +  O(E d^3),
-
-where K_pq, the second derivative in the noise of batches p and q, is a product of a few weight sequences, so
-that the sums over p and q are those of `sim.time_sums`.
+Finite epochs, any number of them, any eps_root: see `sim.second_order`. Exit status 0, or 2 for bad usage.
 """
 
-import numpy as np
+import argparse
+from typing import Any
 
-from sim.records import InputError
-from sim.theory import Array, Constants, Moments
-from sim.time_sums import FIRST, SECOND, TimeSums
+from sim.problem_flags import add_problem_flags, problem_from_flags
+from sim.records import InputError, Parser, atomic_write, count, run, to_json, to_table, write_csv
+
+MAX_STEPS = 10_000_000
+"""Largest number of steps accepted; time and memory grow in proportion to it."""
 
 
-def adam_expectation(
-    moments: Moments, sums: TimeSums, variance_factor: float, eps_root: float = 0.0
-) -> tuple[Array, dict[str, Array]]:
-    """E[Corr_t] of Adam to second order in the noise, term by term.
-
-    Parameters
-    ----------
-    moments : Moments
-        At the fixed point.
-    sums : TimeSums
-        `sim.time_sums.time_sums` at step t.
-    variance_factor : float
-        v of `sim.theory.batch_variance_factor`.
-    eps_root : float
-        >= 0, inside the root.
+def expectation(args: argparse.Namespace) -> dict[str, Any]:
+    """Compute the expectation that the flags ask for.
 
     Returns
     -------
-    zeroth : (n_params,) ndarray
-        Corr_t without noise.
-    second_order : dict of str to (n_params,) ndarray
-        Keys MBN1 .. MBN5, the five pairs of places where two noises meet, as in Proposition 3.3.
-
-    Raises
-    ------
-    InputError
-        If a component of the gradient is 0 and `eps_root` is 0.
+    dict
+        `zeroth`, `second_order` and the terms it is the sum of, (n_params,) each; for Adam also `constants`, the
+        finite-epoch FB and C1..C5; then the settings.
     """
-    g, hessian, v = moments.gradient, moments.hessian, variance_factor
-    root = np.sqrt(g**2 + eps_root)  # R at D = 0
-    if not root.all():
-        i = int(np.flatnonzero(root == 0)[0])
-        raise InputError(f"component {i} of the gradient is 0, allowed with --eps-root > 0 only")
-    q, update = (g / root) ** 2, g / root
-    slope = update @ hessian
-    variance = np.diag(moments.covariance)
-    (lag_mu, lag_nu), (mn, nn) = sums.lag, sums.product
-    lag_noise, inner = sums.lag_noise, sums.inner_noise
+    from dataclasses import asdict
 
-    zeroth = slope / root * (lag_mu - q * lag_nu)
-    both_outer = (
-        (-0.5 + 1.5 * q * nn) * lag_mu
-        - lag_noise[SECOND, FIRST]
-        + 3 * q * (mn * lag_nu + lag_noise[SECOND, SECOND] + 0.5 * lag_nu)
-        - 7.5 * q**2 * nn * lag_nu
+    from sim.second_order import adam_constants, adam_expectation, sgd_momentum_expectation
+    from sim.theory import batch_variance_factor
+    from sim.time_sums import time_sums
+
+    problem = problem_from_flags(args)
+    n_batches = problem.n_samples // args.batch_size
+    n_steps = n_batches * args.n_epochs
+    if n_steps > MAX_STEPS:
+        raise InputError(
+            f"--n-epochs is {args.n_epochs}, allowed: at most {MAX_STEPS} steps, this is {n_steps}"
+        )
+    v = float(batch_variance_factor(problem.n_samples, args.batch_size))
+    settings = {"n_batches": n_batches, "t": n_steps - 1}
+    names = (
+        "problem",
+        "noise",
+        "problem_seed",
+        "batch_size",
+        "algorithm",
+        "beta1",
+        "beta2",
+        "eps_root",
+        "n_epochs",
     )
-    by_weight = [
-        -0.5 * sums.lag[w] - sums.inner_product[w, FIRST] + 1.5 * q * sums.inner_product[w, SECOND]
-        for w in (FIRST, SECOND)
-    ]
-    both_inner = [(variance * update / root**2 * factor) @ hessian for factor in by_weight]
-    hessian_outer = (
-        -lag_noise[FIRST, SECOND] - lag_noise[SECOND, FIRST] - lag_nu + 3 * q * lag_noise[SECOND, SECOND]
+    settings |= {name: getattr(args, name) for name in names}
+    settings["problem"] = args.problem_file or args.problem
+    if args.algorithm == "sgd-momentum":
+        zeroth, terms = sgd_momentum_expectation(problem.moments(), args.beta1, n_batches, n_steps - 1, v)
+        return {"zeroth": zeroth, "second_order": terms} | settings
+    sums = time_sums((args.beta1, args.beta2), n_batches, n_steps - 1)
+    zeroth, terms = adam_expectation(problem.moments(), sums, v, args.eps_root)
+    result = {"zeroth": zeroth, "second_order": sum(terms.values())} | terms
+    return result | {"constants": asdict(adam_constants(sums))} | settings
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = Parser(prog="python -m sim.exact", description=__doc__.split("\n\n")[0])
+    add_problem_flags(parser)
+    group = parser.add_argument_group("expectation")
+    group.add_argument(
+        "--n-epochs", type=count, default=1, help="epochs, reshuffled; Corr is that of the last step"
     )
-    # rows j, columns i: noise of the updates is (mu - q_i nu)/R_i
-    hessian_inner = (inner[FIRST, FIRST] - q * inner[FIRST, SECOND]) - q[:, None] * (
-        inner[SECOND, FIRST] - q * inner[SECOND, SECOND]
+    algorithms = ["adam", "sgd-momentum"]
+    group.add_argument(
+        "--algorithm", choices=algorithms, default="adam", help="sgd-momentum has momentum beta1"
     )
-    outer = sums.inner_outer[:, FIRST] - q[:, None, None] * sums.inner_outer[:, SECOND]  # (i, w, y)
-    noisy_batch = inner[SECOND, FIRST] - q * inner[SECOND, SECOND]
-    inner_outer = (outer[:, FIRST, SECOND] + outer[:, SECOND, FIRST] + noisy_batch) - 3 * q[:, None] * outer[
-        :, SECOND, SECOND
-    ]
-    return zeroth, {
-        "MBN1": v * slope * variance / root**3 * both_outer,
-        "MBN2": v / root * (both_inner[FIRST] - q * both_inner[SECOND]),
-        "MBN3": v * g / root**3 * (update @ moments.cross) * hessian_outer,
-        "MBN4": v / root * ((moments.cross * hessian_inner) @ (1 / root)),
-        "MBN5": -v * g / root**3 * ((hessian * moments.covariance * inner_outer) @ (1 / root)),
-    }
-
-
-def adam_constants(sums: TimeSums) -> Constants:
-    """Coefficients of the six terms of Proposition 3.3 for given weight sums, eps -> 0.
-
-    Parameters
-    ----------
-    sums : TimeSums
-        Of a finite epoch (`time_sums`), or of the limit (`limit_time_sums`), where they equal the closed
-        forms of `sim.theory`.
-
-    Returns
-    -------
-    Constants
-    """
-    (lag_mu, lag_nu), (mn, nn) = sums.lag, sums.product
-    lag_noise, inner, outer = sums.lag_noise, sums.inner_noise, sums.inner_outer
-    products = sums.inner_product[FIRST] - sums.inner_product[SECOND]
-    updates = outer[:, FIRST] - outer[:, SECOND]  # (w, y)
-    return Constants(
-        FB=lag_mu - lag_nu,
-        C1=(-0.5 + 1.5 * nn) * lag_mu
-        - lag_noise[SECOND, FIRST]
-        + 3 * (mn * lag_nu + lag_noise[SECOND, SECOND] + 0.5 * lag_nu)
-        - 7.5 * nn * lag_nu,
-        C2=-0.5 * (lag_mu - lag_nu) - products[FIRST] + 1.5 * products[SECOND],
-        C3=-lag_noise[FIRST, SECOND] - lag_noise[SECOND, FIRST] - lag_nu + 3 * lag_noise[SECOND, SECOND],
-        C4=inner[FIRST, FIRST] - inner[FIRST, SECOND] - inner[SECOND, FIRST] + inner[SECOND, SECOND],
-        C5=3 * updates[SECOND, SECOND]
-        - updates[FIRST, SECOND]
-        - updates[SECOND, FIRST]
-        - (inner[SECOND, FIRST] - inner[SECOND, SECOND]),
+    group.add_argument(
+        "--format", choices=["table", "json", "csv"], default="table", help="form of the output"
     )
+    group.add_argument("--out", metavar="FILE", help="write there (by rename) instead of standard output")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Compute and write."""
+    args = parser().parse_args(argv)
+    if args.format == "csv" and args.out is None:
+        raise InputError("--format csv needs --out FILE")
+    result = expectation(args)
+    columns = [name for name, value in result.items() if hasattr(value, "tolist")]
+    lines = list(zip(*(result[name].tolist() for name in columns), strict=True))
+    if args.format == "csv":
+        settings = {
+            name: value for name, value in result.items() if name not in columns and name != "constants"
+        }
+        write_csv(
+            args.out,
+            [
+                settings | {"component": j} | dict(zip(columns, line, strict=True))
+                for j, line in enumerate(lines)
+            ],
+        )
+        return
+    if args.format == "json":
+        text = to_json(result)
+    else:
+        text = to_table(["component", *columns], [[j, *line] for j, line in enumerate(lines)])
+    if args.out is None:
+        print(text)
+    else:
+        with atomic_write(args.out) as file:
+            file.write(text + "\n")
+
+
+if __name__ == "__main__":
+    run(main)

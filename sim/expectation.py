@@ -46,7 +46,7 @@ class Comparison:
     predicted : ndarray
         Proposition 3.3, summed: n -> infinity, then eps -> 0.
     exact : ndarray
-        Second order in the noise, exact for this epoch (`sim.exact`).
+        Second order in the noise, exact for this epoch (`sim.second_order`).
     left_out : ndarray
         `exact` less the limit of the formula, summed without closed forms.
     bound : ndarray
