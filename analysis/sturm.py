@@ -54,7 +54,9 @@ def decimal_text(value: fmpq) -> str:
 
 
 def short_decimal(low: fmpq, high: fmpq) -> fmpq:
-    """Return the decimal fraction of fewest digits with low < decimal < high (low < high)."""
+    """Return the decimal fraction of fewest digits with low < decimal < high; ValueError unless low < high."""
+    if not low < high:
+        raise ValueError(f"no number between {low} and {high}")
     for digits in itertools.count():
         scale = 10**digits
         candidate = fmpq(int((low * scale).floor()) + 1, scale)

@@ -148,6 +148,9 @@ def test_signs_on_a_half_open_interval():
     assert not sturm.above_zero(x, zero, one)  # the one at the closed end does
     assert not sturm.above_zero(1 / (x - fmpq(1, 2)) ** 2, zero, one)  # a pole
     assert sturm.has_pole(1 / (2 * x - 1), zero, one)
+    assert sturm.has_pole(1 / x, zero, one)
+    assert not sturm.keeps_sign(x, zero, one)
+    assert sturm.keeps_sign(-1 - x, zero, one)
     assert sturm.below_zero(x - x, zero, one) is None
 
 
@@ -165,6 +168,11 @@ def test_supremum_known_values():
     # Two equal maxima, symmetrical about 1/2: neither is first, and the ball still holds the value.
     double = -((x - fmpq(1, 4)) ** 2) * (x - fmpq(3, 4)) ** 2 + 7
     assert sturm.supremum(double, zero, one, "x").ball.contains(arb(7))
+    # Too close to tell at 20 bits: the value at 0 is 9s/16 below the maximum 1/4 inside.
+    for k in range(1, 200):
+        near = fmpq(1, 4) - (x - fmpq(3, 4)) ** 2 * (x + fmpq(k, 10**8))
+        with ctx.workprec(20):
+            assert sturm.supremum(near, zero, one, "x").ball.contains(arb(0.25))
     with pytest.raises(ValueError, match="poles"):
         sturm.supremum(1 / (2 * x - 1), zero, one, "x")
 
@@ -172,6 +180,8 @@ def test_supremum_known_values():
 def test_short_and_plain_decimals():
     assert sturm.short_decimal(fmpq(1, 3), fmpq(1, 2)) == fmpq(2, 5)
     assert sturm.short_decimal(fmpq(-1), fmpq(1)) == 0
+    with pytest.raises(ValueError, match="no number"):
+        sturm.short_decimal(fmpq(1), fmpq(1))
     assert [sturm.decimal_text(fmpq(n, d)) for n, d in ((9, 10), (3, 1), (-1, 8), (1, 3))] == [
         "0.9", "3", "-0.125", "1/3",
     ]  # fmt: skip
@@ -253,6 +263,15 @@ def test_enclosures_do_not_depend_on_digits(certificates):
                 pairs = zip(before.enclosure.split("; "), after.enclosure.split("; "), strict=True)
                 assert all(arb(one).overlaps(arb(two)) for one, two in pairs)
                 assert all(arb(two).rad() <= arb(10) ** (1 - digits) * 3 for _, two in pairs)
+
+
+def test_precision_rises_until_the_digits_are_certified():
+    root = fmpq(1, 3 * 10**60)  # isolated to an absolute width: 200 bits fewer of relative accuracy
+    claim = Positive("", "", Segment("beta", q("0.5")), "beta - root", lambda b, _: b - root)
+    with ctx.workprec(400):
+        ball = arb(program.certify(claim).enclosure)
+        assert ball.contains(arb(root))
+        assert ball.rad() < arb(10) ** -29 * ball.mid()
 
 
 # --- false variants: refuted, and the counter-example checked by exact arithmetic on the closed forms ---
@@ -452,7 +471,8 @@ def test_json_and_table_carry_the_seconds(capsys):
 
 
 def test_a_refuted_claim_ends_with_status_1(monkeypatch, capsys):
-    monkeypatch.setattr(program, "paper_claims", lambda: [FALSE_MONOTONE[0]])
+    claims = [*program.paper_claims()[:2], FALSE_MONOTONE[0]]
+    monkeypatch.setattr(program, "paper_claims", lambda: claims)
     assert program.main([]) == 1
     out = capsys.readouterr().out
     assert "refuted: beta1 = 0.9" in out
