@@ -1,0 +1,96 @@
+"""Which windows make up which batch, and the loss over all windows of a text."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from train.corpora import windows
+
+if TYPE_CHECKING:
+    from train.transformer_xl import TransformerXL
+
+EVALUATION_STREAMS = 32  # windows at a time
+
+
+def epoch_order(n_windows: int, n_streams: int, shuffle: bool, seed: int, epoch: int) -> Tensor:
+    """Order the windows of one epoch; its batch k takes entries k batch_size ... (k + 1) batch_size - 1.
+
+    Parameters
+    ----------
+    n_windows : int
+    n_streams : int
+        Windows in a micro-batch; of no effect if `shuffle`.
+    shuffle : bool
+        A uniformly random permutation, which depends on `seed` and `epoch` alone, or `stream_order`.
+    seed, epoch : int >= 0
+
+    Returns
+    -------
+    Tensor of int64, shape (n_windows,)
+    """
+    if shuffle:
+        return torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(n_windows))
+    return stream_order(n_windows, n_streams)
+
+
+def stream_order(n_windows: int, n_streams: int) -> Tensor:
+    """Order windows so that each group of `n_streams` continues the group before it, stream by stream.
+
+    The text is cut into `n_streams` contiguous streams of equally many windows; a group holds one window of each.
+    The windows left over come last, as they stand in the text.
+
+    Returns
+    -------
+    Tensor of int64, shape (n_windows,)
+    """
+    n_groups = n_windows // n_streams
+    in_streams = torch.arange(n_groups * n_streams).view(n_streams, n_groups).T.flatten()
+    return torch.cat([in_streams, torch.arange(n_groups * n_streams, n_windows)])
+
+
+def to_windows(tokens: np.ndarray, tgt_len: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Put the windows of a text on a device.
+
+    Returns
+    -------
+    inputs, targets : Tensor of int64, shape (n_windows, tgt_len)
+        See `train.corpora.windows`.
+    """
+    inputs, targets = windows(tokens, tgt_len)
+    return torch.tensor(inputs, device=device), torch.tensor(targets, device=device)
+
+
+@torch.no_grad()
+def mean_loss(model: "TransformerXL", tokens: np.ndarray, tgt_len: int) -> float:
+    """Mean cross-entropy over a whole text, in nats a word, without dropout.
+
+    Parameters
+    ----------
+    model : TransformerXL
+        If it has a memory, the windows are gone through in `EVALUATION_STREAMS` parallel streams.
+    tokens : ndarray of int, shape (n_tokens,)
+        Every word but the first is predicted once.
+    tgt_len : int
+        The last words, too few for a window, make a shorter one.
+
+    Returns
+    -------
+    float
+    """
+    device = model.output.weight.device
+    inputs, targets = to_windows(tokens, tgt_len, device)
+    rest = torch.tensor(tokens[len(inputs) * tgt_len :], device=device)[None]
+    was_training = model.training
+    model.eval()
+    total, memory = torch.zeros((), dtype=torch.float64, device=device), None
+    for group in stream_order(len(inputs), EVALUATION_STREAMS).to(device).split(EVALUATION_STREAMS):
+        if len(group) < EVALUATION_STREAMS:
+            memory = None
+        loss, memory = model(inputs[group], targets[group], memory)
+        total += loss
+    if rest.shape[1] > 1:
+        total += model(rest[:, :-1], rest[:, 1:])[0]
+    model.train(was_training)
+    return float(total) / (len(tokens) - 1)

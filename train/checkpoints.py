@@ -1,0 +1,70 @@
+"""Files that let a killed run go on as if nothing had happened."""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sim.records import InputError, atomic_write
+
+MAGIC = b"adam-minibatch-noise checkpoint 1\n"
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Replace the checkpoint at `path` in one go: a reader finds the old state or the new one.
+
+    Parameters
+    ----------
+    path : path
+    state : dict
+        Of tensors, numbers, strings and None, and lists and dicts of them.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getbuffer()
+    with atomic_write(path, "wb") as file:
+        file.write(MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n")
+        file.write(payload)
+
+
+def load(path: Path, settings: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Read what `save` wrote.
+
+    Parameters
+    ----------
+    path : path
+    settings : dict
+        What `state["settings"]` must be.
+    device : torch.device
+        Where the tensors go.
+
+    Raises
+    ------
+    InputError
+        The file is not what `save` wrote, to the byte; or it belongs to other settings.
+    """
+    data = path.read_bytes()
+    digest, payload = data[len(MAGIC) : len(MAGIC) + 64], data[len(MAGIC) + 65 :]
+    if not data.startswith(MAGIC) or hashlib.sha256(payload).hexdigest().encode() != digest:
+        raise InputError(f"{path}: the checkpoint is damaged (sha256 differs); delete it to start over")
+    state = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    for name, value in settings.items():
+        if state["settings"].get(name) != value:
+            raise InputError(
+                f"{path}: the checkpoint is of another run ({name} is {state['settings'].get(name)!r} there, "
+                f"{value!r} here); delete it to start over"
+            )
+    return state
+
+
+def get_rng_state() -> dict[str, Any]:
+    """State of torch's random number generators, from which dropout draws."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Put back what `get_rng_state` returned."""
+    torch.set_rng_state(state["cpu"].cpu())
+    torch.cuda.set_rng_state_all([entry.cpu() for entry in state["cuda"]])
