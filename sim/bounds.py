@@ -28,9 +28,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.second_order import adam_constants, adam_expectation
 from sim.problems import Problem
 from sim.records import InputError
+from sim.second_order import adam_constants, adam_expectation
 from sim.theory import Array, batch_variance_factor, expected_corr_terms
 from sim.time_sums import FIRST, SECOND, TimeSums, limit_time_sums, time_sums
 

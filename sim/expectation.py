@@ -214,7 +214,7 @@ def write(comparison: Comparison, settings: dict[str, Any], form: str, out: str 
     else:
         columns = ["component", "measured", "stderr", "predicted", "exact", "left_out", "bound", "excess"]
         text = to_table(columns, [[row[name] for name in columns] for row in table])
-        share = abs(comparison.left_out / comparison.exact).max()
+        share = abs(comparison.left_out).max() / (abs(comparison.exact).max() or 1.0)
         text += (
             f"\n{comparison.verdict}: largest excess {comparison.excess.max():.3g} (violated above 1)"
             f"\nthe limit n -> infinity leaves out up to {share:.3g} times the exact second-order value here"

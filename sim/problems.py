@@ -193,7 +193,8 @@ def load_least_squares(path: str | Path) -> LeastSquares:
     """
     names = ("features", "targets", "theta")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as handle:
+            file = np.load(handle, allow_pickle=False)
             missing = [name for name in names if name not in getattr(file, "files", ())]
             if missing:
                 raise InputError(f"{path}: array {missing[0]!r} is missing, needed: {', '.join(names)}")

@@ -1,0 +1,28 @@
+import os
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("MPLBACKEND", "agg")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20260202)
+
+
+@pytest.fixture
+def fails(capsys):
+    """Run a program's main through the door; return its one line of complaint."""
+    from sim.records import run
+
+    def fails(main, *argv, status=2):
+        with pytest.raises(SystemExit) as caught:
+            run(main, [str(arg) for arg in argv])
+        out, err = capsys.readouterr()
+        assert caught.value.code == status, (out, err)
+        assert err.strip().count("\n") == 0, err
+        assert "Traceback" not in err
+        return err
+
+    return fails
