@@ -14,7 +14,7 @@ import itertools
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from sim.records import InputError
 
@@ -82,16 +82,14 @@ def _shuffle(order, picks, key):
         order[j] = i
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True, nogil=True)
 def _draw(orders, seed, first_index):
-    for i in prange(orders.shape[0]):
-        picks = np.empty(orders.shape[1], np.uint32)
+    picks = np.empty(orders.shape[1], np.uint32)
+    for i in range(orders.shape[0]):
         _shuffle(orders[i], picks, _stream_key(seed, first_index + np.uint64(i)))
 
 
-def draw_permutations(
-    n_samples: int, n_permutations: int, seed: int, first_index: int = 0, out: np.ndarray | None = None
-) -> np.ndarray:
+def draw_permutations(n_samples: int, n_permutations: int, seed: int, first_index: int = 0) -> np.ndarray:
     """Draw permutations number `first_index`, `first_index` + 1, ... of a seed.
 
     Parameters
@@ -104,8 +102,6 @@ def draw_permutations(
         0 to 2^63 - 1.
     first_index : int, optional
         0 to 2^63 - 1.
-    out : ndarray of int32, shape (at least n_permutations, n_samples), optional
-        Where to put them.
 
     Returns
     -------
@@ -125,7 +121,7 @@ def draw_permutations(
     ]:
         if not low <= value <= high:
             raise InputError(f"{name} is {value}, allowed: {low} to {high}")
-    orders = np.empty((n_permutations, n_samples), np.int32) if out is None else out[:n_permutations]
+    orders = np.empty((n_permutations, n_samples), np.int32)
     with np.errstate(over="ignore"):  # uint64 wraps around by design; NumPy would warn where Numba is off
         _draw(orders, np.uint64(seed), np.uint64(first_index))
     return orders

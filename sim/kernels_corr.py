@@ -1,0 +1,193 @@
+"""Jitted kernels: Corr_n of Adam for a block of sample orders, in one thread.
+
+Two passes over an epoch of m batches, n = m - 1 being the last step. Forward: batch gradients g_t and steps
+F_t = M_t / R_t. Backward: u_k = F_k + ... + F_{n-1} grows by one step at a time, and with it
+
+    L_n = sum_k mu_k H_k u_k,     P_n = sum_k nu_k g_k * (H_k u_k),     Corr_n = L_n / R_n - M_n P_n / R_n^3
+
+(Definition 3.1 and Theorem 2.3 of [1]_). Rows are padded with zeros to a width that is a multiple of the lanes of
+`zero`, and each loop over c walks the panels of a row (`sim.vectors`). `sim.kernels` is the door: nothing here checks
+an index.
+
+References
+----------
+.. [1] Cattaneo & Shigida (2026), "The Effect of Mini-Batch Noise on the Implicit Bias of Adam",
+   arXiv 2602.01642.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from sim.vectors import aligned_zeros, lanes_of, load, padded, reciprocal_sqrt, store, sums_of_four
+
+
+class AdamWeights(NamedTuple):
+    """Adam's weights over an epoch of m batches; each batch sum is 1 / scale times a batch mean.
+
+    Attributes
+    ----------
+    beta1, beta2 : float
+    scale1, scale2 : ndarray, shape (m,)
+        (1 - beta) / (1 - beta^(t+1)): M_t = scale1[t] sum_k beta1^(t-k) g_k, and R_t^2 alike.
+    mu, nu : ndarray, shape (m,)
+        Weights of the batches in M_n and R_n^2, divided by the batch size: they multiply sums over a batch.
+    eps_root : ndarray, shape (1, width)
+        1 in the padding, where R would be 0.
+    """
+
+    beta1: float
+    beta2: float
+    scale1: np.ndarray
+    scale2: np.ndarray
+    mu: np.ndarray
+    nu: np.ndarray
+    eps_root: np.ndarray
+
+
+def make_adam_weights(
+    n_batches: int, batch_size: int, beta1: float, beta2: float, eps_root: float, d: int, lanes: int
+) -> AdamWeights:
+    """Tabulate the weights of Definition 3.1 of [1]_ for `n_batches` batches and `d` components."""
+    t = np.arange(n_batches)
+    scale1 = (1 - beta1) / (1 - beta1 ** (t + 1.0))
+    scale2 = (1 - beta2) / (1 - beta2 ** (t + 1.0))
+    mu, nu = scale1[-1] * beta1 ** t[::-1] / batch_size, scale2[-1] * beta2 ** t[::-1] / batch_size
+    floor = padded(np.full((1, d), float(eps_root)), lanes)
+    floor[:, d:] = 1
+    return AdamWeights(float(beta1), float(beta2), scale1, scale2, mu, nu, floor)
+
+
+class Workspace(NamedTuple):
+    """What one thread keeps of one epoch, all of the padded width, and overwrites with the next.
+
+    Attributes
+    ----------
+    gradients, steps : ndarray, shape (m, width)
+        g_t and F_t.
+    last : ndarray, shape (2, width)
+        M_n and 1 / R_n.
+    sums : ndarray, shape (3, width)
+        u_k, L and P so far.
+    slopes : ndarray, shape (1, batch_size + 3)
+        a_r . u_k for the rows of a batch.
+    """
+
+    gradients: np.ndarray
+    steps: np.ndarray
+    last: np.ndarray
+    sums: np.ndarray
+    slopes: np.ndarray
+
+
+U, L, P = 0, 1, 2  # rows of Workspace.sums
+
+
+def make_workspace(n_batches: int, batch_size: int, width: int) -> Workspace:
+    """Allocate a `Workspace`."""
+    shapes = (n_batches, width), (n_batches, width), (2, width), (3, width), (1, batch_size + 3)
+    return Workspace(*map(aligned_zeros, shapes))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def corr_least_squares(features, residuals, batch_size, adam, orders, work, zero, values):
+    """Fill `values` (n_permutations, width) for rows a_r with Hessian a_r a_r^T and gradient b residuals[r] a_r."""
+    for p in range(orders.shape[0]):
+        order = orders[p]
+        _forward(features, residuals, order, batch_size, adam, work, zero)
+        _backward_least_squares(features, order, batch_size, adam, work, zero)
+        _combine(work, zero, values[p : p + 1])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def corr_quadratics(gradients, hessians, weights, batch_size, adam, orders, work, zero, values):
+    """Fill `values` (n_permutations, width) for gradients b weights[r] gradients[r] and hessians (N, d, width)."""
+    for p in range(orders.shape[0]):
+        order = orders[p]
+        _forward(gradients, weights, order, batch_size, adam, work, zero)
+        _backward_quadratics(hessians, order, batch_size, adam, work, zero)
+        _combine(work, zero, values[p : p + 1])
+
+
+@njit(cache=True, error_model="numpy")
+def _forward(rows, weights, order, batch_size, adam, work, zero):
+    """Batch gradients g_t = sum_r weights[r] rows[r] and steps F_t = M_t / R_t, t = 0..m-1."""
+    for c in range(0, rows.shape[1], lanes_of(zero)):
+        eps_root = load(adam.eps_root, (0, c), zero)
+        exp_avg, exp_avg_sq = zero, zero  # M_t / scale1[t], R_t^2 / scale2[t]
+        for t in range(len(adam.mu)):
+            gradient = zero
+            for i in range(t * batch_size, (t + 1) * batch_size):
+                gradient = gradient + load(rows, (order[i], c), zero) * weights[order[i]]
+            exp_avg = exp_avg * adam.beta1 + gradient
+            exp_avg_sq = exp_avg_sq * adam.beta2 + gradient * gradient
+            first = exp_avg * adam.scale1[t]
+            one_over_root = reciprocal_sqrt(exp_avg_sq * adam.scale2[t] + eps_root)
+            store(work.gradients, (t, c), gradient)
+            store(work.steps, (t, c), first * one_over_root)
+        store(work.last, (0, c), first)
+        store(work.last, (1, c), one_over_root)
+        for i in range(3):
+            store(work.sums, (i, c), zero)
+
+
+@njit(cache=True, error_model="numpy")
+def _add_step(k, work, zero):
+    """u_k = u_{k+1} + F_k."""
+    for c in range(0, work.steps.shape[1], lanes_of(zero)):
+        store(work.sums, (U, c), load(work.sums, (U, c), zero) + load(work.steps, (k, c), zero))
+
+
+@njit(cache=True, error_model="numpy")
+def _backward_least_squares(features, order, batch_size, adam, work, zero):
+    """Sum L and P over the batches: b H_k u = sum_r a_r (a_r . u)."""
+    lanes, width = lanes_of(zero), features.shape[1]
+    for k in range(len(adam.mu) - 2, -1, -1):
+        _add_step(k, work, zero)
+        start, last = k * batch_size, (k + 1) * batch_size - 1
+        for i in range(start, last + 1, 4):  # four rows share each load of u, and their sums over lanes
+            r0, r1 = order[i], order[min(i + 1, last)]
+            r2, r3 = order[min(i + 2, last)], order[min(i + 3, last)]
+            s0, s1, s2, s3 = zero, zero, zero, zero
+            for c in range(0, width, lanes):
+                u = load(work.sums, (U, c), zero)
+                s0 = s0 + load(features, (r0, c), zero) * u
+                s1 = s1 + load(features, (r1, c), zero) * u
+                s2 = s2 + load(features, (r2, c), zero) * u
+                s3 = s3 + load(features, (r3, c), zero) * u
+            store(work.slopes, (0, i - start), sums_of_four(s0, s1, s2, s3))
+        for c in range(0, width, lanes):
+            product = zero
+            for i in range(batch_size):
+                product = product + load(features, (order[start + i], c), zero) * work.slopes[0, i]
+            _add_product(product, k, c, adam, work)
+
+
+@njit(cache=True, error_model="numpy")
+def _backward_quadratics(hessians, order, batch_size, adam, work, zero):
+    """Sum L and P over the batches: b H_k u = sum_r sum_j u_j (row j of the symmetric Hessian of sample r)."""
+    for k in range(len(adam.mu) - 2, -1, -1):
+        _add_step(k, work, zero)
+        for c in range(0, hessians.shape[2], lanes_of(zero)):
+            product = zero
+            for i in range(k * batch_size, (k + 1) * batch_size):
+                for j in range(hessians.shape[1]):
+                    product = product + load(hessians, (order[i], j, c), zero) * work.sums[U, j]
+            _add_product(product, k, c, adam, work)
+
+
+@njit(cache=True, error_model="numpy")
+def _add_product(product, k, c, adam, work):
+    store(work.sums, (L, c), load(work.sums, (L, c), product) + product * adam.mu[k])
+    weighted = product * load(work.gradients, (k, c), product)
+    store(work.sums, (P, c), load(work.sums, (P, c), product) + weighted * adam.nu[k])
+
+
+@njit(cache=True, error_model="numpy")
+def _combine(work, zero, value):
+    """Corr_n = L_n / R_n - M_n P_n / R_n^3."""
+    for c in range(0, value.shape[1], lanes_of(zero)):
+        first, one_over_root = load(work.last, (0, c), zero), load(work.last, (1, c), zero)
+        second = first * load(work.sums, (P, c), zero) * (one_over_root * one_over_root)
+        store(value, (0, c), (load(work.sums, (L, c), zero) + second * -1.0) * one_over_root)

@@ -1,0 +1,72 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from numba import njit
+
+from sim import vectors
+
+PROGRAM = """
+import sys
+import numpy as np
+from sim import kernels, sampling
+rng = np.random.default_rng(3)
+problem = rng.normal(size=(12, 20)), rng.normal(size=12)
+orders = sampling.draw_permutations(12, 4, seed=2)
+values = kernels.corr_of_permutations_least_squares(*problem, 3, 0.9, 0.999, 0.01, orders)
+np.save(sys.stdout.buffer, values)
+"""
+
+
+@njit
+def every_operation(table, i, zero, weight, out):
+    n_lanes = vectors.lanes_of(zero)
+    x, y = vectors.load(table, (i, 0), zero), vectors.load(table, (i, n_lanes), zero)
+    vectors.store(out, (0, 0), x + y)
+    vectors.store(out, (1, 0), x * y)
+    vectors.store(out, (2, 0), x * weight + y)
+    vectors.store(out, (3, 0), weight * x)
+    vectors.store(out, (4, 0), vectors.reciprocal_sqrt(x * x))
+    vectors.store(out, (5, 0), vectors.sums_of_four(x, y, x * 2.0, zero))
+
+
+@pytest.mark.parametrize("lanes", [8, 16, 32, 64])
+def test_vectors_match_numpy(lanes, rng):
+    table, out = rng.normal(size=(3, 2 * lanes)), np.zeros((6, lanes))
+    every_operation(table, 1, vectors.zero_vector(lanes), 0.3, out)
+    x, y = table[1, :lanes], table[1, lanes:]
+    np.testing.assert_allclose(out[:5], [x + y, x * y, x * 0.3 + y, x * 0.3, 1 / np.abs(x)], rtol=1e-14)
+    np.testing.assert_allclose(out[5, :4], [x.sum(), y.sum(), 2 * x.sum(), 0], atol=1e-14)
+    assert (out[5, 4:] == 0).all()
+
+
+def test_reciprocal_sqrt_within_4_ulp_over_the_whole_range(rng):
+    x = 10 ** rng.uniform(-300, 300, size=(1, 4096))
+    out = np.empty_like(x)
+
+    @njit
+    def fill(x, zero, out):
+        for c in range(0, x.shape[1], vectors.lanes_of(zero)):
+            vectors.store(out, (0, c), vectors.reciprocal_sqrt(vectors.load(x, (0, c), zero)))
+
+    fill(x, vectors.zero_vector(32), out)
+    exact = 1 / np.sqrt(x)
+    assert (np.abs(out - exact) <= 4 * np.spacing(exact)).all()
+
+
+def test_aligned_zeros_begins_a_cache_line():
+    arrays = [vectors.aligned_zeros((3, n)) for n in range(1, 20)]
+    assert all(array.ctypes.data % vectors.ALIGNMENT == 0 and not array.any() for array in arrays)
+
+
+@pytest.mark.parametrize("change", [{"NUMBA_CPU_NAME": "generic"}, {"NUMBA_DISABLE_JIT": "1"}])
+def test_kernels_agree_on_a_plain_processor_and_without_jit(change, tmp_path):
+    def values(**environment):
+        command = [sys.executable, "-W", "error", "-c", PROGRAM]
+        output = subprocess.run(command, env=os.environ | environment, capture_output=True, check=True).stdout
+        (tmp_path / "values.npy").write_bytes(output)
+        return np.load(tmp_path / "values.npy")
+
+    np.testing.assert_allclose(values(**change), values(), rtol=1e-12, atol=1e-12)
