@@ -1,0 +1,120 @@
+"""Collect every number that the article's text quotes, from the files the studies wrote."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from sim.records import InputError, Parser, run, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def of_expectation(table: "pd.DataFrame") -> dict[str, Any]:
+    """Sum up measured against predicted (rows of `analysis.plot_expectation --summary`)."""
+    longest = table.loc[table["beta2"].idxmax()]
+    few = table[(table["n_batches"] == table["n_batches"].min()) & (table["beta2"] == longest["beta2"])].iloc[
+        0
+    ]
+    resolved = table[table["stderr"] < 0.25 * table["exact"].abs()]
+    gap = ((resolved["measured"] - resolved["exact"]) / resolved["stderr"]).abs()
+    return {
+        "n_settings": len(table),
+        "n_permutations": int(table["n_permutations"].max()),
+        "largest_excess": table["excess"].max(),
+        "n_violated": int((table["excess"] > 1).sum()),
+        "largest_gap_in_stderr": gap.max(),
+        "few_batches": {
+            name: few[name] for name in ("n_batches", "beta2", "measured", "stderr", "predicted", "exact")
+        },
+    }
+
+
+def of_perplexity(table: "pd.DataFrame") -> dict[str, Any]:
+    """Find the best beta2 of each batch size (rows of `analysis.plot_perplexity --summary`)."""
+    cells = []
+    for (lr, batch_size), part in table.groupby(["lr", "batch_size"]):
+        part = part.dropna(subset="mean")
+        if part.empty:
+            continue
+        best, longest = part.loc[part["mean"].idxmin()], part.loc[part["beta2"].idxmax()]
+        cells.append(
+            {
+                "lr": lr,
+                "batch_size": int(batch_size),
+                "best_beta2": best["beta2"],
+                "best_perplexity": best["mean"],
+                "best_low": best["low"],
+                "best_high": best["high"],
+                "epoch": best["epoch"],
+                "baseline_beta2": longest["beta2"],
+                "baseline_perplexity": longest["mean"],
+                "gain_percent": 100 * (1 - best["mean"] / longest["mean"]),
+            }
+        )
+    return {
+        "corpus": str(table["corpus"].iloc[0]),
+        "n_seeds": int(table["n_seeds"].min()),
+        "n_diverged": int(table["n_diverged"].sum()),
+        "cells": cells,
+    }
+
+
+def of_runs(paths: list[str]) -> dict[str, Any]:
+    """Sum up how the runs were made (the JSON files of `train.run`)."""
+    records = []
+    for path in paths:
+        try:
+            with open(path, encoding="utf-8") as file:
+                records.append(json.load(file))
+        except ValueError as error:
+            raise InputError(f"{path}: is not JSON ({error})") from error
+    first = records[0]
+    return {
+        "n_runs": len(records),
+        "n_params": first["n_params"],
+        "n_windows": first["n_windows"],
+        "n_types": first["corpus"]["n_types"],
+        "minutes": sum(record["seconds"] for record in records) / 60,
+        "device": first["made_with"]["device"],
+        "torch": first["made_with"]["torch"],
+        "settings": first["settings"],
+    }
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = Parser(prog="python -m analysis.numbers", description=__doc__)
+    parser.add_argument("--expectation", required=True, metavar="CSV", help="summary of plot_expectation")
+    parser.add_argument("--perplexity", required=True, metavar="CSV", help="summary of plot_perplexity")
+    parser.add_argument("--certify", required=True, metavar="CSV", help="table of certify")
+    parser.add_argument("--runs", required=True, nargs="+", metavar="JSON", help="records of train.run")
+    parser.add_argument("--out", required=True, metavar="JSON", help="numbers of the article")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Collect and write."""
+    args = parser().parse_args(argv)
+    from analysis import tables
+
+    certificates = tables.read([args.certify], ["verdict", "published"])
+    published = certificates[certificates["published"].notna()]
+    write_json(
+        args.out,
+        {
+            "expectation": of_expectation(tables.read([args.expectation], ["measured", "excess"])),
+            "perplexity": of_perplexity(tables.read([args.perplexity], ["mean", "n_seeds"])),
+            "runs": of_runs(args.runs),
+            "certify": {
+                "n_published": len(published),
+                "n_published_proved": int((published["verdict"] == "proved").sum()),
+                "n_new": len(certificates) - len(published),
+                "n_refuted": int((certificates["verdict"] == "refuted").sum()),
+            },
+        },
+    )
+
+
+if __name__ == "__main__":
+    run(main)

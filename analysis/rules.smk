@@ -1,0 +1,89 @@
+rule plot_c_total:
+    input:
+        sources("analysis.plot_c_total"),
+    output:
+        f"{R}/analysis/plot_c_total.svg",
+    params:
+        settings=flags(config["analysis"]["plot_c_total"]),
+    log:
+        f"{R}/logs/analysis/plot_c_total.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/plot_c_total.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    shell:
+        "python -m analysis.plot_c_total {params.settings} --out {output} > {log} 2>&1"
+
+
+rule plot_expectation:
+    input:
+        sources("analysis.plot_expectation"),
+        tables=[f"{R}/sim/expectation/b{case['batch_size']}_beta2-{case['beta2']}.csv" for case in EXPECTATION_GRID],
+    output:
+        figure=f"{R}/analysis/plot_expectation.svg",
+        summary=f"{R}/analysis/plot_expectation.csv",
+    log:
+        f"{R}/logs/analysis/plot_expectation.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/plot_expectation.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    shell:
+        "python -m analysis.plot_expectation --tables {input.tables} --out {output.figure}"
+        " --summary {output.summary} > {log} 2>&1"
+
+
+rule plot_perplexity:
+    input:
+        sources("analysis.plot_perplexity"),
+        tables=[
+            f"{R}/train/run/b{case['batch_size']}_lr{case['lr']}_beta2-{case['beta2']}_seed{case['seed']}.csv"
+            for case in RUN_GRID
+        ],
+    output:
+        figure=f"{R}/analysis/plot_perplexity.svg",
+        summary=f"{R}/analysis/plot_perplexity.csv",
+    log:
+        f"{R}/logs/analysis/plot_perplexity.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/plot_perplexity.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    shell:
+        "python -m analysis.plot_perplexity --tables {input.tables} --out {output.figure}"
+        " --summary {output.summary} > {log} 2>&1"
+
+
+rule certify:
+    input:
+        sources("analysis.certify"),
+    output:
+        f"{R}/analysis/certify.csv",
+    log:
+        f"{R}/logs/analysis/certify.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/certify.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    shell:
+        "python -m analysis.certify --format csv --out {output} > {log} 2>&1"
+
+
+rule numbers:
+    input:
+        sources("analysis.numbers"),
+        expectation=rules.plot_expectation.output.summary,
+        perplexity=rules.plot_perplexity.output.summary,
+        certify=rules.certify.output,
+        runs=[path.removesuffix(".csv") + ".json" for path in rules.plot_perplexity.input.tables],
+    output:
+        f"{R}/analysis/numbers.json",
+    log:
+        f"{R}/logs/analysis/numbers.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/numbers.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    shell:
+        "python -m analysis.numbers --expectation {input.expectation} --perplexity {input.perplexity}"
+        " --certify {input.certify} --runs {input.runs} --out {output} > {log} 2>&1"

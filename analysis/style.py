@@ -1,0 +1,68 @@
+"""One look for every figure: sizes for print, colours that colour-blind readers can tell apart, the same bytes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
+"""Colours of Okabe and Ito (2008), told apart with every common colour vision."""
+MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
+"""One a series, so that a grey print still tells them apart."""
+WIDTH = 6.7
+"""Width of the text block of the article, inches."""
+
+
+def apply() -> None:
+    """Set matplotlib's defaults; call before a figure is made."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    mpl.rcdefaults()
+    mpl.rcParams.update(
+        {
+            "axes.prop_cycle": mpl.cycler(color=OKABE_ITO),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 9,
+            "axes.labelsize": 9,
+            "xtick.labelsize": 8,
+            "ytick.labelsize": 8,
+            "legend.fontsize": 8,
+            "legend.frameon": False,
+            "font.size": 9,
+            "lines.linewidth": 1.4,
+            "lines.markersize": 4,
+            "errorbar.capsize": 2,
+            "figure.constrained_layout.use": True,
+            "savefig.dpi": 200,
+            "svg.hashsalt": "adam-minibatch-noise",
+        }
+    )
+
+
+def save(figure: "Figure", path: str | Path) -> None:
+    """Write a figure by rename, the same bytes for the same data, and close it.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : path
+        Its suffix names the format: .svg, .pdf or .png.
+    """
+    import matplotlib.pyplot as plt
+
+    from sim.records import InputError, atomic_write
+
+    form = Path(path).suffix[1:]
+    metadata = {
+        "svg": {"Date": None},
+        "pdf": {"CreationDate": None, "ModDate": None},
+        "png": {"Software": None},
+    }
+    if form not in metadata:
+        raise InputError(f"--out is {path}, allowed: a name that ends in .{', .'.join(metadata)}")
+    with atomic_write(path, "wb") as file:
+        figure.savefig(file, format=form, metadata=metadata[form])
+    plt.close(figure)

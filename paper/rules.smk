@@ -1,0 +1,22 @@
+rule article:
+    input:
+        sources("analysis.article"),
+        source="paper/article.typ",
+        bibliography="paper/references.bib",
+        numbers=rules.numbers.output,
+        certify=rules.certify.output,
+        expectation=rules.plot_expectation.output,
+        perplexity=rules.plot_perplexity.output,
+        c_total=rules.plot_c_total.output,
+    output:
+        f"{R}/paper/article.pdf",
+    params:
+        results=R,
+    log:
+        f"{R}/logs/paper/article.log",
+    benchmark:
+        f"{R}/benchmarks/paper/article.tsv"
+    conda:
+        "../envs/paper.yaml"
+    shell:
+        "python -m analysis.article --source {input.source} --results {params.results} --out {output} > {log} 2>&1"
