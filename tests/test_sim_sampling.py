@@ -50,7 +50,7 @@ def test_draw_permutations_matches_naive_where_a_word_is_rejected():
     expected = naive.permutation(1000, 1, 9587)
     np.testing.assert_array_equal(sampling.draw_permutations(**arguments)[0], expected)
     with np.errstate(over="ignore"):
-        key = sampling._stream_key(np.uint64(1), np.uint64(9587))
+        key = np.uint64(sampling._stream_key(np.uint64(1), np.uint64(9587)))  # Numba returns an int
         scaled = int(sampling._scaled_word(key, np.uint64(836), np.uint64(0)))
     assert scaled % 2**32 < 2**32 % 837
 
