@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-CHUNK_ELEMENTS = {"cpu": 2**19, "cuda": 2**27}  # logits held at a time
+N_ROWS = {"cpu": 128, "cuda": 4096}  # rows of logits held at a time: what a cache holds, what fills a GPU
 
 
 def cross_entropy_sum(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def cross_entropy_sum(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Ten
     Returns
     -------
     Tensor, shape ()
-        In nats; in `bias`'s type, summed in float64 over the chunks on the CPU.
+        In nats.
 
     Notes
     -----
@@ -41,24 +41,27 @@ class _CrossEntropySum(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, needs_grad: bool
     ) -> Tensor:
-        n_rows = max(128, CHUNK_ELEMENTS.get(hidden.device.type, 2**27) // weight.shape[0])
+        n_rows = N_ROWS.get(hidden.device.type, 4096)
         losses = []
         if needs_grad:
             d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(weight)
             d_bias = torch.zeros_like(bias)
         for start in range(0, len(hidden), n_rows):
             rows, target = hidden[start : start + n_rows], targets[start : start + n_rows, None]
-            # log-probabilities, (n_rows, n_tokens); float32 even where autocast multiplies in bfloat16
-            log_p = functional.log_softmax(functional.linear(rows, weight, bias), dim=1, dtype=bias.dtype)
-            losses.append(log_p.gather(1, target).sum())
+            # float32 from here on, even where autocast multiplied in bfloat16; (n_rows, n_tokens)
+            logits = functional.linear(rows, weight, bias).to(bias.dtype)
+            p = functional.softmax(logits, dim=1)
+            # log of the normaliser: the largest logit has probability exp(max) / Z
+            log_z = logits.amax(1, keepdim=True) - p.amax(1, keepdim=True).log()
+            losses.append((log_z - logits.gather(1, target)).sum())
             if needs_grad:
-                d_logits = log_p.exp_().scatter_add_(1, target, torch.full_like(target, -1, dtype=bias.dtype))
+                d_logits = p.scatter_add_(1, target, p.new_full((1, 1), -1.0).expand_as(target))
                 d_bias += d_logits.sum(0)
-                torch.mm(d_logits, weight, out=d_hidden[start : start + n_rows])
+                d_hidden[start : start + n_rows] = d_logits @ weight
                 d_weight.addmm_(d_logits.T, rows)
         if needs_grad:
             ctx.save_for_backward(d_hidden, d_weight, d_bias)
-        return -torch.stack(losses).sum()
+        return torch.stack(losses).sum()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
