@@ -69,21 +69,21 @@ rule certify:
         "python -m analysis.certify --format csv --out {output} > {log} 2>&1"
 
 
-rule numbers:
+rule article_numbers:
     input:
-        sources("analysis.numbers"),
+        sources("analysis.article_numbers"),
         expectation=rules.plot_expectation.output.summary,
         perplexity=rules.plot_perplexity.output.summary,
         certify=rules.certify.output,
         runs=[path.removesuffix(".csv") + ".json" for path in rules.plot_perplexity.input.tables],
     output:
-        f"{R}/analysis/numbers.json",
+        f"{R}/analysis/article_numbers.json",
     log:
-        f"{R}/logs/analysis/numbers.log",
+        f"{R}/logs/analysis/article_numbers.log",
     benchmark:
-        f"{R}/benchmarks/analysis/numbers.tsv"
+        f"{R}/benchmarks/analysis/article_numbers.tsv"
     conda:
         "../envs/analysis.yaml"
     shell:
-        "python -m analysis.numbers --expectation {input.expectation} --perplexity {input.perplexity}"
+        "python -m analysis.article_numbers --expectation {input.expectation} --perplexity {input.perplexity}"
         " --certify {input.certify} --runs {input.runs} --out {output} > {log} 2>&1"

@@ -22,7 +22,7 @@ def read(paths: Iterable[str | Path], columns: Iterable[str] = ()) -> "pd.DataFr
     Returns
     -------
     pandas.DataFrame
-        Rows in the order of the files; floats as written, to the last bit.
+        Rows in the order of the files.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def read(paths: Iterable[str | Path], columns: Iterable[str] = ()) -> "pd.DataFr
     frames = []
     for path in paths:
         try:
-            frame = pd.read_csv(path, float_precision="round_trip")
+            frame = pd.read_csv(path)
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: is not a CSV table ({error})") from error
         missing = [column for column in columns if column not in frame]

@@ -3,7 +3,7 @@ rule article:
         sources("analysis.article"),
         source="paper/article.typ",
         bibliography="paper/references.bib",
-        numbers=rules.numbers.output,
+        numbers=rules.article_numbers.output,
         certify=rules.certify.output,
         expectation=rules.plot_expectation.output,
         perplexity=rules.plot_perplexity.output,

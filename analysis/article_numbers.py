@@ -84,7 +84,7 @@ def of_runs(paths: list[str]) -> dict[str, Any]:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = Parser(prog="python -m analysis.numbers", description=__doc__)
+    parser = Parser(prog="python -m analysis.article_numbers", description=__doc__)
     parser.add_argument("--expectation", required=True, metavar="CSV", help="summary of plot_expectation")
     parser.add_argument("--perplexity", required=True, metavar="CSV", help="summary of plot_perplexity")
     parser.add_argument("--certify", required=True, metavar="CSV", help="table of certify")

@@ -1,0 +1,121 @@
+"""The workflow as a person runs it: in a copy of the repository, with the small configuration."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.slow
+
+
+def snakemake(folder, *argv, config="config/test.yaml"):
+    binaries = Path(sys.executable).parent
+    environment = os.environ | {
+        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(folder),
+    }
+    command = [str(binaries / "snakemake"), "--cores", "2", "--configfile", config, *argv]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def jobs(done):
+    """Rules that a dry run would run."""
+    lines = done.stdout.splitlines()
+    return {line.split()[1].rstrip(":") for line in lines if line.startswith(("rule ", "localrule "))} - {
+        "all"
+    }
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """Copy what git would give a newcomer, run everything once."""
+    folder = tmp_path_factory.mktemp("checkout")
+    names = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True,
+        check=True,
+    ).stdout.splitlines()  # fmt: skip
+    for name in names:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    done = snakemake(folder)
+    logs = "\n".join(path.read_text() for path in sorted(folder.glob("results-test/logs/**/*.log")))
+    assert done.returncode == 0, done.stderr[-3000:] + logs[-3000:]
+    return folder
+
+
+def test_article_holds_the_numbers_of_this_run(checkout):
+    from pypdf import PdfReader
+
+    text = " ".join(
+        page.extract_text() for page in PdfReader(checkout / "results-test/paper/article.pdf").pages
+    )
+    text = " ".join(text.split())
+    numbers = json.loads((checkout / "results-test/analysis/article_numbers.json").read_text())
+    assert f"{numbers['runs']['n_params']} parameters" in text
+    assert f"trained {numbers['runs']['n_runs']} times" in text
+    assert (
+        f"violated in {numbers['expectation']['n_violated']} of {numbers['expectation']['n_settings']}"
+        in text
+    )
+    for cell in numbers["perplexity"]["cells"]:
+        assert str(float(f"{cell['best_perplexity']:.4g}")).removesuffix(".0") in text
+    assert "0.508187004519522856" in text
+
+
+def test_second_run_does_nothing(checkout):
+    assert "Nothing to be done" in snakemake(checkout).stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        ("analysis/plot_c_total.py", {"plot_c_total", "article"}),
+        ("analysis/sturm.py", {"certify", "article_numbers", "article"}),
+        ("sim/kernels.py", {"sim_expectation", "plot_expectation", "article_numbers", "article"}),
+        ("train/optimizers.py", {"train_run", "plot_perplexity", "article_numbers", "article"}),
+        ("paper/article.typ", {"article"}),
+    ],
+)
+def test_editing_a_module_reruns_just_what_depends_on_it(checkout, module, expected):
+    path = checkout / module
+    before, times = path.read_text(), path.stat()
+    path.write_text(before + ("\n// edited\n" if path.suffix == ".typ" else "\n# edited\n"))
+    try:
+        assert jobs(snakemake(checkout, "--dry-run")) == expected
+    finally:
+        path.write_text(before)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_changed_setting_reruns_what_depends_on_it(checkout):
+    done = snakemake(checkout, "--dry-run", "--config", "analysis={'plot_c_total': {'beta1': 0.8}}")
+    assert jobs(done) == {"plot_c_total", "article"}
+
+
+def test_lint_is_clean(checkout):
+    done = snakemake(checkout, "--lint")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("resulst: x", ["resulst"]),
+        ("sim: {expectation: {settings: {noise: -1}}}", ["sim.expectation.settings.noise", "-1", "minimum"]),
+        ("train: {run: {grid: {beta2: [1.0]}}}", ["train.run.grid.beta2.0", "1.0", "Maximum"]),
+        ("train: {run: {settings: {lerning_rate: 1}}}", ["train.run.settings", "lerning_rate"]),
+        ("results: /elsewhere", ["results", "/elsewhere"]),
+    ],
+)
+def test_rejects_bad_configuration_in_one_line(checkout, line, words, tmp_path):
+    (tmp_path / "bad.yaml").write_text(line + "\n")
+    done = snakemake(checkout, config=str(tmp_path / "bad.yaml"))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert all(word in done.stderr for word in words), done.stderr
