@@ -13,7 +13,7 @@ import numpy as np
 
 from sim.records import InputError
 from sim.theory import Array, Constants, Moments
-from sim.time_sums import FIRST, SECOND, TimeSums, ema_against, time_sums
+from sim.time_sums import FIRST, SECOND, TimeSums, ema_against, main_sums
 
 
 def adam_expectation(
@@ -101,18 +101,17 @@ def adam_constants(sums: TimeSums) -> Constants:
     -------
     Constants
     """
-    (lag_mu, lag_nu), (mn, nn) = sums.lag, sums.product
     lag_noise, inner, outer = sums.lag_noise, sums.inner_noise, sums.inner_outer
-    products = sums.inner_product[FIRST] - sums.inner_product[SECOND]
     updates = outer[:, FIRST] - outer[:, SECOND]  # (w, y)
+    forward, first, second = main_constants(sums.lag, sums.product, lag_noise, sums.inner_product)
     return Constants(
-        FB=lag_mu - lag_nu,
-        C1=(-0.5 + 1.5 * nn) * lag_mu
+        FB=forward,
+        C1=first,
+        C2=second,
+        C3=-lag_noise[FIRST, SECOND]
         - lag_noise[SECOND, FIRST]
-        + 3 * (mn * lag_nu + lag_noise[SECOND, SECOND] + 0.5 * lag_nu)
-        - 7.5 * nn * lag_nu,
-        C2=-0.5 * (lag_mu - lag_nu) - products[FIRST] + 1.5 * products[SECOND],
-        C3=-lag_noise[FIRST, SECOND] - lag_noise[SECOND, FIRST] - lag_nu + 3 * lag_noise[SECOND, SECOND],
+        - sums.lag[SECOND]
+        + 3 * lag_noise[SECOND, SECOND],
         C4=inner[FIRST, FIRST] - inner[FIRST, SECOND] - inner[SECOND, FIRST] + inner[SECOND, SECOND],
         C5=3 * updates[SECOND, SECOND]
         - updates[FIRST, SECOND]
@@ -121,7 +120,39 @@ def adam_constants(sums: TimeSums) -> Constants:
     )
 
 
-def exact_c_total(beta1: float, beta2: float, lam: float, n_batches: int, n_epochs: int = 1) -> float:
+def main_constants(
+    lag: Array, product: Array, lag_noise: Array, inner_product: Array
+) -> tuple[Array, Array, Array]:
+    """FB, C1 and C2, from what `sim.time_sums.main_sums` returns; broadcasts over its last axes.
+
+    Parameters
+    ----------
+    lag, product : (2, ...) ndarray
+    lag_noise, inner_product : (2, 2, ...) ndarray
+
+    Returns
+    -------
+    FB, C1, C2 : ndarray
+    """
+    (lag_mu, lag_nu), (mn, nn) = lag, product
+    products = inner_product[FIRST] - inner_product[SECOND]
+    c1 = (
+        (-0.5 + 1.5 * nn) * lag_mu
+        - lag_noise[SECOND, FIRST]
+        + 3 * (mn * lag_nu + lag_noise[SECOND, SECOND] + 0.5 * lag_nu)
+        - 7.5 * nn * lag_nu
+    )
+    return lag_mu - lag_nu, c1, -0.5 * (lag_mu - lag_nu) - products[FIRST] + 1.5 * products[SECOND]
+
+
+def exact_c_total(
+    beta1: float,
+    beta2: float,
+    lam: float,
+    n_batches: int,
+    n_epochs: int = 1,
+    correlation: float | None = None,
+) -> float:
     """C_total at the last step of a finite number of finite epochs; `sim.theory.c_total` is its limit.
 
     Parameters
@@ -132,14 +163,17 @@ def exact_c_total(beta1: float, beta2: float, lam: float, n_batches: int, n_epoc
         Noise-to-signal ratio of a batch gradient (`sim.theory.noise_to_signal`), >= 0.
     n_batches, n_epochs : int
         Batches an epoch and epochs, >= 1.
+    correlation : float, optional
+        Of two batches of an epoch, see `sim.time_sums.time_sums`; needed where an epoch leaves samples out.
 
     Returns
     -------
     float
         FB + (C1 + C2) lam with the constants of `adam_constants`.
     """
-    constants = adam_constants(time_sums((beta1, beta2), n_batches, n_batches * n_epochs - 1))
-    return float(constants.FB + (constants.C1 + constants.C2) * lam)
+    sums = main_sums((beta1, beta2), n_batches, n_batches * n_epochs - 1, correlation)
+    forward, c1, c2 = main_constants(*sums)
+    return float(forward + (c1 + c2) * lam)
 
 
 def sgd_momentum_expectation(

@@ -3,12 +3,17 @@ r"""Sums over time of products of averaging weights, which hold all that E[Corr_
 Batches p and q carry noise of covariance v c_pq, with c_pp = 1, c_pq = -1/(m - 1) inside one epoch (drawn
 without replacement, the noise of an epoch sums to zero) and c_pq = 0 across epochs (reshuffled
 independently). Corr_t to second order in the noise is a sum of (products of weights, contracted with c) times
-(moments of the samples). The first factor is computed here, in O(t) operations, for any number of epochs.
+(moments of the samples). The first factor is computed here, in O(t log t) operations, for any number of epochs.
+
+Where an epoch drops the samples that do not fill a batch, the noise of its batches no longer sums to zero. Any
+two samples drawn without replacement have covariance -Sigma/(N - 1), so have two disjoint batches of any size,
+and over v = (N/b - 1)/(N - 1) that is the `batch_correlation` c_pq = -b/(N - b): -1/(m - 1) if N = m b.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sim.theory import Array, ema_weights
 
@@ -46,7 +51,25 @@ class TimeSums:
     inner_outer: Array
 
 
-def time_sums(betas: tuple[float, float], n_batches: int, t: int) -> TimeSums:
+def batch_correlation(n_samples: float, batch_size: float) -> float:
+    """Correlation of the noise of two batches of an epoch drawn without replacement, -b/(N - b).
+
+    Parameters
+    ----------
+    n_samples, batch_size : float
+        2 batch_size <= n_samples: an epoch has two batches; it may leave out the samples that fill no third.
+
+    Returns
+    -------
+    float
+        In [-1, 0); -1/(m - 1) where n_samples is m times batch_size.
+    """
+    return -batch_size / (n_samples - batch_size)
+
+
+def time_sums(
+    betas: tuple[float, float], n_batches: int, t: int, correlation: float | None = None
+) -> TimeSums:
     """Compute the weight sums of Adam at step `t`.
 
     Parameters
@@ -54,92 +77,152 @@ def time_sums(betas: tuple[float, float], n_batches: int, t: int) -> TimeSums:
     betas : (float, float)
         beta1 and beta2, in [0, 1).
     n_batches : int
-        Batches an epoch, m >= 1. With m = 1 there is no noise and every sum with c is 0.
+        Batches an epoch, m >= 1.
     t : int
         Step, >= 0; the epoch of step p is p // n_batches.
+    correlation : float, optional
+        c_pq of two batches of an epoch. Default: that of an epoch which uses every sample, -1/(m - 1); with m = 1
+        such an epoch has no noise and every sum with c is 0. Otherwise `batch_correlation`; 0 if independent.
 
     Returns
     -------
     TimeSums
+        Linear in `correlation`.
     """
     weights = [ema_weights(beta, t) for beta in betas]
-    lags = np.arange(t, -1.0, -1.0)
-    noise = [apply_covariance(w, n_batches) for w in weights]  # (c y)_p at step t
+    epoch = (n_batches, correlation)
+    noise = [apply_covariance(w, *epoch) for w in weights]  # (c y)_p at step t
     cumulative = [np.cumsum(w)[:-1] for w in weights]  # sum_{k<=l} w_k for l < t
-    products = [ema_products(betas[x], betas[SECOND], n_batches, t) for x in (FIRST, SECOND)]
     return TimeSums(
-        lag=np.array([w @ lags for w in weights]),
-        product=np.array([p[-1] for p in products]),
-        lag_noise=np.array([[(w * lags) @ y for y in noise] for w in weights]),
-        inner_product=np.array([[c @ p[:-1] for p in products] for c in cumulative]),
-        inner_noise=np.array([[ema_against(beta, w, n_batches).sum() for beta in betas] for w in weights]),
+        *main_sums(betas, n_batches, t, correlation),
+        inner_noise=np.array([[ema_against(beta, w, *epoch).sum() for beta in betas] for w in weights]),
         inner_outer=np.array(
             [[[c @ ema(beta, y)[:-1] for y in noise] for beta in betas] for c in cumulative]
         ),
     )
 
 
-def apply_covariance(values: Array, n_batches: int) -> Array:
+def main_sums(
+    betas: tuple[ArrayLike, ArrayLike], n_batches: int, t: int, correlation: ArrayLike | None = None
+) -> tuple[Array, Array, Array, Array]:
+    """Compute `lag`, `product`, `lag_noise` and `inner_product` of `TimeSums`, all that FB, C1 and C2 need.
+
+    Parameters
+    ----------
+    betas : (array_like, array_like)
+        beta1 and beta2, in [0, 1), of one shape; with arrays the sums have the axes of the betas last.
+    n_batches, t : int
+        As in `time_sums`.
+    correlation : array_like, optional
+        As in `time_sums`; its axes, if any, come before those of the betas, except in `lag`, where there are none.
+
+    Returns
+    -------
+    lag, product, lag_noise, inner_product : ndarray
+    """
+    betas = [np.asarray(beta, float)[..., None] for beta in betas]  # last axis: time
+    if correlation is not None:
+        correlation = np.asarray(correlation, float)
+        correlation = correlation.reshape(correlation.shape + (1,) * betas[FIRST].ndim)
+    weights = [ema_weights(beta, t) for beta in betas]
+    lags = np.arange(t, -1.0, -1.0)
+    noise = [apply_covariance(w, n_batches, correlation) for w in weights]
+    cumulative = [np.cumsum(w, axis=-1)[..., :-1] for w in weights]
+    products = [ema_products(beta, betas[SECOND], n_batches, t, correlation) for beta in betas]
+    return (
+        np.array([w @ lags for w in weights]),
+        np.array([p[..., -1] for p in products]),
+        np.array([[_dot(w * lags, y) for y in noise] for w in weights]),
+        np.array([[_dot(c, p[..., :-1]) for p in products] for c in cumulative]),
+    )
+
+
+def _dot(x: Array, y: Array) -> Array:
+    return np.einsum("...k,...k->...", x, y)
+
+
+def _pattern(n_batches: int, correlation: ArrayLike | None) -> tuple[ArrayLike, ArrayLike]:
+    """Return (own, shared) with c_pq = own [p = q] + shared [p, q in one epoch]."""
+    if correlation is None:
+        return (n_batches / (n_batches - 1), -1 / (n_batches - 1)) if n_batches > 1 else (0.0, 0.0)
+    return 1 - correlation, correlation
+
+
+def apply_covariance(values: Array, n_batches: int, correlation: ArrayLike | None = None) -> Array:
     """Return sum_q c_pq values_q for every p, the covariance pattern of batches without replacement.
 
     Parameters
     ----------
-    values : (n_steps,) ndarray
+    values : (..., n_steps) ndarray
     n_batches : int
         Batches an epoch.
+    correlation : float, optional
+        As in `time_sums`.
 
     Returns
     -------
-    (n_steps,) ndarray
+    (..., n_steps) ndarray
     """
-    if n_batches == 1:
-        return np.zeros_like(values)
-    epochs = np.arange(len(values)) // n_batches
-    total = np.bincount(epochs, weights=values)[epochs]
-    return (n_batches * values - total) / (n_batches - 1)
+    own, shared = _pattern(n_batches, correlation)
+    n_steps = values.shape[-1]
+    totals = np.add.reduceat(values, np.arange(0, n_steps, n_batches), axis=-1)
+    return own * values + shared * totals[..., np.arange(n_steps) // n_batches]
+
+
+def decayed_sums(beta: float, values: Array) -> Array:
+    """Return sum_{p<=l} beta^(l-p) values_p for every l, (n_steps,), in log2(n_steps) passes."""
+    sums, reach = np.array(values, float), 1  # sums over the last `reach` steps
+    while reach < len(sums) and beta > 0:
+        sums[reach:] += beta * sums[:-reach]
+        beta, reach = beta * beta, 2 * reach
+    return sums
 
 
 def ema(beta: float, values: Array) -> Array:
     """Return the bias-corrected moving average of `values` after every step, (n_steps,)."""
-    averages, running = np.empty_like(values), 0.0
-    for step, value in enumerate(values.tolist()):
-        running = beta * running + (1 - beta) * value
-        averages[step] = running
-    return averages / (1 - beta ** np.arange(1.0, len(values) + 1))
+    return (1 - beta) * decayed_sums(beta, values) / (1 - beta ** np.arange(1.0, len(values) + 1))
 
 
-def ema_products(beta_x: float, beta_y: float, n_batches: int, t: int) -> Array:
-    """Return sum_{p,q} x^l_p c_pq y^l_q for l = 0..t, (t + 1,)."""
-    if n_batches == 1:
-        return np.zeros(t + 1)
-    own = same_epoch = x = y = 0.0  # sum_p x_p y_p; sum over past epochs of X_e Y_e; X_e, Y_e of this epoch
-    values = np.empty(t + 1)
-    for step in range(t + 1):
-        if step % n_batches == 0:
-            same_epoch, x, y = same_epoch + x * y, 0.0, 0.0
-        own = beta_x * beta_y * own + (1 - beta_x) * (1 - beta_y)
-        same_epoch *= beta_x * beta_y
-        x, y = beta_x * x + 1 - beta_x, beta_y * y + 1 - beta_y
-        values[step] = n_batches * own - (same_epoch + x * y)
-    powers = np.arange(1.0, t + 2)
-    return values / ((n_batches - 1) * (1 - beta_x**powers) * (1 - beta_y**powers))
+def ema_products(
+    beta_x: ArrayLike, beta_y: ArrayLike, n_batches: int, t: int, correlation: ArrayLike | None = None
+) -> Array:
+    """Return sum_{p,q} x^l_p c_pq y^l_q for l = 0..t, (t + 1,); geometric series, in closed form.
+
+    Arrays of betas and correlations, their last axis of length 1, broadcast: (..., t + 1).
+    """
+    own, shared = _pattern(n_batches, correlation)
+    past, here = np.divmod(np.arange(t + 1), n_batches)  # whole epochs before; steps of this one, from 0
+
+    def powers(beta):  # beta^(m past), beta^(here + 1): few different ones
+        return (
+            (beta ** (n_batches * np.arange(past[-1] + 1.0)))[..., past],
+            (beta ** np.arange(1.0, min(n_batches, t + 1) + 1))[..., here],
+        )
+
+    both = beta_x * beta_y
+    (x_past, x_here), (y_past, y_here), (both_past, both_here) = map(powers, (beta_x, beta_y, both))
+    same_batch = (1 - beta_x) * (1 - beta_y) / (1 - both) * (1 - both_past * both_here)
+    # X_e Y_e of an epoch when it ends, and of all past epochs at the end of the last of them
+    whole = (1 - beta_x**n_batches) * (1 - beta_y**n_batches) / (1 - both**n_batches)
+    same_epoch = whole * both_here * (1 - both_past) + (1 - x_here) * (1 - y_here)
+    return (own * same_batch + shared * same_epoch) / ((1 - x_past * x_here) * (1 - y_past * y_here))
 
 
-def ema_against(beta: float, weights: Array, n_batches: int) -> Array:
+def ema_against(beta: float, weights: Array, n_batches: int, correlation: float | None = None) -> Array:
     """Return sum_{p<=l, k<=l} x^l_p c_pk w_k for l = 0..t-1, (t,), with `weights` those of step t."""
-    t = len(weights) - 1
-    if n_batches == 1:
-        return np.zeros(t)
-    own = same_epoch = x = w = 0.0
-    values = np.empty(t)
-    for step, weight in enumerate(weights[:-1].tolist()):
-        if step % n_batches == 0:
-            same_epoch, x, w = same_epoch + x * w, 0.0, 0.0
-        own = beta * own + (1 - beta) * weight
-        same_epoch *= beta
-        x, w = beta * x + 1 - beta, w + weight
-        values[step] = n_batches * own - (same_epoch + x * w)
-    return values / ((n_batches - 1) * (1 - beta ** np.arange(1.0, t + 1)))
+    own, shared = _pattern(n_batches, correlation)
+    weights = weights[:-1]
+    steps = np.arange(1.0, len(weights) + 1)
+    here = (steps - 1) % n_batches + 1
+    epochs = np.arange(len(weights)) // n_batches
+    by_epoch = np.bincount(epochs, weights=weights)  # W_e
+    total = np.cumsum(weights)
+    in_epoch = total - np.concatenate(([0.0], np.cumsum(by_epoch)))[epochs]  # sum of w_k so far in this epoch
+    # X_e W_e with X_e = 1 - beta^m when the epoch ends, added up over past epochs
+    before = np.concatenate(([0.0], decayed_sums(beta**n_batches, (1 - beta**n_batches) * by_epoch)))[epochs]
+    same_epoch = beta**here * before + (1 - beta**here) * in_epoch
+    same_batch = (1 - beta) * decayed_sums(beta, weights)
+    return (own * same_batch + shared * same_epoch) / (1 - beta**steps)
 
 
 def limit_time_sums(betas: tuple[float, float], tolerance: float = 1e-17) -> TimeSums:
