@@ -1,0 +1,260 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from sim import closeness, cnn, memoryless, theory
+from sim.landscapes import cnn_landscape, quadratic_landscape
+from sim.memoryless import Algorithm
+from sim.problems import Quadratics
+from sim.records import InputError, run
+
+SGD, ADAM = Algorithm("sgd-momentum", 0.5), Algorithm("adam", 0.5, 0.6, 1e-2)
+each_problem = pytest.mark.parametrize("problem", closeness.PROBLEMS)
+each_algorithm = pytest.mark.parametrize("algorithm", [SGD, ADAM], ids=lambda algorithm: algorithm.name)
+
+
+def batch_means(derivatives, theta, batches):
+    """Gradients and Hessians of a sequence of batches at one point, (n_batches, ...)."""
+    gradients, hessians = derivatives(theta)
+    return gradients[batches].mean(axis=1), hessians[batches].mean(axis=1)
+
+
+def naive_derivatives(landscape, problem, seed=0):
+    """Per-sample gradients and Hessians at any theta, without the landscape's jitted function."""
+    if problem == "cnn":
+        patches, labels, q = landscape.arrays
+        data = cnn.CnnData(patches, labels, np.zeros(len(labels), int))
+        basis = np.eye(landscape.start.size)
+
+        def derivatives(theta):
+            weights = theta.reshape(2, -1, data.patch_length)
+            products = [
+                cnn.hessian_vector_products(weights, e.reshape(weights.shape), data, q) for e in basis
+            ]
+            hessians = np.stack(products, axis=-1).reshape(len(labels), theta.size, theta.size)
+            return cnn.gradients(weights, data, q).reshape(len(labels), -1), hessians
+
+        return derivatives
+    gradients, hessians, start = landscape.arrays
+    return lambda theta: (gradients + (hessians @ (theta - start)), hessians)
+
+
+def naive_main(gradients, algorithm):
+    """F_t from the gradients of steps 0..t, with explicit weights."""
+    if algorithm.is_adam:
+        return theory.adam_main(gradients, algorithm.beta1, algorithm.beta2, algorithm.eps_root)[-1]
+    t = len(gradients) - 1
+    return sum(algorithm.beta1 ** (t - k) * gradients[k] for k in range(t + 1))
+
+
+def naive_corr(gradients, hessians, algorithm):
+    """Corr_t with explicit weights and explicit inner sums."""
+    if algorithm.is_adam:
+        return theory.adam_corr(gradients, hessians, algorithm.beta1, algorithm.beta2, algorithm.eps_root)
+    t = len(gradients) - 1
+    corr = np.zeros(gradients.shape[1])
+    for k in range(t):
+        u = sum(naive_main(gradients[: l + 1], algorithm) for l in range(k, t))  # noqa: E741
+        corr += algorithm.beta1 ** (t - k) * hessians[k] @ u
+    return corr
+
+
+@each_problem
+@each_algorithm
+@pytest.mark.parametrize("correction", [1.0, 0.0])
+def test_without_memory_matches_naive(problem, algorithm, correction):
+    landscape, lr = closeness.make_landscape(problem, 0), 0.03
+    batches = memoryless.draw_batches(12, 2, 9, 0)
+    trajectory = memoryless.without_memory(landscape, algorithm, batches, lr, correction)
+    derivatives, theta = naive_derivatives(landscape, problem), landscape.start
+    for t in range(len(batches)):
+        gradients, hessians = batch_means(derivatives, theta, batches[: t + 1])
+        step = lr * naive_main(gradients, algorithm)
+        step += correction * lr**2 * naive_corr(gradients, hessians, algorithm)
+        theta = theta - step
+        np.testing.assert_allclose(trajectory[t + 1], theta, rtol=1e-12, atol=1e-12)
+    assert np.abs(theta - landscape.start).max() > 0.01
+
+
+@each_problem
+@each_algorithm
+def test_with_memory_matches_naive(problem, algorithm):
+    landscape, lr = closeness.make_landscape(problem, 0), 0.03
+    batches = memoryless.draw_batches(12, 2, 9, 0)
+    trajectory = memoryless.with_memory(landscape, algorithm, batches, lr)
+    derivatives, theta, gradients = naive_derivatives(landscape, problem), landscape.start, []
+    for t in range(len(batches)):
+        gradients.append(batch_means(derivatives, theta, batches[t : t + 1])[0][0])  # at its own theta
+        theta = theta - lr * naive_main(np.array(gradients), algorithm)
+        np.testing.assert_allclose(trajectory[t + 1], theta, rtol=1e-12, atol=1e-12)
+
+
+def test_with_memory_matches_torch_sgd():
+    data = cnn.make_data(12, 4, 2, 0.7, 0.2, 3)
+    weights = cnn.make_weights(2, 4, 0.5, 3)
+    batches = memoryless.draw_batches(12, 2, 20, 3)
+    trajectory = memoryless.with_memory(
+        cnn_landscape(weights, data), Algorithm("sgd-momentum", 0.9), batches, 0.02
+    )
+    filters = torch.tensor(weights, requires_grad=True)
+    patches, labels = torch.tensor(data.patches), torch.tensor(data.labels)
+    optimizer = torch.optim.SGD([filters], lr=0.02, momentum=0.9)
+    for t, batch in enumerate(batches):
+        optimizer.zero_grad()
+        scores = (torch.relu(torch.einsum("jrl,npl->njrp", filters, patches[batch])) ** 3).sum(dim=(2, 3))
+        torch.nn.functional.cross_entropy(scores, (labels[batch] < 0).long()).backward()
+        optimizer.step()
+        np.testing.assert_allclose(
+            trajectory[t + 1], filters.detach().numpy().ravel(), rtol=1e-12, atol=1e-12
+        )
+
+
+@each_algorithm
+@pytest.mark.parametrize("t", [0, 1, 5, 100])
+def test_main_and_corr_match_naive_at_any_step(algorithm, t):
+    assert 5 < algorithm.n_lags < 100  # at t = 100 negligible steps are left out
+    landscape = closeness.make_landscape("quadratics", 2)
+    batches = memoryless.draw_batches(12, 3, t + 1, 1)
+    gradients, hessians = naive_derivatives(landscape, "quadratics")(landscape.start + 0.1)
+    main, corr = memoryless.main_and_corr(gradients, hessians, algorithm, batches)
+    g, h = gradients[batches].mean(axis=1), hessians[batches].mean(axis=1)
+    np.testing.assert_allclose(main, naive_main(g, algorithm), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(corr, naive_corr(g, h, algorithm), rtol=1e-12, atol=1e-12)
+
+
+def test_rounding_does_not_pile_up():
+    landscape = quadratic_landscape(Quadratics(np.full((1, 1), 1.0), np.zeros((1, 1, 1))))
+    n_steps, lr = 20_000, 0.1  # no power of two: every plain subtraction would round
+    batches = np.zeros((n_steps, 1), int)
+    for correction in (None, 0.0):
+        algorithm = Algorithm("sgd-momentum", 0.0)
+        trajectory = (
+            memoryless.with_memory(landscape, algorithm, batches, lr)
+            if correction is None
+            else memoryless.without_memory(landscape, algorithm, batches, lr, correction)
+        )
+        np.testing.assert_allclose(trajectory[-1], -n_steps * lr, rtol=4e-16)
+        assert abs(np.cumsum(np.full(n_steps, lr))[-1] / (n_steps * lr) - 1) > 1e-13  # the plain sum
+
+
+def slope(problem, algorithm, correction):
+    lr, n_steps = closeness.learning_rates(lr_max=5e-4, n_decades=1.5, n_lr=4, horizon=0.03)
+    landscape = closeness.make_landscape(problem, 0)
+    batches = memoryless.draw_batches(12, 2, n_steps[-1], 0)
+    gaps = [
+        memoryless.distance(landscape, algorithm, batches[:n], rate, correction)
+        for rate, n in zip(lr, n_steps, strict=True)
+    ]
+    return closeness.fit_slope(lr, np.array(gaps))[0]
+
+
+@each_problem
+@each_algorithm
+def test_with_correction_error_has_order_2(problem, algorithm):
+    assert abs(slope(problem, algorithm, 1.0) - 2) < 0.1
+
+
+@each_problem
+@each_algorithm
+@pytest.mark.parametrize("correction", [0.0, -1.0, 0.8])  # none, of the wrong sign, a fifth too small
+def test_without_the_right_correction_error_has_order_1(problem, algorithm, correction):
+    expected = 1.0 if correction != 0.8 else 1.25
+    assert abs(slope(problem, algorithm, correction) - 1) < 0.1 + (expected - 1)
+
+
+def test_fit_slope_matches_polyfit():
+    rng = np.random.default_rng(0)
+    lr = 10.0 ** -np.arange(6)
+    gaps = lr**1.5 * np.exp(0.1 * rng.standard_normal(6))
+    line, covariance = np.polyfit(np.log(lr), np.log(gaps), 1, cov=True)
+    np.testing.assert_allclose(
+        closeness.fit_slope(lr, gaps), (line[0], np.sqrt(covariance[0, 0])), rtol=1e-10
+    )
+
+
+def test_learning_rates_keep_the_horizon():
+    lr, n_steps = closeness.learning_rates(lr_max=1e-2, n_decades=3, n_lr=10, horizon=0.3)
+    np.testing.assert_allclose(lr * n_steps, 0.3, rtol=1e-14)
+    np.testing.assert_allclose(np.log10(lr[0] / lr[-1]), 3, atol=0.02)
+
+
+def test_draw_batches_reshuffles_every_epoch():
+    batches = memoryless.draw_batches(12, 3, 40, 7)
+    assert (np.sort(batches.reshape(10, 12), axis=1) == np.arange(12)).all()
+    assert len(np.unique(batches.reshape(10, 12), axis=0)) == 10
+    np.testing.assert_array_equal(memoryless.draw_batches(12, 3, 17, 7), batches[:17])
+
+
+def flags(*more):
+    small = "--beta1 0.5 --beta2 0.6 --eps-root 0.01 --lr-max 5e-4 --n-decades 1 --n-lr 3 --horizon 0.02"
+    return [*small.split(), *more]
+
+
+def status(argv):
+    with pytest.raises(SystemExit) as stop:
+        run(closeness.main, argv)
+    return stop.value.code
+
+
+def test_main_reports_every_slope(capsys):
+    assert status(flags("--problem", "cnn", "--format", "json")) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert len(report["slopes"]) == 4
+    assert len(report["points"]) == 12
+    assert all(fit["verdict"] == "accepted" for fit in report["slopes"])
+    assert status(flags("--problem", "cnn", "--algorithm", "adam")) == 0
+    assert capsys.readouterr().out.count("accepted") == 2
+
+
+def test_main_fails_on_a_wrong_correction(monkeypatch, capsys):
+    right = memoryless.distance
+    monkeypatch.setattr(memoryless, "distance", lambda *args: right(*args[:-1], -args[-1]))
+    assert status(flags("--problem", "quadratics", "--algorithm", "sgd-momentum")) == 1
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in table[2:]] == ["violated", "accepted"]
+
+
+def test_csv_same_seed_same_bytes_for_any_number_of_threads(tmp_path):
+    written = []
+    for n_threads in ("1", "2"):
+        out = tmp_path / f"{n_threads}.csv"
+        assert status(flags("--n-threads", n_threads, "--format", "csv", "--out", str(out))) == 0
+        written.append(out.read_bytes())
+    assert written[0] == written[1]
+    rows = list(csv.DictReader(written[0].decode().splitlines()))
+    assert len(rows) == 3 * 2 * 2 * 3
+    names = ["problem", "algorithm", "correction", "lr", "n_steps", "distance", "slope", "slope_stderr"]
+    assert list(rows[0])[:8] == names
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--horizon", "1e4"], "allowed: 1 to 1000000"),
+        (["--horizon", "1e-9"], "allowed: 1 to 1000000"),
+        (["--horizon", "1e-3", "--n-decades", "0.1"], "no two runs of the same number of steps"),
+        (["--n-lr", "2"], "--n-lr: is '2', allowed: a whole number >= 3 and <= 100"),
+        (["--format", "csv"], "--format csv needs --out FILE"),
+        (["--beta1", "0", "--problem", "quadratics"], "betas that are memory"),
+        (["--beta1", "1"], "allowed: a finite number >= 0 and < 1"),
+        (["--eps-root", "0", "--problem", "cnn", "--algorithm", "adam"], "divides by zero"),
+    ],
+)
+def test_main_rejects_what_cannot_be_fitted(argv, message, tmp_path, capsys):
+    out = tmp_path / "closeness.csv"
+    given = flags(*argv) if "csv" in argv else flags("--format", "csv", "--out", str(out), *argv)
+    assert status(given) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_distance_rejects_trajectories_that_diverge():
+    landscape = closeness.make_landscape("quadratics", 0)
+    batches = memoryless.draw_batches(12, 2, 2000, 0)
+    with pytest.raises(InputError, match="diverges or divides by zero"):
+        memoryless.distance(landscape, Algorithm("sgd-momentum", 0.9), batches, 10.0, 1.0)
