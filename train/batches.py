@@ -86,6 +86,8 @@ def mean_loss(model: "TransformerXL", tokens: np.ndarray, tgt_len: int) -> float
     model.eval()
     total, memory = torch.zeros((), dtype=torch.float64, device=device), None
     for group in stream_order(len(inputs), EVALUATION_STREAMS).to(device).split(EVALUATION_STREAMS):
+        if not len(group):  # of a text shorter than a window
+            break
         if len(group) < EVALUATION_STREAMS:
             memory = None
         loss, memory = model(inputs[group], targets[group], memory)

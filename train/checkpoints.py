@@ -25,7 +25,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     torch.save(state, buffer)
     payload = buffer.getbuffer()
     with atomic_write(path, "wb") as file:
-        file.write(MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n")
+        file.write(_header(payload))
         file.write(payload)
 
 
@@ -46,8 +46,8 @@ def load(path: Path, settings: dict[str, Any], device: torch.device) -> dict[str
         The file is not what `save` wrote, to the byte; or it belongs to other settings.
     """
     data = path.read_bytes()
-    digest, payload = data[len(MAGIC) : len(MAGIC) + 64], data[len(MAGIC) + 65 :]
-    if not data.startswith(MAGIC) or hashlib.sha256(payload).hexdigest().encode() != digest:
+    payload = memoryview(data)[len(_header(b"")) :]
+    if not data.startswith(_header(payload)):
         raise InputError(f"{path}: the checkpoint is damaged (sha256 differs); delete it to start over")
     state = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
     for name, value in settings.items():
@@ -57,6 +57,10 @@ def load(path: Path, settings: dict[str, Any], device: torch.device) -> dict[str
                 f"{value!r} here); delete it to start over"
             )
     return state
+
+
+def _header(payload: bytes | memoryview) -> bytes:
+    return MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n"
 
 
 def get_rng_state() -> dict[str, Any]:

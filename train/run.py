@@ -85,13 +85,11 @@ def train(
     inputs, targets = (x[: s.max_train_windows or None] for x in to_windows(corpus.train, s.tgt_len, device))
     s.check(len(inputs))
     n_batches, n_dropped = divmod(len(inputs), s.batch_size)
-    if n_dropped:
-        print(
-            f"each epoch drops {n_dropped} of {len(inputs)} windows (batch size {s.batch_size})",
-            file=sys.stderr,
-        )
     n_steps, interval = s.n_epochs * n_batches, max(1, round(n_batches / s.evaluations_per_epoch))
-    micro_batch_size, n_words = s.micro_batch_size or s.batch_size, s.batch_size * s.tgt_len
+    micro_batch_size, n_words = (
+        min(s.micro_batch_size or s.batch_size, s.batch_size),
+        s.batch_size * s.tgt_len,
+    )
 
     torch.manual_seed(s.seed)
     model = TransformerXL(n_token=len(corpus.vocabulary), **s.model()).to(device)
@@ -106,6 +104,11 @@ def train(
         course = Course(**state["course"])
         started -= course.seconds
 
+    if n_dropped:
+        print(
+            f"each epoch drops {n_dropped} of {len(inputs)} windows (batch size {s.batch_size})",
+            file=sys.stderr,
+        )
     order = None
     bar = tqdm(total=n_steps, initial=course.step, unit="step", disable=not progress)
     while not course.end:
@@ -202,9 +205,10 @@ def main(argv: list[str] | None = None) -> int:
     settings, out = from_flags(arguments), arguments.out
     if out.suffix != ".csv":
         raise InputError(f"--out is {str(out)!r}, allowed: a name that ends in .csv")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=out.parent):  # better now than after an hour of training
-        pass
+    for path in filter(None, (out, arguments.checkpoint)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):  # better now than after an hour of training
+            pass
 
     import torch
 
@@ -244,7 +248,13 @@ def _parser() -> Parser:
     )
     files("--checkpoint-seconds", type=nonnegative, default=60.0, metavar="S", help="time between two states")
     files("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: cuda where there is one")
-    files("--n-threads", type=count, default=1, metavar="N", help="threads of the CPU")
+    files(
+        "--n-threads",
+        type=count,
+        default=1,
+        metavar="N",
+        help="of the CPU; another number may change last digits",
+    )
     files("--progress", action=BooleanOptionalAction, default=sys.stderr.isatty(), help="show a bar")
     return parser
 

@@ -60,6 +60,10 @@ class Settings:
         ------
         InputError
         """
+        if not n_windows:
+            raise InputError(
+                f"--tgt-len is {self.tgt_len}, allowed: less than the length of the training split"
+            )
         if not 1 <= self.batch_size <= n_windows:
             raise InputError(
                 f"--batch-size is {self.batch_size}, allowed: 1 ... {n_windows}, the number of training windows"
