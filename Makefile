@@ -33,7 +33,7 @@ lint: $(VENV)/installed
 	$(SNAKEMAKE) --lint
 
 pages: reproduce  # the article's pages as pictures, under RESULTS/paper
-	$(BIN)/python -m analysis.article --results $(RESULTS) --out $(RESULTS)/paper/article.pdf --pages $(RESULTS)/paper/pages
+	$(BIN)/python -m analysis.article --out $(RESULTS)/paper/article.pdf --pages $(RESULTS)/paper/pages
 
 RESULTS = $(shell $(BIN)/python -c 'import yaml; print({**yaml.safe_load(open("config/config.yaml")), **yaml.safe_load(open("$(CONFIG)"))}["results"])')
 

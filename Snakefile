@@ -2,10 +2,9 @@
 
 import sys
 
-import grimp
 from snakemake.utils import min_version
 
-from analysis.config import check, flags, grid
+from analysis.config import check, flags, grid, sources
 from sim.records import InputError
 
 min_version("9.27")
@@ -21,16 +20,6 @@ except InputError as error:
     sys.exit(2)
 
 R = config["results"]
-GRAPH = grimp.build_graph("sim", "train", "analysis", cache_dir=None)
-
-
-def sources(*modules):
-    """Return the files of `modules` and of all they import: a changed import must re-run the rule."""
-    found = set(modules).union(*(GRAPH.find_upstream_modules(module) for module in modules))
-    return sorted(
-        f"{name.replace('.', '/')}/__init__.py" if name in ("sim", "train", "analysis") else f"{name.replace('.', '/')}.py"
-        for name in found
-    )
 
 
 include: "sim/rules.smk"

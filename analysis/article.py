@@ -11,7 +11,7 @@ def parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m analysis.article", description=__doc__)
     parser.add_argument("--source", default="paper/article.typ", help="the text")
     parser.add_argument(
-        "--results", default="results", help="folder of numbers and figures, below the project's root"
+        "--results", metavar="FOLDER", help="of numbers and figures; default: above that of --out"
     )
     parser.add_argument("--out", required=True, metavar="FILE.pdf", help="the article")
     parser.add_argument("--pages", metavar="FOLDER", help="also write each page as FOLDER/page-1.png, ...")
@@ -24,9 +24,9 @@ def main(argv: list[str] | None = None) -> None:
     import typst
 
     root = Path.cwd()
-    results = Path(args.results).resolve()
+    results = Path(args.results).resolve() if args.results else Path(args.out).resolve().parent.parent
     if not results.is_relative_to(root):
-        raise InputError(f"--results is {args.results}, allowed: a folder below {root}")
+        raise InputError(f"--results is {results}, allowed: a folder below {root}")
     settings = {
         "root": str(root),
         "sys_inputs": {"results": "/" + results.relative_to(root).as_posix()},

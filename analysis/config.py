@@ -1,5 +1,6 @@
-"""Check a configuration against its schema; turn its sections into command lines."""
+"""What the Snakemake rules ask of Python: a checked configuration, command lines, the sources of a program."""
 
+import functools
 import itertools
 import json
 from collections.abc import Mapping
@@ -31,12 +32,8 @@ def check(config: Mapping[str, Any], schema: str) -> None:
     plain = json.loads(json.dumps(config))
     for error in sorted(validator.iter_errors(plain), key=lambda error: (-len(error.path), str(error.path))):
         key = ".".join(map(str, error.absolute_path)) or "top level"
-        allowed = {"enum": "one of ", "pattern": "a match of "}.get(error.validator, f"{error.validator} ")
-        limit = (
-            ""
-            if error.validator == "additionalProperties"
-            else f"; allowed: {allowed}{error.validator_value}"
-        )
+        allowed = f"{error.validator} {error.validator_value}"
+        limit = "" if error.validator == "additionalProperties" else f"; allowed: {allowed}"
         raise InputError(f"configuration, {key}: {error.message}{limit}")
 
 
@@ -78,3 +75,27 @@ def flags(settings: Mapping[str, Any]) -> str:
         elif value is not None:
             words += [f"--{flag}", str(value)]
     return " ".join(words)
+
+
+def sources(module: str) -> list[str]:
+    """Return the files of a module and of all it imports, so that a changed import re-runs its rule.
+
+    Parameters
+    ----------
+    module : str
+        Dotted name, for example "sim.expectation".
+
+    Returns
+    -------
+    list of str
+        Paths below the project's root.
+    """
+    found = {module} | _imports().find_upstream_modules(module)
+    return sorted(name.replace(".", "/") + (".py" if "." in name else "/__init__.py") for name in found)
+
+
+@functools.cache
+def _imports():
+    import grimp
+
+    return grimp.build_graph("sim", "train", "analysis", cache_dir=None)

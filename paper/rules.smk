@@ -10,8 +10,6 @@ rule article:
         c_total=rules.plot_c_total.output,
     output:
         f"{R}/paper/article.pdf",
-    params:
-        results=R,
     log:
         f"{R}/logs/paper/article.log",
     benchmark:
@@ -19,4 +17,4 @@ rule article:
     conda:
         "../envs/paper.yaml"
     shell:
-        "python -m analysis.article --source {input.source} --results {params.results} --out {output} > {log} 2>&1"
+        "python -m analysis.article --source {input.source} --out {output} > {log} 2>&1"
