@@ -1,0 +1,74 @@
+import csv
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from analysis import plot_closeness, style
+from sim.closeness import ALGORITHMS, EXPECTED_SLOPE, PROBLEMS
+
+
+def write_table(path, **changes):
+    """A table of sim.closeness in which every distance is lr to the power of the theorem."""
+    rows = [
+        {"problem": p, "algorithm": a, "correction": c, "lr": lr, "distance": lr**order}
+        | {"slope": order, "slope_stderr": 0.0125}
+        | changes
+        for p in PROBLEMS
+        for a in ALGORITHMS
+        for c, order in EXPECTED_SLOPE.items()
+        for lr in (1e-3, 1e-4, 1e-5)
+    ]
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def drawn(table, monkeypatch, tmp_path):
+    """The figure that main would write."""
+    kept = []
+    monkeypatch.setattr(style, "save", lambda figure, path: kept.append(figure))
+    plot_closeness.main(["--tables", str(table), "--out", str(tmp_path / "f.svg")])
+    return kept[0]
+
+
+def test_names_are_those_of_the_study():
+    assert set(plot_closeness.PROBLEMS) == set(PROBLEMS)
+    assert set(plot_closeness.ALGORITHMS) == set(ALGORITHMS)
+    assert plot_closeness.ORDER == EXPECTED_SLOPE
+
+
+def test_panels_show_points_slopes_and_reference_lines(tmp_path, monkeypatch):
+    figure = drawn(write_table(tmp_path / "t.csv"), monkeypatch, tmp_path)
+    assert len(figure.axes) == len(PROBLEMS) * len(ALGORITHMS)
+    for axis in figure.axes:
+        texts = [text.get_text() for text in axis.get_legend().get_texts()]
+        assert texts == ["with Corr: 2.0000 ± 0.0125", "without Corr: 1.0000 ± 0.0125"]
+        for reference, points in (axis.lines[:2], axis.lines[2:]):
+            assert len(points.get_xdata()) == 3
+            np.testing.assert_allclose(reference.get_ydata(), points.get_ydata())  # the table is exact
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("suffix", ["svg", "pdf", "png"])
+def test_plot_same_data_same_bytes(tmp_path, suffix):
+    table = write_table(tmp_path / "t.csv")
+    paths = [tmp_path / f"{i}.{suffix}" for i in range(2)]
+    for path in paths:
+        plot_closeness.main(["--tables", str(table), "--out", str(path)])
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert paths[0].stat().st_size > 1000
+
+
+def test_main_rejects_tables_of_something_else(tmp_path, fails):
+    out = tmp_path / "f.svg"
+    (tmp_path / "short.csv").write_text("problem,lr\ncnn,1\n")
+    wrong = write_table(tmp_path / "wrong.csv", problem="cubics")
+    for table, word in (
+        (tmp_path / "short.csv", "'algorithm' is missing"),
+        (wrong, "'cubics', allowed: least"),
+    ):
+        assert word in fails(plot_closeness.main, "--tables", table, "--out", out)
+    assert not out.exists()
