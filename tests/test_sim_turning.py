@@ -1,0 +1,127 @@
+import json
+
+import numpy as np
+import pytest
+
+from sim import turning
+from sim.second_order import exact_c_total
+from sim.theory import batch_variance_factor, c_total, critical_batch_size
+from sim.time_sums import batch_correlation
+
+SMALL = [
+    "--n-samples",
+    "1000",
+    "--batch-sizes",
+    "64",
+    "300",
+    "5000",
+    "--noise-scales",
+    "40",
+    "--n-epochs",
+    "1",
+    "3",
+]
+GRID = ["--grid", "0.8", "0.9", "0.95", "0.99", "0.999", "--min-batch-size", "20"]
+
+
+def result(capsys, *argv):
+    turning.main([*map(str, argv), "--format", "json"])
+    return json.loads(capsys.readouterr().out)
+
+
+def test_map_is_c_total_in_the_limit_and_exact_c_total(capsys):
+    rows = result(capsys, *SMALL, *GRID)["map"]
+    assert len(rows) == 2 * 3 * 2 * 5
+    for row in rows:
+        b = min(row["batch_size"], 1000)
+        lam = float(batch_variance_factor(1000, b)) * 40
+        assert row["lam"] == pytest.approx(lam, rel=1e-14)
+        betas = row["beta1"], row["beta2"]
+        assert row["c_total_limit"] == pytest.approx(float(c_total(*betas, lam)), rel=1e-13)
+        correlation = batch_correlation(1000, b) if b < 500 else None
+        exact = exact_c_total(*betas, lam, 1000 // b, row["n_epochs"], correlation)
+        assert row["c_total_exact"] == pytest.approx(exact, rel=1e-11, abs=1e-12)
+    assert {(row["beta1"], row["beta2"]) for row in rows} >= {(0.9, 0.8), (0.8, 0.999)}
+
+
+def test_a_batch_size_above_n_samples_means_the_full_batch():
+    assert turning.epoch_geometry(16_317, 16_384) == (1, 0.0, 0.0)
+    m, v, correlation = turning.epoch_geometry(16_317, 8192)  # half of the samples are never seen
+    assert m == 1
+    assert v == pytest.approx((16_317 / 8192 - 1) / 16_316)
+    assert correlation == 0
+    m, v, correlation = turning.epoch_geometry(16_317, 128)
+    assert m == 127
+    assert correlation * v == pytest.approx(-1 / 16_316)
+
+
+def test_turning_points_of_the_limit_are_those_of_the_lemmas(capsys):
+    """Lemma 3.4: increasing in beta2 above lam = 0.50818, decreasing below 0.49453; Lemma 3.6 for beta1."""
+    flags = ["--n-epochs", 1, "--batch-sizes", 512, "--min-batch-size", 200]
+    rows = {(row["which"], row["noise_scale"]): row for row in result(capsys, *flags)["turning"]}
+    for noise_scale in (200, 300, 500, 1000):
+        after, at = critical_batch_size(16_317, noise_scale, np.array([0.50818788, 0.4945365]))
+        row = rows["beta2", noise_scale]
+        assert (row["turns_after_limit"], row["turned_at_limit"]) == (np.floor(after), np.ceil(at))
+    for noise_scale in (300, 500, 1000):
+        after, at = critical_batch_size(16_317, noise_scale, np.array([1.00150371, 0.99564875]))
+        row = rows["beta1", noise_scale]
+        # on a grid in [0.9, 0.999], not on all of [0.9, 1)
+        assert row["turns_after_limit"] == pytest.approx(after, rel=2e-3, abs=1)
+        assert row["turned_at_limit"] == pytest.approx(at, rel=2e-3, abs=1)
+
+
+def test_turning_points_of_the_exact_theory_match_a_scan_with_exact_c_total(capsys):
+    flags = [*SMALL, *GRID, "--sweeps", "beta2"]
+    (row,) = [row for row in result(capsys, *flags)["turning"] if row["n_epochs"] == 3]
+    grid = [0.9, 0.90001, 0.95, 0.99, 0.9989999, 0.999]
+    rising, falling = [], []
+    for b in range(20, 500):
+        lam = float(batch_variance_factor(1000, b)) * 40
+        values = [exact_c_total(0.9, r, lam, 1000 // b, 3, batch_correlation(1000, b)) for r in grid]
+        rising += [b] if (np.diff(values) > 0).all() else []
+        falling += [b] if (np.diff(values) < 0).all() else []
+    assert row["turns_after_exact"] == max(rising)
+    assert row["turned_at_exact"] == min(falling)
+    assert rising == list(range(20, max(rising) + 1))
+    assert falling == list(range(min(falling), 500))
+
+
+def test_turning_point_of_a_written_out_table():
+    up, hill, down, flat = [0, 1, 2], [0, 1, 0], [2, 1, 0], [0, 0, 0]
+    sizes = np.arange(10, 17)
+    values = np.array([up, up, hill, down, hill, down, flat])
+    assert turning.turning_point(values, sizes, 1) == (11, 15)
+    assert turning.turning_point(-values, sizes, -1) == (11, 15)
+    assert turning.turning_point(values[2:5], sizes[2:5], 1) == (None, None)
+
+
+def test_csv_files_hold_the_same_as_json(capsys, tmp_path):
+    want = result(capsys, *SMALL, *GRID)
+    files = ["--out", str(tmp_path / "m.csv"), "--turning-out", str(tmp_path / "t.csv")]
+    turning.main([*SMALL, *GRID, "--format", "csv", *files])
+    for name, key in (("m.csv", "map"), ("t.csv", "turning")):
+        head, *lines = (tmp_path / name).read_text().splitlines()
+        assert head.split(",") == list(want[key][0])
+        cells = ["" if value is None else str(value) for value in want[key][-1].values()]
+        assert lines[-1].split(",") == cells
+        assert len(lines) == len(want[key])
+    turning.main([*SMALL, *GRID])
+    text = capsys.readouterr().out
+    assert text.split()[:3] == ["which", "noise_scale", "n_epochs"]
+    assert "c_total_exact" in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--format", "csv"], "--out"),
+        (["--n-samples", "10"], "--min-batch-size is 64, allowed: 1 to 10"),
+        (["--grid", "0.9", "0.8"], "--grid"),
+        (["--grid", "1"], "--grid"),
+        (["--n-epochs", "1000000"], "100000 steps"),
+        (["--noise-scales", "0"], "--noise-scales"),
+    ],
+)
+def test_rejects_bad_flags(fails, flags, named):
+    assert named in fails(turning.main, *flags)
