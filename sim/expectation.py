@@ -86,6 +86,7 @@ def measure(problem: "Problem", args: argparse.Namespace) -> tuple["Array", "Arr
     from tqdm import tqdm
 
     from sim import kernels
+    from sim.control_variate import linear_part
     from sim.problems import LeastSquares
     from sim.sampling import ordered_partitions
 
@@ -100,8 +101,17 @@ def measure(problem: "Problem", args: argparse.Namespace) -> tuple["Array", "Arr
         partitions = ordered_partitions(problem.n_samples, args.batch_size)
         mean = each(*arrays, *settings, partitions).mean(axis=0)
         return mean, np.zeros_like(mean), len(partitions)
+    control = linear_part(problem, *settings) if args.control_variate else None
     with tqdm(total=args.n_permutations, unit=" permutations", disable=None, leave=False) as bar:
-        mean, stderr = average(*arrays, *settings, args.n_permutations, args.seed, progress=bar.update)
+        mean, stderr = average(
+            *arrays,
+            *settings,
+            args.n_permutations,
+            args.seed,
+            progress=bar.update,
+            n_threads=args.n_threads,
+            control=control,
+        )
     return mean, stderr, args.n_permutations
 
 
@@ -159,6 +169,12 @@ def parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--n-permutations", type=number(int, 2), default=10_000, help="of montecarlo")
     group.add_argument("--seed", type=seed, default=0, help="seed of the permutations")
+    group.add_argument(
+        "--control-variate",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="subtract from Corr_n its part linear in the noise, whose expectation is 0",
+    )
     group.add_argument("--n-threads", type=count, help="default: all cores; the result does not depend on it")
     group.add_argument(
         "--format", choices=["table", "json", "csv"], default="table", help="form of the output"
@@ -173,14 +189,6 @@ def main(argv: list[str] | None = None) -> int:
     if args.format == "csv" and args.out is None:
         raise InputError("--format csv needs --out FILE")
     problem = problem_from_flags(args)
-    if args.n_threads is not None:
-        import numba
-
-        if args.n_threads > numba.config.NUMBA_NUM_THREADS:
-            raise InputError(
-                f"--n-threads is {args.n_threads}, allowed: 1 to {numba.config.NUMBA_NUM_THREADS}"
-            )
-        numba.set_num_threads(args.n_threads)
     mean, stderr, n_permutations = measure(problem, args)
     comparison = compare(problem, args.batch_size, args.beta1, args.beta2, args.eps_root, mean, stderr)
     settings = {
@@ -188,7 +196,7 @@ def main(argv: list[str] | None = None) -> int:
         "n_samples": problem.n_samples,
         "n_params": problem.n_params,
         **{name: getattr(args, name) for name in ("noise", "problem_seed", "batch_size", "beta1", "beta2")},
-        **{name: getattr(args, name) for name in ("eps_root", "method", "seed")},
+        **{name: getattr(args, name) for name in ("eps_root", "method", "control_variate", "seed")},
         "n_permutations": n_permutations,
     }
     write(comparison, settings, args.format, args.out)

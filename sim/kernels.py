@@ -31,6 +31,7 @@ def corr_moments_least_squares(
     first_index: int = 0,
     progress: Callable[[int], object] | None = None,
     n_threads: int | None = None,
+    control: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Estimate the expectation of Corr_n over permutations, for l_r = (a_r . theta - y_r)^2 / 2.
 
@@ -54,6 +55,9 @@ def corr_moments_least_squares(
         Called with the number of permutations done since the last call.
     n_threads : int, optional
         Default: `numba.config.NUMBA_NUM_THREADS` (all processors, or the environment variable of that name).
+    control : callable, optional
+        From orders (n, n_samples) to values (n, d) of expectation zero, subtracted from Corr_n to reduce its variance
+        (`sim.control_variate.linear_part`).
 
     Returns
     -------
@@ -66,6 +70,7 @@ def corr_moments_least_squares(
         For an argument outside its range, or where a batch gradient is zero and `eps_root` is too.
     """
     corr = _least_squares(features, residuals, batch_size, beta1, beta2, eps_root)
+    corr = _less(corr, control)
     return mean_and_stderr(corr, len(features), n_permutations, seed, first_index, progress, n_threads)
 
 
@@ -81,6 +86,7 @@ def corr_moments_quadratics(
     first_index: int = 0,
     progress: Callable[[int], object] | None = None,
     n_threads: int | None = None,
+    control: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Estimate the expectation of Corr_n over permutations, each sample having its own quadratic loss.
 
@@ -90,7 +96,7 @@ def corr_moments_quadratics(
         Gradient of each sample at theta.
     hessians : ndarray of float, shape (n_samples, d, d)
         Symmetric.
-    batch_size, beta1, beta2, eps_root, n_permutations, seed, first_index, progress, n_threads
+    batch_size, beta1, beta2, eps_root, n_permutations, seed, first_index, progress, n_threads, control
         As in `corr_moments_least_squares`.
 
     Returns
@@ -103,6 +109,7 @@ def corr_moments_quadratics(
         As in `corr_moments_least_squares`.
     """
     corr = _quadratics(gradients, hessians, batch_size, beta1, beta2, eps_root)
+    corr = _less(corr, control)
     return mean_and_stderr(corr, len(gradients), n_permutations, seed, first_index, progress, n_threads)
 
 
@@ -169,6 +176,10 @@ def corr_of_permutations_quadratics(
     """
     corr = _quadratics(gradients, hessians, batch_size, beta1, beta2, eps_root)
     return _in_blocks(corr, permutations, len(gradients))
+
+
+def _less(corr, control):
+    return corr if control is None else lambda orders: corr(orders) - control(orders)
 
 
 def _in_blocks(corr, permutations, n_samples):

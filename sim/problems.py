@@ -44,6 +44,10 @@ class Quadratics:
         """Row `i` of every sample's Hessian, (n_samples, n_params)."""
         return self.hessians[:, i]
 
+    def hessian_products(self, vector: Array) -> Array:
+        """Hessian of every sample times `vector`, (n_samples, n_params)."""
+        return self.hessians @ vector
+
     def moments(self) -> Moments:
         """Full-batch gradient and Hessian, and the second moments of the noise."""
         gradient, hessian = self.gradients.mean(axis=0), self.hessians.mean(axis=0)
@@ -99,6 +103,10 @@ class LeastSquares:
     def hessian_row(self, i: int) -> Array:
         """Row `i` of every sample's Hessian, (n_samples, n_params)."""
         return self.features * self.features[:, i, None]
+
+    def hessian_products(self, vector: Array) -> Array:
+        """Hessian of every sample times `vector`, (n_samples, n_params)."""
+        return self.features * (self.features @ vector)[:, None]
 
     def moments(self) -> Moments:
         """Full-batch gradient and Hessian, and the second moments of the noise; O(n_samples n_params^2)."""

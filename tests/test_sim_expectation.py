@@ -103,15 +103,12 @@ def test_problem_file_gives_the_generator_s_result(tmp_path, capsys):
 
 
 def test_csv_same_seed_same_bytes_for_any_number_of_threads(tmp_path):
-    import numba
-
-    files = []
-    for i, n_threads in enumerate([1, numba.config.NUMBA_NUM_THREADS]):
-        files.append(tmp_path / f"{i}.csv")
-        flags = ["--n-samples", 64, "--n-params", 5, "--n-permutations", 700, "--batch-size", 4]
-        flags += ["--n-threads", n_threads, "--format", "csv", "--out", files[-1]]
+    files = [tmp_path / f"{n_threads}.csv" for n_threads in (1, 2, 4)]
+    for n_threads, file in zip((1, 2, 4), files, strict=True):
+        flags = ["--n-samples", 64, "--n-params", 5, "--n-permutations", 1100, "--batch-size", 4]
+        flags += ["--n-threads", n_threads, "--format", "csv", "--out", file]
         assert expectation.main([str(flag) for flag in flags]) == 0
-    assert files[0].read_bytes() == files[1].read_bytes()
+    assert len({file.read_bytes() for file in files}) == 1
     assert files[0].read_text().startswith("problem,n_samples,")
 
 
@@ -130,7 +127,7 @@ def test_too_much_noise_is_said_and_not_judged(capsys):
         (["--batch-size", "5", "--n-samples", "64"], ["--batch-size", "5", "64"]),
         (["--eps-root", "-1"], ["--eps-root", "'-1'", ">= 0"]),
         (["--n-permutations", "1"], ["--n-permutations", "'1'", ">= 2"]),
-        (["--n-threads", "100000"], ["--n-threads", "100000"]),
+        (["--n-threads", "0"], ["--n-threads", "'0'", ">= 1"]),
         (["--method", "enumerate"], ["1024", "1000000"]),
         (["--format", "csv"], ["--out"]),
         (["--beta", "0.5"], ["--beta"]),

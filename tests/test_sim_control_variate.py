@@ -1,0 +1,50 @@
+"""The control variate is the linear part of Corr_n: mean zero, and what it leaves is of second order."""
+
+import numpy as np
+import pytest
+
+from sim import kernels
+from sim.control_variate import linear_part
+from sim.problems import make_least_squares, make_quadratics
+from sim.sampling import draw_permutations, ordered_partitions
+from sim.second_order import adam_expectation
+from sim.theory import adam_corr
+from sim.time_sums import time_sums
+
+
+def corr(problem, batch_size, orders, eps_root):
+    quadratics = problem if hasattr(problem, "hessians") else problem.quadratics()
+    shape = (len(orders), -1, batch_size)
+    gradients = quadratics.gradients[orders].reshape(*shape, problem.n_params).mean(axis=2)
+    hessians = quadratics.hessians[orders].reshape(*shape, problem.n_params, problem.n_params).mean(axis=2)
+    return np.array([adam_corr(g, h, 0.8, 0.95, eps_root) for g, h in zip(gradients, hessians, strict=True)])
+
+
+@pytest.mark.parametrize("make", [make_least_squares, make_quadratics])
+@pytest.mark.parametrize("eps_root", [0.0, 0.3])
+def test_linear_part_leaves_an_error_of_order_2(make, eps_root):
+    left = []
+    for noise in (2e-3, 1e-3):
+        problem, orders = make(8, 3, noise, 0), draw_permutations(8, 50, 0)
+        quiet, _ = adam_expectation(problem.moments(), time_sums((0.8, 0.95), 4, 3), 0.0, eps_root)
+        linear = linear_part(problem, 2, 0.8, 0.95, eps_root)(orders)
+        values = corr(problem, 2, orders, eps_root) - quiet
+        left.append(np.abs(values - linear).max())
+        assert left[-1] < 0.1 * np.abs(values).max()
+    assert np.log2(left[0] / left[1]) == pytest.approx(2, abs=0.1)
+
+
+@pytest.mark.parametrize("make", [make_least_squares, make_quadratics])
+def test_linear_part_has_mean_zero_over_all_orders(make):
+    values = linear_part(make(6, 3, 0.3, 1), 2, 0.9, 0.99)(ordered_partitions(6, 2))
+    assert np.all(np.abs(values.mean(axis=0)) < 1e-13 * np.abs(values).max())
+
+
+def test_linear_part_cuts_the_standard_error_and_keeps_the_mean():
+    problem = make_least_squares(128, 8, 0.05, 0)
+    arguments = (problem.features, problem.residuals, 8, 0.9, 0.99, 0.0, 4000, 0)
+    plain, plain_stderr = kernels.corr_moments_least_squares(*arguments)
+    control = linear_part(problem, 8, 0.9, 0.99)
+    mean, stderr = kernels.corr_moments_least_squares(*arguments, control=control)
+    assert np.all(stderr < plain_stderr / 10)
+    assert np.all(np.abs(mean - plain) < 4 * plain_stderr)
