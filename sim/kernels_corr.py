@@ -20,7 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from sim.vectors import aligned_zeros, lanes_of, load, padded, reciprocal_sqrt, store, sums_of_four
+from sim.rows import rows_dot_vector, weighted_sum_of_rows
+from sim.vectors import aligned_zeros, lanes_of, load, padded, reciprocal_sqrt, store
 
 
 class AdamWeights(NamedTuple):
@@ -142,25 +143,12 @@ def _add_step(k, work, zero):
 @njit(cache=True, error_model="numpy")
 def _backward_least_squares(features, order, batch_size, adam, work, zero):
     """Sum L and P over the batches: b H_k u = sum_r a_r (a_r . u)."""
-    lanes, width = lanes_of(zero), features.shape[1]
     for k in range(len(adam.mu) - 2, -1, -1):
         _add_step(k, work, zero)
-        start, last = k * batch_size, (k + 1) * batch_size - 1
-        for i in range(start, last + 1, 4):  # four rows share each load of u, and their sums over lanes
-            r0, r1 = order[i], order[min(i + 1, last)]
-            r2, r3 = order[min(i + 2, last)], order[min(i + 3, last)]
-            s0, s1, s2, s3 = zero, zero, zero, zero
-            for c in range(0, width, lanes):
-                u = load(work.sums, (U, c), zero)
-                s0 = s0 + load(features, (r0, c), zero) * u
-                s1 = s1 + load(features, (r1, c), zero) * u
-                s2 = s2 + load(features, (r2, c), zero) * u
-                s3 = s3 + load(features, (r3, c), zero) * u
-            store(work.slopes, (0, i - start), sums_of_four(s0, s1, s2, s3))
-        for c in range(0, width, lanes):
-            product = zero
-            for i in range(batch_size):
-                product = product + load(features, (order[start + i], c), zero) * work.slopes[0, i]
+        start = k * batch_size
+        rows_dot_vector(features, order, start, batch_size, work.sums, U, work.slopes, zero)
+        for c in range(0, features.shape[1], lanes_of(zero)):
+            product = weighted_sum_of_rows(features, order, start, batch_size, work.slopes, c, zero)
             _add_product(product, k, c, adam, work)
 
 

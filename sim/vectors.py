@@ -27,14 +27,19 @@ from numba.extending import NativeValue, lower_builtin, models, register_model, 
 ALIGNMENT = 64
 """Bytes of a cache line; rows that straddle two lines cost a third of the speed."""
 
-# In the type's name, so that Numba's cache never serves machine code made from another version of this file.
-_VERSION = zlib.crc32(Path(__file__).read_bytes())
+# In the type's name, so that Numba's cache never serves machine code made from another version of these files.
+_VERSION = zlib.crc32(
+    b"".join(Path(__file__).with_name(name).read_bytes() for name in ("vectors.py", "rows.py"))
+)
 _FUSE = ("contract",)  # a * b + c in one rounding where the processor can; nothing is reordered
 _DOUBLE, _INT32 = ir.DoubleType(), ir.IntType(32)
 
 
-class ZeroVector(np.ndarray):
-    """What `zero_vector` makes: an array of zeros that a jitted function receives as a `Vector`."""
+class ZeroVector:
+    """A number of lanes, `size`; a jitted function receives a `Vector` of zeros."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
 
 
 class Vector(types.Type):
@@ -77,9 +82,9 @@ def _in_jitted_code(function, result_type):
     return register
 
 
-def zero_vector(lanes: int) -> ZeroVector:
-    """Make a vector of zeros; `lanes` is a multiple of 8."""
-    return np.zeros(lanes).view(ZeroVector)
+def zero_vector(lanes: int) -> ZeroVector | np.ndarray:
+    """Make the vector of zeros to pass to a kernel; `lanes` is a multiple of 8, `size` in the result."""
+    return np.zeros(lanes) if config.DISABLE_JIT else ZeroVector(lanes)
 
 
 def aligned_zeros(shape: tuple[int, ...]) -> np.ndarray:
