@@ -94,3 +94,16 @@ def test_to_windows_copies():
     inputs, _ = to_windows(tokens, 5, torch.device("cpu"))
     inputs += 1
     assert tokens[0] == 0
+
+
+def test_mean_loss_with_memory_in_streams(model, monkeypatch):
+    """Three streams of two windows, a window and two words left over: each stream is like a window twice as long."""
+    monkeypatch.setattr(batches, "EVALUATION_STREAMS", 3)
+    tokens = np.random.default_rng(2).integers(0, 9, 7 * 4 + 3)
+    model.mem_len = 8
+    loss = mean_loss(model, tokens, 4)
+    model.eval()
+    with torch.no_grad():
+        pieces = [tokens[start : start + n + 1] for start, n in ((0, 8), (8, 8), (16, 8), (24, 4), (28, 2))]
+        total = sum(float(model(torch.tensor(p[None, :-1]), torch.tensor(p[None, 1:]))[0]) for p in pieces)
+    assert loss == pytest.approx(total / (len(tokens) - 1), rel=1e-12)

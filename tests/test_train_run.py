@@ -74,6 +74,17 @@ def test_run_learns_and_records(tmp_path, capsys):
     assert capsys.readouterr().err == "each epoch drops 4 of 100 windows (batch size 8)\n"
 
 
+def test_csv_comes_last(tmp_path, monkeypatch):
+    def fail(path, rows):
+        assert json.loads(path.with_suffix(".json").read_text())["status"] == "ok"
+        raise OSError("no space left")
+
+    monkeypatch.setattr(run, "write_csv", fail)
+    with pytest.raises(OSError, match="no space"):
+        run.main([*FLAGS, "--out", str(tmp_path / "a.csv"), "--n-epochs", "1"])
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
 def test_same_seed_same_bytes(tmp_path):
     def result(name, *flags):
         run.main([*FLAGS, "--out", str(tmp_path / name), "--n-epochs", "1", *flags])
@@ -92,6 +103,15 @@ def test_train_loss_is_the_mean_over_the_words_trained_on(corpus):
     same, _ = run.train(replace(TINY, lr=1e-30, n_epochs=1, batch_size=60, dropout=0.0), swapped, CPU)
     assert rows[0]["train_loss"] == pytest.approx(same[0]["valid_loss"], rel=1e-6)
     assert rows[0]["train_loss"] != pytest.approx(rows[0]["valid_loss"], rel=1e-3)
+
+
+def test_train_loss_starts_anew_after_each_evaluation(corpus):
+    settings = replace(TINY, batch_size=15, n_epochs=4)  # 4 steps an epoch
+    whole, _ = run.train(settings, corpus, CPU)
+    halves, _ = run.train(replace(settings, evaluations_per_epoch=2), corpus, CPU)
+    for row, first, second in zip(whole, halves[::2], halves[1::2], strict=True):
+        assert row["train_loss"] == pytest.approx((first["train_loss"] + second["train_loss"]) / 2, rel=1e-12)
+        assert row["valid_loss"] == second["valid_loss"]
 
 
 def test_micro_batches_give_the_gradient_of_the_batch(corpus):
@@ -135,12 +155,25 @@ def test_diverged_run_is_recorded_and_ends_well(tmp_path):
     assert not math.isfinite(float(rows[-1]["valid_loss"]))
 
 
-def test_recurrence_changes_the_run_and_resumes(corpus, tmp_path, monkeypatch):
-    settings = replace(TINY, shuffle=False, mem_len=6, batch_size=10, micro_batch_size=5)
+def test_memory_goes_from_step_to_step_and_ends_with_the_epoch(corpus, tmp_path, monkeypatch):
+    settings = replace(TINY, shuffle=False, batch_size=10, dropout=0.2)
+    plain, _ = run.train(settings, corpus, CPU)
+    rows, _ = run.train(replace(settings, mem_len=6), corpus, CPU)
+    assert rows[0]["train_loss"] != plain[0]["train_loss"]
+    assert (
+        interrupted(replace(settings, mem_len=6), corpus, tmp_path / "state", monkeypatch, n_steps=9) == rows
+    )
+    # One step an epoch, and no validation to speak of: there is nothing to remember.
+    whole, short = replace(settings, batch_size=60), replace(corpus, valid=corpus.valid[:9])
+    assert run.train(replace(whole, mem_len=6), short, CPU)[0] == run.train(whole, short, CPU)[0]
+
+
+def test_memory_goes_from_micro_batch_to_micro_batch(corpus):
+    """A full batch in streams of 5 windows: each micro-batch has the one before it in its memory."""
+    settings = replace(TINY, shuffle=False, mem_len=6, batch_size=60, micro_batch_size=5, n_epochs=1)
     rows, _ = run.train(settings, corpus, CPU)
     plain, _ = run.train(replace(settings, mem_len=0), corpus, CPU)
-    assert abs(rows[-1]["valid_loss"] - plain[-1]["valid_loss"]) > 1e-6
-    assert interrupted(settings, corpus, tmp_path / "state", monkeypatch, n_steps=9) == rows
+    assert rows[0]["train_loss"] != plain[0]["train_loss"]
 
 
 class Killed(BaseException):
