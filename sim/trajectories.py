@@ -216,11 +216,9 @@ def _adam_epoch(data, orders, state, beta1, beta2, eps_root, scale1, scale2, zer
     batch_size, d = data.batch_size, data.features.shape[1]
     errors = np.zeros((1, batch_size + 3))
     eps = zero + eps_root
-    for t in range(orders.shape[1] // batch_size):
-        for run in range(
-            orders.shape[0]
-        ):  # innermost: a run waits for its own last step, not for its neighbours'
-            order = orders[run]
+    for run in range(orders.shape[0]):
+        order = orders[run]
+        for t in range(order.size // batch_size):
             _batch_errors(data, order, t * batch_size, state.theta, run, errors, zero)
             for c in range(0, d, lanes_of(zero)):
                 g = weighted_sum_of_rows(data.features, order, t * batch_size, batch_size, errors, c, zero)
@@ -237,11 +235,9 @@ def _sgd_epoch(data, orders, state, beta1, lr, zero):
     """One epoch of every run."""
     batch_size, d = data.batch_size, data.features.shape[1]
     errors = np.zeros((1, batch_size + 3))
-    for t in range(orders.shape[1] // batch_size):
-        for run in range(
-            orders.shape[0]
-        ):  # innermost: a run waits for its own last step, not for its neighbours'
-            order = orders[run]
+    for run in range(orders.shape[0]):
+        order = orders[run]
+        for t in range(order.size // batch_size):
             _batch_errors(data, order, t * batch_size, state.theta, run, errors, zero)
             for c in range(0, d, lanes_of(zero)):
                 g = weighted_sum_of_rows(data.features, order, t * batch_size, batch_size, errors, c, zero)
