@@ -121,8 +121,9 @@ def measure_read_rate(table: np.ndarray, n_threads: int) -> float:
                     total = total + load(rows, (r, c), zero)
                 store(out, (0, c), total)
 
-    zero, n_times = zero_vector(32), 40
+    zero = zero_vector(32)
     rows = padded(table, zero.size)
+    n_times = max(1, int(4e8 / rows.nbytes))  # milliseconds, beside which starting a thread is nothing
     outs = [np.empty((1, rows.shape[1])) for _ in range(n_threads)]
     read(rows, 1, zero, outs[0])
     seconds = call_seconds(
