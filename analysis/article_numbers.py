@@ -60,6 +60,42 @@ def of_perplexity(table: "pd.DataFrame") -> dict[str, Any]:
     }
 
 
+def of_closeness(table: "pd.DataFrame") -> dict[str, Any]:
+    """Find the ranges of the fitted slopes (rows of `sim.closeness`)."""
+    import numpy as np
+
+    slopes = table.groupby("correction")["slope"].agg(["min", "max"])
+    return {
+        "n_decades": float(np.log10(table["lr"].max() / table["lr"].min())),
+        "n_cases": len(table.groupby(["problem", "algorithm"])),
+        "with": slopes.loc["with"].to_dict(),
+        "without": slopes.loc["without"].to_dict(),
+    }
+
+
+def of_turning(table: "pd.DataFrame", points: "pd.DataFrame") -> dict[str, Any]:
+    """Compare limit and exact C_total at the longest memory, and where beta2 turns (`sim.turning`)."""
+    points = points[points["which"] == "beta2"]
+    shift = 100 * (points["turned_at_exact"] / points["turned_at_limit"] - 1).abs()
+    swept = table[table["which"] == "beta2"]
+    cells = swept[
+        (swept["beta2"] == swept["beta2"].max()) & (swept["batch_size"] == swept["batch_size"].min())
+    ]
+    ratio = cells["c_total_limit"] / cells["c_total_exact"]
+    first, last = int(table["n_epochs"].min()), int(table["n_epochs"].max())
+    return {
+        "first_epoch": first,
+        "last_epoch": last,
+        "batch_size": int(cells["batch_size"].iloc[0]),
+        "n_batches": int(cells["n_batches"].iloc[0]),
+        "beta2": cells["beta2"].iloc[0],
+        "ratio_first": ratio[cells["n_epochs"] == first].median(),
+        "ratio_last": ratio[cells["n_epochs"] == last].median(),
+        "shift_first_percent": shift[points["n_epochs"] == first].max(),
+        "shift_last_percent": shift[points["n_epochs"] == last].max(),
+    }
+
+
 def of_runs(paths: list[str]) -> dict[str, Any]:
     """Sum up how the runs were made (the JSON files of `train.run`)."""
     records = []
@@ -88,6 +124,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--expectation", required=True, metavar="CSV", help="summary of plot_expectation")
     parser.add_argument("--perplexity", required=True, metavar="CSV", help="summary of plot_perplexity")
     parser.add_argument("--certify", required=True, metavar="CSV", help="table of certify")
+    parser.add_argument("--closeness", required=True, metavar="CSV", help="table of sim.closeness")
+    parser.add_argument("--map", required=True, metavar="CSV", help="table of sim.turning")
+    parser.add_argument("--turning", required=True, metavar="CSV", help="turning points of sim.turning")
     parser.add_argument("--runs", required=True, nargs="+", metavar="JSON", help="records of train.run")
     parser.add_argument("--out", required=True, metavar="JSON", help="numbers of the article")
     return parser
@@ -105,6 +144,8 @@ def main(argv: list[str] | None = None) -> None:
         {
             "expectation": of_expectation(tables.read([args.expectation], ["measured", "excess"])),
             "perplexity": of_perplexity(tables.read([args.perplexity], ["mean", "n_seeds"])),
+            "closeness": of_closeness(tables.read([args.closeness], ["correction", "slope"])),
+            "turning": of_turning(tables.read([args.map], ["which"]), tables.read([args.turning], ["which"])),
             "runs": of_runs(args.runs),
             "certify": {
                 "n_published": len(published),

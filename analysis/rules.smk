@@ -54,6 +54,42 @@ rule plot_perplexity:
         " --summary {output.summary} > {log} 2>&1"
 
 
+rule plot_closeness:
+    input:
+        sources("analysis.plot_closeness"),
+        table=rules.sim_closeness.output,
+    output:
+        f"{R}/analysis/plot_closeness.svg",
+    log:
+        f"{R}/logs/analysis/plot_closeness.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/plot_closeness.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    shell:
+        "python -m analysis.plot_closeness --tables {input.table} --out {output} > {log} 2>&1"
+
+
+rule plot_turning:
+    input:
+        sources("analysis.plot_turning"),
+        map=rules.sim_turning.output.map,
+        turning=rules.sim_turning.output.turning,
+    output:
+        f"{R}/analysis/plot_turning.svg",
+    params:
+        settings=flags(config["analysis"]["plot_turning"]),
+    log:
+        f"{R}/logs/analysis/plot_turning.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/plot_turning.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    shell:
+        "python -m analysis.plot_turning --map {input.map} --turning {input.turning} {params.settings}"
+        " --out {output} > {log} 2>&1"
+
+
 rule certify:
     input:
         sources("analysis.certify"),
@@ -75,6 +111,9 @@ rule article_numbers:
         expectation=rules.plot_expectation.output.summary,
         perplexity=rules.plot_perplexity.output.summary,
         certify=rules.certify.output,
+        closeness=rules.sim_closeness.output,
+        turning=rules.sim_turning.output.turning,
+        map=rules.sim_turning.output.map,
         runs=[path.removesuffix(".csv") + ".json" for path in rules.plot_perplexity.input.tables],
     output:
         f"{R}/analysis/article_numbers.json",
@@ -86,4 +125,5 @@ rule article_numbers:
         "../envs/analysis.yaml"
     shell:
         "python -m analysis.article_numbers --expectation {input.expectation} --perplexity {input.perplexity}"
-        " --certify {input.certify} --runs {input.runs} --out {output} > {log} 2>&1"
+        " --certify {input.certify} --closeness {input.closeness} --map {input.map} --turning {input.turning}"
+        " --runs {input.runs} --out {output} > {log} 2>&1"

@@ -8,6 +8,8 @@ rule article:
         expectation=rules.plot_expectation.output,
         perplexity=rules.plot_perplexity.output,
         c_total=rules.plot_c_total.output,
+        closeness=rules.plot_closeness.output,
+        turning=rules.plot_turning.output,
     output:
         f"{R}/paper/article.pdf",
     log:

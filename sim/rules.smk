@@ -19,3 +19,41 @@ rule sim_expectation:
     shell:
         "python -m sim.expectation {params.settings} --batch-size {wildcards.batch_size} --beta2 {wildcards.beta2}"
         " --n-threads {threads} --format csv --out {output} > {log} 2>&1"
+
+
+rule sim_closeness:
+    input:
+        sources("sim.closeness"),
+    output:
+        f"{R}/sim/closeness.csv",
+    params:
+        settings=flags(config["sim"]["closeness"]),
+    log:
+        f"{R}/logs/sim/closeness.log",
+    benchmark:
+        f"{R}/benchmarks/sim/closeness.tsv"
+    conda:
+        "../envs/sim.yaml"
+    threads: 2
+    shell:
+        "python -m sim.closeness {params.settings} --n-threads {threads} --format csv --out {output} > {log} 2>&1"
+
+
+rule sim_turning:
+    input:
+        sources("sim.turning"),
+    output:
+        map=f"{R}/sim/turning.csv",
+        turning=f"{R}/sim/turning_points.csv",
+    params:
+        settings=flags(config["sim"]["turning"]),
+    log:
+        f"{R}/logs/sim/turning.log",
+    benchmark:
+        f"{R}/benchmarks/sim/turning.tsv"
+    conda:
+        "../envs/sim.yaml"
+    threads: 1
+    shell:
+        "python -m sim.turning {params.settings} --format csv --out {output.map} --turning-out {output.turning}"
+        " > {log} 2>&1"
