@@ -96,7 +96,7 @@ def left_out(problem: Problem, batch_size: int, beta1: float, beta2: float, eps_
 
 
 def higher_order_bound(
-    problem: Problem, batch_size: int, sums: TimeSums, eps_root: float = 0.0
+    problem: Problem, batch_size: int, sums: TimeSums, eps_root: float = 0.0, odd_orders: bool = True
 ) -> tuple[Array, float]:
     """Bound the terms of E[Corr_n] of order three and more in the noise (derivation: module docstring).
 
@@ -109,6 +109,8 @@ def higher_order_bound(
         Of the last step of the epoch.
     eps_root : float
         >= 0.
+    odd_orders : bool
+        False where they cancel: in the mean over the noise and its mirror image.
 
     Returns
     -------
@@ -128,6 +130,8 @@ def higher_order_bound(
             sizes = noise_sizes(problem.hessian_row(i) - hessian[i], batch_size)
             ratios = zip(sizes, (third, fourth, rho), (1 / 3, 1 / 4, 1), strict=True)
             scale[i] = np.max([_ratio(size, unit) ** power for size, unit, power in ratios], axis=0)
+    if not odd_orders:
+        third = 0.0
     root = np.sqrt(g**2 + eps_root)
     update, q = np.abs(g) / root, (g / root) ** 2
     bound = np.zeros_like(g)
