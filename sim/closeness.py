@@ -6,9 +6,9 @@ without replacement, reshuffled every epoch, and are the same for all three iter
 with and O(lr) without: accepted is a log-log slope, fitted over all learning rates, within 0.1 of 2 and of 1.
 Exit status 0: all accepted; 1: a slope is off; 2: bad usage.
 
-The slopes are those of lr -> 0: the largest learning rate must leave more steps than the memory is long, about
-ten times 1/(1 - beta2), or the fit is off while `last_slope`, at the smallest learning rates, is not. At the
-small end the distance must stay above rounding (`sim.memoryless.distance` refuses it otherwise).
+The slopes are those of lr -> 0: the largest learning rate must leave several times more steps than the memory
+1/(1 - beta2) is long, or the fit is off while `last_slope`, at the smallest learning rates, is not. At the small
+end the distance must stay above rounding (`sim.memoryless.distance` refuses it otherwise).
 """
 
 import argparse
@@ -263,7 +263,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--beta1", type=beta, default=0.9, help="decay rate of the first moment, [0, 1)")
     parser.add_argument("--beta2", type=beta, default=0.95, help="of Adam's second moment, [0, 1)")
     parser.add_argument("--eps-root", type=nonnegative, default=1e-3, help="inside Adam's root, >= 0")
-    parser.add_argument("--lr-max", type=positive, default=2e-4, help="largest learning rate")
+    parser.add_argument("--lr-max", type=positive, default=3e-4, help="largest learning rate")
     parser.add_argument("--n-decades", type=positive, default=3.0, help="decades of learning rates")
     parser.add_argument("--n-lr", type=number(int, 3, 100), default=7, help="number of learning rates")
     parser.add_argument("--horizon", type=positive, default=0.05, help="learning rate times steps")
