@@ -49,7 +49,8 @@ def read(path):
 
 def test_run_learns_and_records(tmp_path, capsys):
     out = tmp_path / "folder" / "metrics.csv"
-    run.main([*FLAGS, "--out", str(out), "--n-epochs", "4", "--lr", "0.01", "--evaluations-per-epoch", "2"])
+    course = ["--n-epochs", "4", "--lr", "0.01", "--evaluations-per-epoch", "2", "--patience", "0"]
+    run.main([*FLAGS, "--out", str(out), *course])
     rows, made = read(out), json.loads(out.with_suffix(".json").read_text())
     assert out.read_text().split("\n")[0] == COLUMNS
     assert [int(row["step"]) for row in rows] == [6, 12, 18, 24, 30, 36, 42, 48]

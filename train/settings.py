@@ -7,6 +7,10 @@ from sim.records import InputError, Parser, beta, count, nonnegative, number, po
 
 CORPORA = ("pydoc", "wikitext-2")
 DTYPES = ("float32", "bfloat16")
+PUBLISHED_SIZES = (
+    "Published sizes: --n-layer 6 --n-head 8 --d-model 512 --d-head 64 --d-inner 2048 --tgt-len 128 "
+    "--dropout 0.1, and --dropatt 0 --mem-len 0."
+)
 
 
 @dataclass(frozen=True)
@@ -24,20 +28,20 @@ class Settings:
     d_model: int = 64
     d_head: int = 32
     d_inner: int = 128
-    tgt_len: int = 32
+    tgt_len: int = 16
     mem_len: int = 0
-    dropout: float = 0.1
+    dropout: float = 0.0
     dropatt: float = 0.0
     batch_size: int = 8
     micro_batch_size: int = 0
-    lr: float = 1e-3
+    lr: float = 2e-3
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
     eps_root: float = 0.0
     weight_decay: float = 0.0
-    n_epochs: int = 20
-    patience: int = 5
+    n_epochs: int = 16
+    patience: int = 2
     evaluations_per_epoch: float = 1.0
     seed: int = 0
     shuffle: bool = True
@@ -82,9 +86,10 @@ class Settings:
 def add_flags(parser: Parser) -> None:
     """Add one flag a field of `Settings`, of the same name."""
     share = number(float, 0, 1, open_high=True)
-    corpus, model, optimiser, course = map(
-        parser.add_argument_group, ("corpus", "model", "optimiser", "course of training")
-    )
+    corpus = parser.add_argument_group("corpus")
+    model = parser.add_argument_group("model", PUBLISHED_SIZES)
+    optimiser = parser.add_argument_group("optimiser")
+    course = parser.add_argument_group("course of training")
     _add(corpus, "corpus", "text to train on", choices=CORPORA)
     _add(corpus, "max_train_windows", "train on the first so many windows only; 0: on all", number(int, 0))
     _add(model, "n_layer", "layers", count)
