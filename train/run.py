@@ -9,35 +9,18 @@ import sys
 import tempfile
 import time
 from argparse import BooleanOptionalAction
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.records import InputError, Parser, count, nonnegative, run, write_csv, write_json
+from train.course import Course, perplexity
 from train.settings import Settings, add_flags, from_flags
 
 if TYPE_CHECKING:
     import torch
 
     from train.corpora import Corpus
-
-
-@dataclass
-class Course:
-    """Where a run stands, beside model, optimiser and random numbers."""
-
-    step: int = 0
-    nll: float = 0.0  # of the words trained on since the last evaluation, in nats
-    n_words: int = 0  # these words
-    memory: "torch.Tensor | None" = None
-    best_loss: float = math.inf
-    best_step: int = 0
-    best_params: "list[torch.Tensor]" = field(default_factory=list)
-    n_since_best: int = 0  # evaluations
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    seconds: float = 0.0
-    evaluation_seconds: float = 0.0
-    end: str = ""  # why the run is over: "diverged", "patience" or "n_epochs"
 
 
 def train(
@@ -86,10 +69,8 @@ def train(
     s.check(len(inputs))
     n_batches, n_dropped = divmod(len(inputs), s.batch_size)
     n_steps, interval = s.n_epochs * n_batches, max(1, round(n_batches / s.evaluations_per_epoch))
-    micro_batch_size, n_words = (
-        min(s.micro_batch_size or s.batch_size, s.batch_size),
-        s.batch_size * s.tgt_len,
-    )
+    micro_batch_size = min(s.micro_batch_size or s.batch_size, s.batch_size)
+    n_words = s.batch_size * s.tgt_len  # in a step
 
     torch.manual_seed(s.seed)
     model = TransformerXL(n_token=len(corpus.vocabulary), **s.model()).to(device)
@@ -105,10 +86,8 @@ def train(
         started -= course.seconds
 
     if n_dropped:
-        print(
-            f"each epoch drops {n_dropped} of {len(inputs)} windows (batch size {s.batch_size})",
-            file=sys.stderr,
-        )
+        dropped = f"{n_dropped} of {len(inputs)} windows (batch size {s.batch_size})"
+        print(f"each epoch drops {dropped}", file=sys.stderr)
     order = None
     bar = tqdm(total=n_steps, initial=course.step, unit="step", disable=not progress)
     while not course.end:
@@ -131,10 +110,8 @@ def train(
             with autocast:
                 valid_loss = mean_loss(model, corpus.valid, s.tgt_len)
             course.evaluation_seconds += time.perf_counter() - before
-            _record(course, s, valid_loss, n_batches)
-            if course.n_since_best == 0:
+            if course.record(valid_loss, s, n_batches):
                 course.best_params = [param.detach().clone() for param in model.parameters()]
-            course.end = course.end or ("n_epochs" if course.step == n_steps else "")
             bar.set_postfix(valid=f"{perplexity(valid_loss):.4g}", best=f"{perplexity(course.best_loss):.4g}")
         course.seconds = time.perf_counter() - started
         if checkpoint and time.perf_counter() - saved >= checkpoint_seconds:
@@ -164,39 +141,6 @@ def train(
         "evaluation_seconds": course.evaluation_seconds,
         "tokens_per_second": course.step * n_words / (course.seconds - course.evaluation_seconds),
     }
-
-
-def _record(course: Course, s: Settings, valid_loss: float, n_batches: int) -> None:
-    """Add the row of an evaluation, and see whether it is the best or the last one."""
-    train_loss = float(course.nll) / course.n_words
-    finite = math.isfinite(train_loss) and math.isfinite(valid_loss)
-    course.n_since_best += 1
-    if finite and valid_loss < course.best_loss:
-        course.best_loss, course.best_step, course.n_since_best = valid_loss, course.step, 0
-    if not finite:
-        course.end = "diverged"
-    elif s.patience and course.n_since_best >= s.patience:
-        course.end = "patience"
-    names = "corpus max_train_windows batch_size lr beta1 beta2 eps eps_root weight_decay shuffle seed"
-    course.rows.append(
-        {name: getattr(s, name) for name in names.split()}
-        | {
-            "epoch": course.step / n_batches,
-            "step": course.step,
-            "n_tokens": course.step * s.batch_size * s.tgt_len,
-            "train_loss": train_loss,
-            "valid_loss": valid_loss,
-            "valid_perplexity": perplexity(valid_loss),
-            "best_valid_perplexity": perplexity(course.best_loss),
-            "status": "ok" if finite else "diverged",
-        }
-    )
-    course.nll, course.n_words = 0.0, 0
-
-
-def perplexity(loss: float) -> float:
-    """exp(loss); infinite where that is beyond the floating-point numbers."""
-    return math.exp(loss) if not loss > 709 else math.inf
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -229,10 +173,8 @@ def main(argv: list[str] | None = None) -> int:
     write_csv(out, rows)
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
-    best = outcome["min_valid_perplexity"]
-    print(
-        f"{out}: {outcome['status']}, minimal validation perplexity {best:.2f} at step {outcome['step_of_min']}"
-    )
+    best, step = outcome["min_valid_perplexity"], outcome["step_of_min"]
+    print(f"{out}: {outcome['status']}, minimal validation perplexity {best:.2f} at step {step}")
     return 0
 
 
