@@ -73,6 +73,20 @@ def of_closeness(table: "pd.DataFrame") -> dict[str, Any]:
     }
 
 
+def of_terms(paths: list[str]) -> dict[str, Any]:
+    """Count the comparisons term by term and the worst of them (the tables of `sim.terms`)."""
+    from analysis import tables
+
+    table = tables.read(paths, ["study", "term", "excess"])
+    by_study = table.groupby("study")["excess"]
+    return {
+        "n_cases": len(paths),
+        "n_rows": by_study.size().to_dict(),
+        "largest_excess": by_study.max().to_dict(),
+        "n_violated": int((table["excess"] > 1).sum()),
+    }
+
+
 def of_turning(table: "pd.DataFrame", points: "pd.DataFrame") -> dict[str, Any]:
     """Compare limit and exact C_total at the longest memory, and where beta2 turns (`sim.turning`)."""
     points = points[points["which"] == "beta2"]
@@ -127,6 +141,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--closeness", required=True, metavar="CSV", help="table of sim.closeness")
     parser.add_argument("--map", required=True, metavar="CSV", help="table of sim.turning")
     parser.add_argument("--turning", required=True, metavar="CSV", help="turning points of sim.turning")
+    parser.add_argument("--terms", required=True, nargs="+", metavar="CSV", help="tables of sim.terms")
     parser.add_argument("--runs", required=True, nargs="+", metavar="JSON", help="records of train.run")
     parser.add_argument("--out", required=True, metavar="JSON", help="numbers of the article")
     return parser
@@ -146,6 +161,7 @@ def main(argv: list[str] | None = None) -> None:
             "perplexity": of_perplexity(tables.read([args.perplexity], ["mean", "n_seeds"])),
             "closeness": of_closeness(tables.read([args.closeness], ["correction", "slope"])),
             "turning": of_turning(tables.read([args.map], ["which"]), tables.read([args.turning], ["which"])),
+            "terms": of_terms(args.terms),
             "runs": of_runs(args.runs),
             "certify": {
                 "n_published": len(published),

@@ -90,6 +90,24 @@ rule plot_turning:
         " --out {output} > {log} 2>&1"
 
 
+rule plot_terms:
+    input:
+        sources("analysis.plot_terms"),
+        tables=[f"{R}/sim/terms/{case}.csv" for case in config["analysis"]["plot_terms"]["cases"]],
+    output:
+        figure=f"{R}/analysis/plot_terms.svg",
+        summary=f"{R}/analysis/plot_terms.csv",
+    log:
+        f"{R}/logs/analysis/plot_terms.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/plot_terms.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    shell:
+        "python -m analysis.plot_terms --tables {input.tables} --out {output.figure}"
+        " --summary {output.summary} > {log} 2>&1"
+
+
 rule certify:
     input:
         sources("analysis.certify"),
@@ -114,6 +132,7 @@ rule article_numbers:
         closeness=rules.sim_closeness.output,
         turning=rules.sim_turning.output.turning,
         map=rules.sim_turning.output.map,
+        terms=expand(f"{R}/sim/terms/{{case}}.csv", case=TERMS),
         runs=[path.removesuffix(".csv") + ".json" for path in rules.plot_perplexity.input.tables],
     output:
         f"{R}/analysis/article_numbers.json",
@@ -126,4 +145,4 @@ rule article_numbers:
     shell:
         "python -m analysis.article_numbers --expectation {input.expectation} --perplexity {input.perplexity}"
         " --certify {input.certify} --closeness {input.closeness} --map {input.map} --turning {input.turning}"
-        " --runs {input.runs} --out {output} > {log} 2>&1"
+        " --terms {input.terms} --runs {input.runs} --out {output} > {log} 2>&1"

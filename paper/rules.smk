@@ -10,6 +10,7 @@ rule article:
         c_total=rules.plot_c_total.output,
         closeness=rules.plot_closeness.output,
         turning=rules.plot_turning.output,
+        terms=rules.plot_terms.output,
     output:
         f"{R}/paper/article.pdf",
     log:

@@ -57,3 +57,26 @@ rule sim_turning:
     shell:
         "python -m sim.turning {params.settings} --format csv --out {output.map} --turning-out {output.turning}"
         " > {log} 2>&1"
+
+
+TERMS = config["sim"]["terms"]
+
+
+rule sim_terms:
+    input:
+        sources("sim.terms"),
+    output:
+        f"{R}/sim/terms/{{case}}.csv",
+    params:
+        settings=lambda wildcards: flags(TERMS[wildcards.case]),
+    log:
+        f"{R}/logs/sim/terms/{{case}}.log",
+    benchmark:
+        f"{R}/benchmarks/sim/terms/{{case}}.tsv"
+    conda:
+        "../envs/sim.yaml"
+    wildcard_constraints:
+        case="|".join(TERMS),
+    threads: 1
+    shell:
+        "python -m sim.terms {params.settings} --format csv --out {output} > {log} 2>&1"
