@@ -70,7 +70,7 @@ def corr_moments_least_squares(
         For an argument outside its range, or where a batch gradient is zero and `eps_root` is too.
     """
     corr = _least_squares(features, residuals, batch_size, beta1, beta2, eps_root)
-    corr = _less(corr, control)
+    corr = less(corr, control)
     return mean_and_stderr(corr, len(features), n_permutations, seed, first_index, progress, n_threads)
 
 
@@ -109,7 +109,7 @@ def corr_moments_quadratics(
         As in `corr_moments_least_squares`.
     """
     corr = _quadratics(gradients, hessians, batch_size, beta1, beta2, eps_root)
-    corr = _less(corr, control)
+    corr = less(corr, control)
     return mean_and_stderr(corr, len(gradients), n_permutations, seed, first_index, progress, n_threads)
 
 
@@ -143,7 +143,7 @@ def corr_of_permutations_least_squares(
         As in `corr_moments_least_squares`, or if a row of `permutations` is not a permutation.
     """
     corr = _least_squares(features, residuals, batch_size, beta1, beta2, eps_root)
-    return _in_blocks(corr, permutations, len(features))
+    return in_blocks(corr, permutations, len(features))
 
 
 def corr_of_permutations_quadratics(
@@ -175,14 +175,16 @@ def corr_of_permutations_quadratics(
         As in `corr_of_permutations_least_squares`.
     """
     corr = _quadratics(gradients, hessians, batch_size, beta1, beta2, eps_root)
-    return _in_blocks(corr, permutations, len(gradients))
+    return in_blocks(corr, permutations, len(gradients))
 
 
-def _less(corr, control):
+def less(corr, control):
+    """Subtract from `corr` the control variate, if there is one."""
     return corr if control is None else lambda orders: corr(orders) - control(orders)
 
 
-def _in_blocks(corr, permutations, n_samples):
+def in_blocks(corr, permutations, n_samples):
+    """Check given permutations and map them to values of Corr_n, a block at a time."""
     permutations = np.asarray(permutations)
     rows = np.sort(permutations, axis=-1)
     if permutations.shape[1:] != (n_samples,) or (rows != np.arange(n_samples)).any():
@@ -201,12 +203,14 @@ def _least_squares(features, residuals, batch_size, beta1, beta2, eps_root):
             f"features has shape {features.shape} and residuals {residuals.shape}, "
             "allowed: (n_samples, d) and (n_samples,)"
         )
-    _check_finite(features=features, residuals=residuals)
-    zero, adam = _prepare(features, batch_size, beta1, beta2, eps_root)
+    check_finite(features=features, residuals=residuals)
+    zero, adam = prepare(features, batch_size, beta1, beta2, eps_root)
     rows, weights = padded(features, zero.size), residuals / batch_size
 
     def corr(orders):
-        return _run(corr_least_squares, (rows, weights), batch_size, adam, orders, zero, features, residuals)
+        return run_kernel(
+            corr_least_squares, (rows, weights), batch_size, adam, orders, zero, features, residuals
+        )
 
     return corr
 
@@ -219,19 +223,22 @@ def _quadratics(gradients, hessians, batch_size, beta1, beta2, eps_root):
             f"gradients has shape {gradients.shape} and hessians {hessians.shape}, "
             "allowed: (n_samples, d) and (n_samples, d, d)"
         )
-    _check_finite(gradients=gradients, hessians=hessians)
-    zero, adam = _prepare(gradients, batch_size, beta1, beta2, eps_root)
+    check_finite(gradients=gradients, hessians=hessians)
+    zero, adam = prepare(gradients, batch_size, beta1, beta2, eps_root)
     ones = np.ones(len(gradients))
     problem = padded(gradients, zero.size), padded(hessians, zero.size), ones / batch_size
 
     def corr(orders):
-        return _run(corr_quadratics, problem, batch_size, adam, orders, zero, gradients, ones)
+        return run_kernel(corr_quadratics, problem, batch_size, adam, orders, zero, gradients, ones)
 
     return corr
 
 
-def _run(kernel, problem, batch_size, adam, orders, zero, rows, weights):
-    """Call `kernel`; raise an error that names the component where Adam's step is 0 / 0."""
+def run_kernel(kernel, problem, batch_size, adam, orders, zero, rows, weights, columns=None):
+    """Call `kernel`; raise an error that names the component where Adam's step is 0 / 0.
+
+    Component j, whose gradients are weights * rows[:, j], is at columns[j] in the kernel, by default at j.
+    """
     width, d = problem[0].shape[1], rows.shape[1]
     values = aligned_zeros((len(orders), width))
     orders = np.ascontiguousarray(orders, np.uint32)  # unsigned: Numba need not look for negative indices
@@ -247,10 +254,10 @@ def _run(kernel, problem, batch_size, adam, orders, zero, rows, weights):
             f"gradient component {j} of the first batch is {batch_gradient[j]:.3g} and eps_root is "
             f"{adam.eps_root[0, 0]:g}: Adam's step is not finite, allowed: nonzero batch gradients, or eps_root > 0"
         )
-    return values[:, :d]
+    return values[:, :d] if columns is None else values.take(columns, axis=1)
 
 
-def _prepare(rows, batch_size, beta1, beta2, eps_root):
+def prepare(rows, batch_size, beta1, beta2, eps_root):
     """Check the settings; choose the lanes and tabulate Adam's weights."""
     n_samples, d = rows.shape
     if not (batch_size >= 1 and n_samples % batch_size == 0):
@@ -264,7 +271,8 @@ def _prepare(rows, batch_size, beta1, beta2, eps_root):
     return zero, make_adam_weights(n_samples // batch_size, batch_size, beta1, beta2, eps_root, d, zero.size)
 
 
-def _check_finite(**arrays):
+def check_finite(**arrays):
+    """Complain of the first of the named arrays that is empty or not finite."""
     for name, array in arrays.items():
         if array.size == 0 or not np.isfinite(array).all():
             raise InputError(f"{name} is empty or has entries that are not finite, allowed: finite numbers")

@@ -96,9 +96,9 @@ def corr_least_squares(features, residuals, batch_size, adam, orders, work, zero
     """Fill `values` (n_permutations, width) for rows a_r with Hessian a_r a_r^T and gradient b residuals[r] a_r."""
     for p in range(orders.shape[0]):
         order = orders[p]
-        _forward(features, residuals, order, batch_size, adam, work, zero)
+        forward(features, residuals, order, batch_size, adam, work, zero)
         _backward_least_squares(features, order, batch_size, adam, work, zero)
-        _combine(work, zero, values[p : p + 1])
+        combine(work, zero, values[p : p + 1])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -106,13 +106,13 @@ def corr_quadratics(gradients, hessians, weights, batch_size, adam, orders, work
     """Fill `values` (n_permutations, width) for gradients b weights[r] gradients[r] and hessians (N, d, width)."""
     for p in range(orders.shape[0]):
         order = orders[p]
-        _forward(gradients, weights, order, batch_size, adam, work, zero)
+        forward(gradients, weights, order, batch_size, adam, work, zero)
         _backward_quadratics(hessians, order, batch_size, adam, work, zero)
-        _combine(work, zero, values[p : p + 1])
+        combine(work, zero, values[p : p + 1])
 
 
 @njit(cache=True, error_model="numpy")
-def _forward(rows, weights, order, batch_size, adam, work, zero):
+def forward(rows, weights, order, batch_size, adam, work, zero):
     """Batch gradients g_t = sum_r weights[r] rows[r] and steps F_t = M_t / R_t, t = 0..m-1."""
     for c in range(0, rows.shape[1], lanes_of(zero)):
         eps_root = load(adam.eps_root, (0, c), zero)
@@ -134,7 +134,7 @@ def _forward(rows, weights, order, batch_size, adam, work, zero):
 
 
 @njit(cache=True, error_model="numpy")
-def _add_step(k, work, zero):
+def add_step(k, work, zero):
     """u_k = u_{k+1} + F_k."""
     for c in range(0, work.steps.shape[1], lanes_of(zero)):
         store(work.sums, (U, c), load(work.sums, (U, c), zero) + load(work.steps, (k, c), zero))
@@ -144,36 +144,37 @@ def _add_step(k, work, zero):
 def _backward_least_squares(features, order, batch_size, adam, work, zero):
     """Sum L and P over the batches: b H_k u = sum_r a_r (a_r . u)."""
     for k in range(len(adam.mu) - 2, -1, -1):
-        _add_step(k, work, zero)
+        add_step(k, work, zero)
         start = k * batch_size
         rows_dot_vector(features, order, start, batch_size, work.sums, U, work.slopes, zero)
         for c in range(0, features.shape[1], lanes_of(zero)):
             product = weighted_sum_of_rows(features, order, start, batch_size, work.slopes, c, zero)
-            _add_product(product, k, c, adam, work)
+            add_product(product, k, c, adam, work)
 
 
 @njit(cache=True, error_model="numpy")
 def _backward_quadratics(hessians, order, batch_size, adam, work, zero):
     """Sum L and P over the batches: b H_k u = sum_r sum_j u_j (row j of the symmetric Hessian of sample r)."""
     for k in range(len(adam.mu) - 2, -1, -1):
-        _add_step(k, work, zero)
+        add_step(k, work, zero)
         for c in range(0, hessians.shape[2], lanes_of(zero)):
             product = zero
             for i in range(k * batch_size, (k + 1) * batch_size):
                 for j in range(hessians.shape[1]):
                     product = product + load(hessians, (order[i], j, c), zero) * work.sums[U, j]
-            _add_product(product, k, c, adam, work)
+            add_product(product, k, c, adam, work)
 
 
 @njit(cache=True, error_model="numpy")
-def _add_product(product, k, c, adam, work):
+def add_product(product, k, c, adam, work):
+    """Add batch k's part, b H_k u_k in the panel that begins at c, to L and P."""
     store(work.sums, (L, c), load(work.sums, (L, c), product) + product * adam.mu[k])
     weighted = product * load(work.gradients, (k, c), product)
     store(work.sums, (P, c), load(work.sums, (P, c), product) + weighted * adam.nu[k])
 
 
 @njit(cache=True, error_model="numpy")
-def _combine(work, zero, value):
+def combine(work, zero, value):
     """Corr_n = L_n / R_n - M_n P_n / R_n^3."""
     for c in range(0, value.shape[1], lanes_of(zero)):
         first, one_over_root = load(work.last, (0, c), zero), load(work.last, (1, c), zero)

@@ -27,10 +27,10 @@ from numba.extending import NativeValue, lower_builtin, models, register_model, 
 ALIGNMENT = 64
 """Bytes of a cache line; rows that straddle two lines cost a third of the speed."""
 
-# In the type's name, so that Numba's cache never serves machine code made from another version of these files.
-_VERSION = zlib.crc32(
-    b"".join(Path(__file__).with_name(name).read_bytes() for name in ("vectors.py", "rows.py"))
-)
+# In the type's name, so that Numba's cache never serves machine code made from another version of these files, whose
+# jitted functions are called from others.
+_CALLED = "vectors.py", "rows.py", "kernels_corr.py"
+_VERSION = zlib.crc32(b"".join(Path(__file__).with_name(name).read_bytes() for name in _CALLED))
 _FUSE = ("contract",)  # a * b + c in one rounding where the processor can; nothing is reordered
 _DOUBLE, _INT32 = ir.DoubleType(), ir.IntType(32)
 
