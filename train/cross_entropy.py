@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-N_ROWS = {"cpu": 128, "cuda": 4096}  # rows of logits held at a time: what a cache holds, what fills a GPU
+CUDA_ROWS = 4096  # logits of so many words at a time: enough to fill a GPU
 
 
 def cross_entropy_sum(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
@@ -36,12 +36,17 @@ def cross_entropy_sum(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Ten
     return _CrossEntropySum.apply(hidden, weight, bias, targets, torch.is_grad_enabled())
 
 
+def rows_at_a_time(n_tokens: int, device: torch.device) -> int:
+    """Rows of logits in a chunk: on a CPU about four megabytes, but not so few that products become slow."""
+    return min(128, max(32, 2**20 // n_tokens)) if device.type == "cpu" else CUDA_ROWS
+
+
 class _CrossEntropySum(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, needs_grad: bool
     ) -> Tensor:
-        n_rows = N_ROWS.get(hidden.device.type, 4096)
+        n_rows = rows_at_a_time(len(weight), hidden.device)
         losses = []
         if needs_grad:
             d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(weight)
