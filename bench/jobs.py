@@ -11,14 +11,16 @@ SEED = 1
 
 @dataclass(frozen=True)
 class Job:
-    """Least squares with `n_samples` rows of `d` components, in batches.
+    """Least squares with `n_samples` rows of `d` components, or a two-layer network with d weights, in batches.
 
     Attributes
     ----------
     n_epochs : int
         0: Corr_n over permutations of one epoch. Otherwise: training runs of that many epochs.
     n_items : int
-        Permutations or runs in one timing.
+        Permutations or runs in one timing, where they do not follow from a contender's speed.
+    n_filters : int
+        0: least squares. Otherwise: filters a class of the network.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Job:
     d: int
     n_epochs: int = 0
     n_items: int = 2048
+    n_filters: int = 0
 
     @property
     def n_batches(self) -> int:
@@ -43,18 +46,31 @@ class Job:
         """Permutations, or steps times runs, of one timing."""
         return self.n_items * self.n_epochs * self.n_batches if self.n_epochs else self.n_items
 
-    def problem(self) -> tuple[np.ndarray, np.ndarray]:
-        """Draw features (n_samples, d) and residuals, or targets (n_samples,)."""
+    def problem(self) -> tuple:
+        """Draw features (n_samples, d) and residuals or targets (n_samples,); weights and data of the network."""
+        if self.n_filters:
+            from sim import cnn
+
+            length = self.d // (2 * self.n_filters)
+            data = cnn.make_data(self.n_samples, length, length - 1, 1.0, 0.2, SEED)
+            return cnn.make_weights(self.n_filters, length, 0.1, SEED), data
         rng = np.random.default_rng(SEED)
         return rng.normal(size=(self.n_samples, self.d)), rng.normal(size=self.n_samples) + 1
+
+    def table(self) -> np.ndarray:
+        """Make a table of the size of the rows, one a sample, for `measure_read_rate`."""
+        return np.ones((self.n_samples, self.d))
 
     def flop(self) -> float:
         """Count the float64 operations of one unit that no order of evaluation avoids.
 
         Per sample and component: 2 for its batch gradient, 4 for its Hessian-vector product (a_r . u, then a sum of
-        rows); training needs the 4 only. Per step and component: 11 for M, R and F, a square root and a division
-        counted as one each, then 6 for u, L and P.
+        rows); training needs the 4 only, the network those 4 for each of two patches, and 5 per filter and patch for
+        the factors of the patches. Per step and component: 11 for M, R and F, a square root and a division counted as
+        one each, then 6 for u, L and P.
         """
+        if self.n_filters:
+            return self.n_samples * (10 * self.d + 20 * self.n_filters) + 17 * self.n_batches * self.d
         if self.n_epochs:
             return self.d * (4 * self.batch_size + 13)
         return self.d * (6 * self.n_samples + 17 * self.n_batches)
@@ -62,8 +78,12 @@ class Job:
     def bytes(self) -> float:
         """Count the bytes of one unit that must come from beyond the first-level cache.
 
-        Each row twice, since u_k needs the steps after k (training: once), and g_t and F_t out and back in.
+        Each row twice, since u_k needs the steps after k (training: once), and g_t and F_t out and back in. The
+        network's backward pass reads, in place of rows, two patches a sample and their two tables of derivatives.
         """
+        if self.n_filters:
+            per_sample = self.d + 2 * (self.d // (2 * self.n_filters) + 4 * self.n_filters)
+            return 8 * (self.n_samples * per_sample + 4 * self.n_batches * self.d)
         if self.n_epochs:
             return 8 * self.d * self.batch_size
         return 8 * self.d * (2 * self.n_samples + 4 * self.n_batches)
@@ -75,6 +95,7 @@ JOBS = {
         Job("A1", 1024, 16, 64),
         Job("A2", 4096, 16, 32),
         Job("A3", 256, 4, 256),
+        Job("B1", 256, 4, 256, n_filters=4),
         Job("C", 1024, 16, 64, n_epochs=10, n_items=256),
     ]
 }

@@ -2,17 +2,20 @@
 
 Every contender does the whole job: it draws the orders of the samples (all of them with this project's sampler, the
 fastest at hand), and reduces what it computes. Peers are given a few chunk sizes, in one thread of Python or in
-`--n-threads`, and compete with their best. Compilation is timed apart. The contenders take turns, and a rate is the
-median of `--n-repeats` turns.
+`--n-threads`, and compete with their best. Compilation is timed apart. The contenders take turns of about `TURN`
+seconds, and a rate is the median of `--n-repeats` turns. The tables are written anew after each round of turns.
 """
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from sim.records import Parser, count, run, to_table, write_csv, write_json
+
+TURN = 0.5
+"""Seconds of a turn: permutations are as many as a contender does in this time, training runs as the job says."""
 
 
 class Contender(NamedTuple):
@@ -28,7 +31,7 @@ class Contender(NamedTuple):
 def main(argv: list[str] | None = None) -> None:
     """Run the jobs, write kernels.csv, scaling.csv, machine.json and kernels.png, and print the table."""
     parser = Parser(prog="python -m bench.kernels", description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", default="A1,A2,A3,C", help="names, joined by commas")
+    parser.add_argument("--jobs", default="A1,A2,A3,B1,C", help="names, joined by commas")
     parser.add_argument("--n-repeats", type=count, default=7, help="turns of each contender")
     parser.add_argument("--n-threads", type=count, default=os.cpu_count(), help="for every contender")
     parser.add_argument("--out", type=Path, default=Path("results/bench"), help="folder of the results")
@@ -42,14 +45,19 @@ def main(argv: list[str] | None = None) -> None:
 
     chosen = [jobs.JOBS[name] for name in parse_names(parser, args.jobs, jobs.JOBS)]
     flop_rate = jobs.measure_flop_rate(args.n_threads)
-    rows = [row for job in chosen for row in compare(job, args.n_repeats, args.n_threads, flop_rate)]
-    write_csv(args.out / "kernels.csv", rows)
+    write_json(args.out / "machine.json", machine(args.n_threads, flop_rate))
+    rows = []
+    for job in chosen:
+        for rows_of_job in compare(job, args.n_repeats, args.n_threads, flop_rate):
+            write_csv(args.out / "kernels.csv", rows + rows_of_job)
+        rows += rows_of_job
     columns = ("job", "contender", "settings", "per_second", "ours_over_it", "of_ceiling", "first_call_s")
     print(to_table(columns, [[row[column] for column in columns] for row in rows]), flush=True)
 
-    curves = scaling(args.n_repeats, args.n_threads, flop_rate)
-    write_csv(args.out / "scaling.csv", curves)
-    write_json(args.out / "machine.json", machine(args.n_threads, flop_rate))
+    curves = []
+    for point in scaling(args.n_repeats, args.n_threads, flop_rate):
+        curves.append(point)
+        write_csv(args.out / "scaling.csv", curves)
     plot(curves, rows, args.out / "kernels.png")
 
 
@@ -62,13 +70,11 @@ def parse_names(parser: Parser, text: str, known: Iterable[str]) -> list[str]:
     return names
 
 
-def compare(job, n_repeats: int, n_threads: int, flop_rate: float) -> list[dict]:
-    """Time every contender at one job; give one row each."""
-    import numpy as np
-
+def compare(job, n_repeats: int, n_threads: int, flop_rate: float) -> Iterator[list[dict]]:
+    """Time every contender at one job; after each round of turns, yield one row each."""
     from bench.jobs import ceiling, measure_read_rate
 
-    problem = job.problem()
+    bound = ceiling(job, flop_rate, measure_read_rate(job.table(), n_threads))
     contenders = [ours(job, n_threads), *peers(job, n_threads)]
     seconds = {contender.name: [] for contender in contenders}
     for _ in range(n_repeats):
@@ -77,7 +83,13 @@ def compare(job, n_repeats: int, n_threads: int, flop_rate: float) -> list[dict]
             contender.run(contender.n_items)
             units = contender.n_items * job.n_units / job.n_items
             seconds[contender.name].append((time.perf_counter() - start) / units)
-    bound = ceiling(job, flop_rate, measure_read_rate(problem[0], n_threads))
+        yield summarise(job, contenders, seconds, bound)
+
+
+def summarise(job, contenders: list[Contender], seconds: dict[str, list[float]], bound: float) -> list[dict]:
+    """Make one row of each contender from its times per unit so far."""
+    import numpy as np
+
     rates = {name: 1 / np.array(times) for name, times in seconds.items()}
     mine = float(np.median(rates["this project"]))
     rows = []
@@ -90,6 +102,7 @@ def compare(job, n_repeats: int, n_threads: int, flop_rate: float) -> list[dict]
                 "contender": contender.name,
                 "settings": contender.settings,
                 "unit": job.unit,
+                "n_turns": len(rate),
                 "per_second": middle,
                 "lower_quartile": low,
                 "upper_quartile": high,
@@ -105,24 +118,34 @@ def compare(job, n_repeats: int, n_threads: int, flop_rate: float) -> list[dict]
 def ours(job, n_threads: int) -> Contender:
     """Make the contender of this project."""
     from bench.jobs import BETA1, BETA2, EPS_ROOT, LR, SEED
-    from sim import kernels, trajectories
+    from sim.kernels import corr_moments_least_squares
+    from sim.kernels_cnn import corr_moments_cnn
+    from sim.trajectories import adam_runs
 
-    features, answers = job.problem()
+    problem = job.problem()
     adam = BETA1, BETA2, EPS_ROOT
+    moments = corr_moments_cnn if job.n_filters else corr_moments_least_squares
 
     def corr(n_items):
-        return kernels.corr_moments_least_squares(
-            features, answers, job.batch_size, *adam, n_items, SEED, n_threads=n_threads
-        )
+        return moments(*problem, job.batch_size, *adam, n_items, SEED, n_threads=n_threads)
 
     def train(n_items):
         settings = job.batch_size, LR, *adam, job.n_epochs, n_items, SEED
-        return trajectories.adam_runs(features, answers, features[0] * 0, *settings, n_threads=n_threads)
+        return adam_runs(*problem, problem[0][0] * 0, *settings, n_threads=n_threads)
 
     function = train if job.n_epochs else corr
     start = time.perf_counter()
     function(2)
-    return Contender("this project", function, job.n_items, "", time.perf_counter() - start)
+    first_call = time.perf_counter() - start
+    start = time.perf_counter()
+    function(job.n_items)
+    rate = job.n_items / (time.perf_counter() - start)
+    return Contender("this project", function, turn_items(job, rate, 512), "", first_call)
+
+
+def turn_items(job, rate: float, at_once: int) -> int:
+    """Items of a turn at `rate` a second, in whole rounds of `at_once`."""
+    return job.n_items if job.n_epochs else at_once * max(1, round(rate * TURN / at_once))
 
 
 def peers(job, n_threads: int) -> list[Contender]:
@@ -166,7 +189,8 @@ def best_of(job, name: str, function, chunks: tuple[int, ...], n_threads: int) -
             whole(n_items)
             rate = n_items / (time.perf_counter() - start)
             settings = f"chunk {chunk} x {threads}"
-            trials.append((rate, Contender(name, whole, n_items, settings, first_call)))
+            n_turn = turn_items(job, rate, chunk * threads)
+            trials.append((rate, Contender(name, whole, n_turn, settings, first_call)))
     return max(trials, key=lambda trial: trial[0])[1]
 
 
@@ -175,20 +199,20 @@ def checked_orders(job, n_items: int):
     import numpy as np
 
     from bench.jobs import BETA1, BETA2, EPS_ROOT, LR, SEED
-    from sim import kernels, trajectories
+    from sim.kernels import corr_of_permutations_least_squares
+    from sim.kernels_cnn import corr_of_permutations_cnn
     from sim.sampling import draw_permutations
+    from sim.trajectories import adam_runs
 
-    features, answers = job.problem()
+    problem = job.problem()
     adam, few = (BETA1, BETA2, EPS_ROOT), min(n_items, 4)
     if not job.n_epochs:
         orders = draw_permutations(job.n_samples, n_items, SEED)
-        arguments = features, answers, job.batch_size, *adam, orders[:few]
-        return orders, kernels.corr_of_permutations_least_squares(*arguments)
+        corr = corr_of_permutations_cnn if job.n_filters else corr_of_permutations_least_squares
+        return orders, corr(*problem, job.batch_size, *adam, orders[:few])
     epochs = [draw_permutations(job.n_samples, n_items, SEED, epoch * 2**32) for epoch in range(job.n_epochs)]
     settings = job.batch_size, LR, *adam, job.n_epochs, few, SEED
-    return np.stack(epochs, axis=1), trajectories.adam_runs(features, answers, features[0] * 0, *settings)[
-        :, -1
-    ]
+    return np.stack(epochs, axis=1), adam_runs(*problem, problem[0][0] * 0, *settings)[:, -1]
 
 
 def run_peer(job, function, chunk: int, n_threads: int, n_items: int):
@@ -211,8 +235,8 @@ def run_peer(job, function, chunk: int, n_threads: int, n_items: int):
     return np.mean(list(parts), axis=0)
 
 
-def scaling(n_repeats: int, n_threads: int, flop_rate: float) -> list[dict]:
-    """Time Corr_n against d, the number of batches and the threads, with the ceiling of each point."""
+def scaling(n_repeats: int, n_threads: int, flop_rate: float) -> Iterator[dict]:
+    """Time Corr_n against d, the number of batches and the threads, with the ceiling of each point; yield points."""
     from dataclasses import replace
     from functools import partial
 
@@ -226,15 +250,13 @@ def scaling(n_repeats: int, n_threads: int, flop_rate: float) -> list[dict]:
     points += [
         ("n_threads", k, base, k) for k in sorted({1, 2, 4, 8, 16, 32, 64, n_threads}) if k <= n_threads
     ]
-    rows = []
     for axis, value, job, threads in points:
         job = replace(job, n_items=max(512, int(2e8 / job.flop())))
         contender = ours(job, threads)
         seconds = np.median(call_seconds(partial(contender.run, job.n_items), n_repeats))
         peak = flop_rate if threads == n_threads else measure_flop_rate(threads)
-        bound = ceiling(job, peak, measure_read_rate(job.problem()[0], threads))
-        rows.append({"axis": axis, "value": value, "per_second": job.n_items / seconds, "ceiling": bound})
-    return rows
+        bound = ceiling(job, peak, measure_read_rate(job.table(), threads))
+        yield {"axis": axis, "value": value, "per_second": job.n_items / seconds, "ceiling": bound}
 
 
 def machine(n_threads: int, flop_rate: float) -> dict:

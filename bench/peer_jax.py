@@ -5,33 +5,58 @@ import jax.numpy as jnp
 import numpy as np
 
 from bench.jobs import BETA1, BETA2, EPS_ROOT, LR, Job
-from bench.peer_numpy import weights
+from bench.peer_numpy import tabulate, weights
 
 jax.config.update("jax_enable_x64", True)
 CHUNKS = (32, 128, 256)
 
 
-def make_corr(job: Job, features: np.ndarray, residuals: np.ndarray):
+def least_squares(job: Job, features: np.ndarray, residuals: np.ndarray):
+    """Functions of a batch (b,): its gradient (d,), and b times its Hessian times u (d,)."""
+    rows_of, shares = jnp.asarray(features), jnp.asarray(residuals / job.batch_size)
+
+    def product(batch, u):
+        rows = rows_of[batch]
+        return (rows @ u) @ rows
+
+    return lambda batch: shares[batch] @ rows_of[batch], product
+
+
+def network(job: Job, filters: np.ndarray, data):
+    """Do what `least_squares` does for the two-layer network."""
+    rows, patches, slopes, bends = map(jnp.asarray, tabulate(filters, data))
+    rows = rows / job.batch_size
+
+    def product(batch, u):
+        x, a = patches[batch], slopes[batch]
+        moved = jnp.einsum("ipl,fl->ipf", x, u.reshape(-1, x.shape[2]))
+        factors = a * (a * moved).sum((1, 2), keepdims=True) + bends[batch] * moved
+        return jnp.einsum("ipf,ipl->fl", factors, x).ravel()
+
+    return lambda batch: rows[batch].sum(0), product
+
+
+def make_corr(job: Job, *problem):
     """Make the function from orders (P, n_samples) to Corr_n (P, d)."""
     m, b, n = job.n_batches, job.batch_size, job.n_batches - 1
     scale1, scale2 = map(jnp.asarray, weights(m))
     mu, nu = scale1[n] * BETA1 ** jnp.arange(n, -1, -1) / b, scale2[n] * BETA2 ** jnp.arange(n, -1, -1) / b
-    rows_of, shares = jnp.asarray(features), jnp.asarray(residuals / b)
+    gradient, product_with = (network if job.n_filters else least_squares)(job, *problem)
     zero = jnp.zeros(job.d)
 
     def corr(order):
         def forward(state, inputs):
             exp_avg, exp_avg_sq = state
             batch, first, second = inputs
-            g = shares[batch] @ rows_of[batch]
+            g = gradient(batch)
             exp_avg, exp_avg_sq = BETA1 * exp_avg + g, BETA2 * exp_avg_sq + g * g
             return (exp_avg, exp_avg_sq), (g, exp_avg * first / jnp.sqrt(exp_avg_sq * second + EPS_ROOT))
 
         def backward(state, inputs):
             u, by_first, by_root = state
             batch, step, g, mu_k, nu_k = inputs
-            u, rows = u + step, rows_of[batch]
-            product = (rows @ u) @ rows
+            u = u + step
+            product = product_with(batch, u)
             return (u, by_first + mu_k * product, by_root + nu_k * g * product), None
 
         batches = order.reshape(m, b)

@@ -4,27 +4,54 @@ import numpy as np
 import torch
 
 from bench.jobs import BETA1, BETA2, EPS_ROOT, LR, Job
-from bench.peer_numpy import weights
+from bench.peer_numpy import tabulate, weights
 
 CHUNKS = (64, 256, 1024)
 
 
-def make_corr(job: Job, features: np.ndarray, residuals: np.ndarray, compiled: bool = False):
+def least_squares(job: Job, features: np.ndarray, residuals: np.ndarray):
+    """Functions of batches (P, b): their gradients (P, d), and b times their Hessians times u (P, d)."""
+    rows_of, shares = torch.from_numpy(features), torch.from_numpy(residuals / job.batch_size)
+
+    def product(batch, u):
+        rows = rows_of[batch]
+        return torch.bmm(torch.bmm(rows, u[:, :, None]).transpose(1, 2), rows)[:, 0]
+
+    return lambda batch: torch.bmm(shares[batch][:, None], rows_of[batch])[:, 0], product
+
+
+def network(job: Job, filters: np.ndarray, data):
+    """Do what `least_squares` does for the two-layer network."""
+    rows, patches, slopes, bends = map(torch.from_numpy, tabulate(filters, data))
+    rows = rows / job.batch_size
+    n_pairs, n_filters, length = 2 * job.batch_size, slopes.shape[2], patches.shape[2]
+
+    def product(batch, u):
+        x = patches[batch].view(-1, n_pairs, length)
+        a, c = (table[batch].view(-1, job.batch_size, 2 * n_filters) for table in (slopes, bends))
+        moved = torch.bmm(x, u.view(-1, n_filters, length).transpose(1, 2)).view(a.shape)
+        factors = a * (a * moved).sum(2, keepdim=True) + c * moved
+        return torch.bmm(factors.view(-1, n_pairs, n_filters).transpose(1, 2), x).view(u.shape)
+
+    return lambda batch: rows[batch].sum(1), product
+
+
+def make_corr(job: Job, *problem, compiled: bool = False):
     """Make the function from orders (P, n_samples) to Corr_n (P, d)."""
     m, b, n = job.n_batches, job.batch_size, job.n_batches - 1
     scale1, scale2 = (torch.from_numpy(scale) for scale in weights(m))
     lags = torch.arange(n, -1, -1, dtype=torch.float64)
     mu, nu = scale1[n] * BETA1**lags / b, scale2[n] * BETA2**lags / b
-    rows_of, shares = torch.from_numpy(features), torch.from_numpy(residuals / b)
+    gradient, product_with = (network if job.n_filters else least_squares)(job, *problem)
 
     def forward(batch, exp_avg, exp_avg_sq, first, second):
-        g = torch.bmm(shares[batch][:, None], rows_of[batch])[:, 0]
+        g = gradient(batch)
         exp_avg, exp_avg_sq = BETA1 * exp_avg + g, BETA2 * exp_avg_sq + g * g
         return g, exp_avg, exp_avg_sq, exp_avg * first / torch.sqrt(exp_avg_sq * second + EPS_ROOT)
 
     def backward(batch, u, by_first, by_root, g, step, mu_k, nu_k):
-        u, rows = u + step, rows_of[batch]
-        product = torch.bmm(torch.bmm(rows, u[:, :, None]).transpose(1, 2), rows)[:, 0]
+        u = u + step
+        product = product_with(batch, u)
         return u, by_first + mu_k * product, by_root + nu_k * g * product
 
     if compiled:
