@@ -17,7 +17,7 @@ reproduce: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --dist loadfile
 
 # torch is installed first, by pip, so that each machine takes the build made for it; uv installs the exact rest
 $(VENV)/installed: pyproject.toml envs/constraints.txt envs/bootstrap.txt
