@@ -107,9 +107,7 @@ def main(argv: list[str] | None = None) -> None:
         )
         axis.axvline(n_batches, color="0.5", lw=0.8, ls=":", label="memory = one epoch")
         batch_size = part["batch_size"].iloc[0]
-        axis.set(
-            xscale="log", yscale="symlog", title=f"batch size {batch_size}: {n_batches} batches an epoch"
-        )
+        axis.set(xscale="log", yscale="symlog", title=f"batch size {batch_size}, {n_batches} batches")
         ticks = [2, 10, 100, 1000]
         axis.set_xticks(ticks, [f"{1 - 1 / tick:g}" for tick in ticks])
         axis.minorticks_off()
