@@ -10,6 +10,7 @@ References
    arXiv:2602.01642.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -103,7 +104,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Claim:
+class Claim(ABC):
     """What every claim carries.
 
     Parameters
@@ -120,13 +121,13 @@ class Claim:
     published: str
     segment: Segment
 
+    @abstractmethod
     def statement(self) -> str:
         """Return what is claimed, in words."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prove(self) -> Proof:
         """Decide the claim exactly; enclosures are at the working precision `flint.ctx.prec`."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

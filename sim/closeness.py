@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from sim.records import (
     InputError,
     Parser,
-    atomic_write,
+    add_output_flags,
     beta,
     count,
     nonnegative,
@@ -27,9 +27,8 @@ from sim.records import (
     positive,
     run,
     seed,
-    to_json,
     to_table,
-    write_csv,
+    write_result,
 )
 
 if TYPE_CHECKING:
@@ -269,18 +268,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--horizon", type=positive, default=0.05, help="learning rate times steps")
     parser.add_argument("--seed", type=seed, default=0, help="seed of problems and batches")
     parser.add_argument("--n-threads", type=count, help="default: all cores; no effect on the result")
-    parser.add_argument(
-        "--format", choices=["table", "json", "csv"], default="table", help="form of the output"
-    )
-    parser.add_argument("--out", metavar="FILE", help="write there (by rename) instead of standard output")
+    add_output_flags(parser)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, fit, write; return 1 if a slope is off."""
     args = parser().parse_args(argv)
-    if args.format == "csv" and args.out is None:
-        raise InputError("--format csv needs --out FILE")
     from tqdm import tqdm
 
     _, n_steps = learning_rates(args.lr_max, args.n_decades, args.n_lr, args.horizon)
@@ -289,25 +283,19 @@ def main(argv: list[str] | None = None) -> int:
     with tqdm(total=total, unit=" steps", unit_scale=True, disable=None, leave=False) as bar:
         curves = study(args, bar.update)
     names = ("beta1", "beta2", "eps_root", "horizon", "seed")
-    write(curves, {name: getattr(args, name) for name in names}, args.format, args.out)
+    write(curves, {name: getattr(args, name) for name in names}, args)
     return int(any(curve.verdict == "violated" for curve in curves))
 
 
-def write(curves: list[Curve], settings: dict[str, Any], form: str, out: str | None) -> None:
-    """Write the curves in the form asked for, to the file or to standard output."""
+def write(curves: list[Curve], settings: dict[str, Any], args: argparse.Namespace) -> None:
+    """Write the curves in the form that the flags ask for."""
     points, fits = rows(curves, settings), [summary(curve) for curve in curves]
-    if form == "csv":
-        write_csv(out, points)
-        return
-    if form == "json":
-        text = to_json({**settings, "slopes": fits, "points": points})
-    else:
-        text = to_table(list(fits[0]), [list(fit.values()) for fit in fits])
-    if out is None:
-        print(text)
-    else:
-        with atomic_write(out) as file:
-            file.write(text + "\n")
+    write_result(
+        args,
+        rows=points,
+        value={**settings, "slopes": fits, "points": points},
+        table=to_table(list(fits[0]), [list(fit.values()) for fit in fits]),
+    )
 
 
 if __name__ == "__main__":

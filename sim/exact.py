@@ -7,7 +7,7 @@ import argparse
 from typing import Any
 
 from sim.problem_flags import add_problem_flags, problem_from_flags
-from sim.records import InputError, Parser, atomic_write, count, run, to_json, to_table, write_csv
+from sim.records import InputError, Parser, add_output_flags, count, run, to_table, write_result
 
 MAX_STEPS = 10_000_000
 """Largest number of steps accepted; time and memory grow in proportion to it."""
@@ -71,42 +71,26 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--algorithm", choices=algorithms, default="adam", help="sgd-momentum has momentum beta1"
     )
-    group.add_argument(
-        "--format", choices=["table", "json", "csv"], default="table", help="form of the output"
-    )
-    group.add_argument("--out", metavar="FILE", help="write there (by rename) instead of standard output")
+    add_output_flags(group)
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     """Compute and write."""
     args = parser().parse_args(argv)
-    if args.format == "csv" and args.out is None:
-        raise InputError("--format csv needs --out FILE")
     result = expectation(args)
     columns = [name for name, value in result.items() if hasattr(value, "tolist")]
     lines = list(zip(*(result[name].tolist() for name in columns), strict=True))
-    if args.format == "csv":
-        settings = {
-            name: value for name, value in result.items() if name not in columns and name != "constants"
-        }
-        write_csv(
-            args.out,
-            [
-                settings | {"component": j} | dict(zip(columns, line, strict=True))
-                for j, line in enumerate(lines)
-            ],
-        )
-        return
-    if args.format == "json":
-        text = to_json(result)
-    else:
-        text = to_table(["component", *columns], [[j, *line] for j, line in enumerate(lines)])
-    if args.out is None:
-        print(text)
-    else:
-        with atomic_write(args.out) as file:
-            file.write(text + "\n")
+    settings = {name: value for name, value in result.items() if name not in (*columns, "constants")}
+    write_result(
+        args,
+        rows=[
+            settings | {"component": j} | dict(zip(columns, line, strict=True))
+            for j, line in enumerate(lines)
+        ],
+        value=result,
+        table=to_table(["component", *columns], [[j, *line] for j, line in enumerate(lines)]),
+    )
 
 
 if __name__ == "__main__":

@@ -12,18 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sim.problem_flags import add_problem_flags, problem_from_flags
-from sim.records import (
-    InputError,
-    Parser,
-    atomic_write,
-    count,
-    number,
-    run,
-    seed,
-    to_json,
-    to_table,
-    write_csv,
-)
+from sim.records import Parser, add_output_flags, count, number, run, seed, to_table, write_result
 
 if TYPE_CHECKING:
     from sim.problems import Problem
@@ -176,18 +165,13 @@ def parser() -> argparse.ArgumentParser:
         help="subtract from Corr_n its part linear in the noise, whose expectation is 0",
     )
     group.add_argument("--n-threads", type=count, help="default: all cores; the result does not depend on it")
-    group.add_argument(
-        "--format", choices=["table", "json", "csv"], default="table", help="form of the output"
-    )
-    group.add_argument("--out", metavar="FILE", help="write there (by rename) instead of standard output")
+    add_output_flags(group)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, compare, write; return 1 if the formula is violated."""
     args = parser().parse_args(argv)
-    if args.format == "csv" and args.out is None:
-        raise InputError("--format csv needs --out FILE")
     problem = problem_from_flags(args)
     mean, stderr, n_permutations = measure(problem, args)
     comparison = compare(problem, args.batch_size, args.beta1, args.beta2, args.eps_root, mean, stderr)
@@ -199,7 +183,7 @@ def main(argv: list[str] | None = None) -> int:
         **{name: getattr(args, name) for name in ("eps_root", "method", "control_variate", "seed")},
         "n_permutations": n_permutations,
     }
-    write(comparison, settings, args.format, args.out)
+    write(comparison, settings, args)
     if comparison.verdict == "no bound":
         print(
             f"no bound: a batch can deviate from the gradient by {comparison.rho:.3g} of it, "
@@ -209,29 +193,19 @@ def main(argv: list[str] | None = None) -> int:
     return int(comparison.verdict == "violated")
 
 
-def write(comparison: Comparison, settings: dict[str, Any], form: str, out: str | None) -> None:
-    """Write the comparison as a table, one JSON object or CSV to `out` or standard output."""
+def write(comparison: Comparison, settings: dict[str, Any], args: argparse.Namespace) -> None:
+    """Write the comparison in the form that the flags ask for."""
     table = rows(comparison, settings)
-    if form == "csv":
-        write_csv(out, table)
-        return
-    if form == "json":
-        lists = {name: [row[name] for row in table] for name in table[0] if name not in settings}
-        del lists["component"]
-        text = to_json(lists | {"verdict": comparison.verdict, "rho": comparison.rho} | settings)
-    else:
-        columns = ["component", "measured", "stderr", "predicted", "exact", "left_out", "bound", "excess"]
-        text = to_table(columns, [[row[name] for name in columns] for row in table])
-        share = abs(comparison.left_out).max() / (abs(comparison.exact).max() or 1.0)
-        text += (
-            f"\n{comparison.verdict}: largest excess {comparison.excess.max():.3g} (violated above 1)"
-            f"\nthe limit n -> infinity leaves out up to {share:.3g} times the exact second-order value here"
-        )
-    if out is None:
-        print(text)
-    else:
-        with atomic_write(out) as file:
-            file.write(text + "\n")
+    lists = {name: [row[name] for row in table] for name in table[0] if name not in (*settings, "component")}
+    columns = ["component", "measured", "stderr", "predicted", "exact", "left_out", "bound", "excess"]
+    share = abs(comparison.left_out).max() / (abs(comparison.exact).max() or 1.0)
+    text = (
+        to_table(columns, [[row[name] for name in columns] for row in table])
+        + f"\n{comparison.verdict}: largest excess {comparison.excess.max():.3g} (violated above 1)"
+        + f"\nthe limit n -> infinity leaves out up to {share:.3g} times the exact second-order value here"
+    )
+    value = lists | {"verdict": comparison.verdict, "rho": comparison.rho} | settings
+    write_result(args, rows=table, value=value, table=text)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Bad input ends in one line on standard error and exit status 2; a file takes its
 import argparse
 import contextlib
 import csv
+import io
 import json
 import math
 import os
@@ -161,20 +162,25 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
-def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write `rows` as CSV; the keys of the first row are the columns; floats in full precision.
+def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Format `rows` as CSV; the keys of the first row are the columns; floats in full precision.
 
     Parameters
     ----------
-    path : path
     rows : iterable of mappings
         At least one; all with the same keys.
     """
-    rows = list(rows)
+    rows, text = list(rows), io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write `rows` as CSV (see `to_csv`)."""
     with atomic_write(path) as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        file.write(to_csv(rows))
 
 
 def to_json(value: Any) -> str:
@@ -209,3 +215,31 @@ def to_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     lines = [columns, ["-" * width for width in widths], *cells]
     padded = ([cell.rjust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
     return "\n".join("  ".join(line).rstrip() for line in padded)
+
+
+def add_output_flags(parser: Any) -> None:
+    """Add --format and --out, which `write_result` obeys, to a parser or to one of its groups."""
+    formats = ["table", "json", "csv"]
+    parser.add_argument("--format", choices=formats, default=formats[0], help="form of the output")
+    parser.add_argument("--out", metavar="FILE", help="write there (by rename) instead of standard output")
+
+
+def write_result(args: argparse.Namespace, rows: Iterable[Mapping[str, Any]], value: Any, table: str) -> None:
+    """Write a result in the form that the flags of `add_output_flags` ask for.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+    rows : iterable of mappings
+        For ``--format csv`` (see `to_csv`).
+    value : object
+        For ``--format json`` (see `to_json`).
+    table : str
+        For ``--format table``.
+    """
+    text = {"csv": lambda: to_csv(rows), "json": lambda: to_json(value) + "\n", "table": lambda: table + "\n"}
+    if args.out is None:
+        sys.stdout.write(text[args.format]())
+    else:
+        with atomic_write(args.out) as file:
+            file.write(text[args.format]())

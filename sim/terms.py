@@ -24,15 +24,14 @@ from sim.problem_flags import add_problem_flags, problem_from_flags
 from sim.records import (
     InputError,
     Parser,
-    atomic_write,
+    add_output_flags,
     count,
     number,
     positive,
     run,
     seed,
-    to_json,
     to_table,
-    write_csv,
+    write_result,
 )
 
 if TYPE_CHECKING:
@@ -143,10 +142,7 @@ def parser() -> argparse.ArgumentParser:
     )
     group.add_argument("--n-permutations", type=number(int, 2), default=2000, help="of montecarlo")
     group.add_argument("--seed", type=seed, default=0, help="seed of the permutations")
-    group.add_argument(
-        "--format", choices=["table", "json", "csv"], default="table", help="form of the output"
-    )
-    group.add_argument("--out", metavar="FILE", help="write there (by rename) instead of standard output")
+    add_output_flags(group)
     return parser
 
 
@@ -172,8 +168,6 @@ def make_problem(args: argparse.Namespace) -> "Quadratics":
 def main(argv: list[str] | None = None) -> int:
     """Measure, compare, write; return 1 if a formula is violated."""
     args = parser().parse_args(argv)
-    if args.format == "csv" and args.out is None:
-        raise InputError("--format csv needs --out FILE")
     if args.study != "terms":
         args.method = "enumerate"
     from sim.term_studies import largest_noise
@@ -203,7 +197,7 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError("--rho cannot scale a problem without noise")
         scaled = problem if args.rho is None else problem.with_noise(rho / own)
         rows += [settings | {"rho": rho} | row for row in study_rows(scaled, args)]
-    write(rows, settings, args.format, args.out)
+    write(rows, settings, args)
     if any(row["bound"] == float("inf") for row in rows):
         print(
             "no bound where rho is 0.414 or more: the formulas are held to account below only",
@@ -212,23 +206,17 @@ def main(argv: list[str] | None = None) -> int:
     return int(any(row["excess"] > 1 for row in rows))
 
 
-def write(rows: list[dict[str, Any]], settings: dict[str, Any], form: str, out: str | None) -> None:
-    """Write the rows as a table, one JSON object or CSV to `out` or standard output."""
-    if form == "csv":
-        write_csv(out, rows)
-        return
+def write(rows: list[dict[str, Any]], settings: dict[str, Any], args: argparse.Namespace) -> None:
+    """Write the rows in the form that the flags ask for."""
     columns = [name for name in rows[0] if name not in settings]
-    if form == "json":
-        text = to_json(settings | {"rows": [{name: row[name] for name in columns} for row in rows]})
-    else:
-        text = to_table(columns, [[row[name] for name in columns] for row in rows])
-        worst = max(row["excess"] for row in rows)
-        text += f"\nlargest excess {worst:.3g} (violated above 1)"
-    if out is None:
-        print(text)
-    else:
-        with atomic_write(out) as file:
-            file.write(text + "\n")
+    worst = max(row["excess"] for row in rows)
+    text = to_table(columns, [[row[name] for name in columns] for row in rows])
+    write_result(
+        args,
+        rows=rows,
+        value=settings | {"rows": [{name: row[name] for name in columns} for row in rows]},
+        table=f"{text}\nlargest excess {worst:.3g} (violated above 1)",
+    )
 
 
 if __name__ == "__main__":

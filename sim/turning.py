@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 from sim.records import (
     InputError,
     Parser,
-    atomic_write,
+    add_output_flags,
     beta,
     count,
     positive,
     run,
-    to_json,
     to_table,
     write_csv,
+    write_result,
 )
 
 if TYPE_CHECKING:
@@ -206,16 +206,13 @@ def parser() -> argparse.ArgumentParser:
     add("--grid", type=beta, nargs="+", default=GRID, help="values of the beta that is swept, ascending")
     add("--min-batch-size", type=count, default=64, help="smallest batch size looked at for turning points")
     add("--turning-out", metavar="FILE", help="also write the turning points as CSV")
-    add("--format", choices=["table", "json", "csv"], default="table", help="csv: the map")
-    add("--out", metavar="FILE", help="write there (by rename) instead of standard output")
+    add_output_flags(parser)
     return parser
 
 
 def main(argv: list[str] | None = None) -> None:
     """Compute the map and the turning points, and write them."""
     args = parser().parse_args(argv)
-    if args.format == "csv" and args.out is None:
-        raise InputError("--format csv needs --out FILE")
     if args.min_batch_size > args.n_samples:
         raise InputError(f"--min-batch-size is {args.min_batch_size}, allowed: 1 to {args.n_samples}")
     if sorted(set(args.grid)) != args.grid:
@@ -235,16 +232,9 @@ def main(argv: list[str] | None = None) -> None:
             turning += turning_rows(which, args, bar.update)
     if args.turning_out:
         write_csv(args.turning_out, turning)
-    if args.format == "csv":
-        write_csv(args.out, rows)
-        return
-    table = f"{tables(turning)}\n\n{tables([row for row in rows if row[row['which']] == args.grid[-1]])}"
-    text = to_json({"turning": turning, "map": rows}) if args.format == "json" else table
-    if args.out is None:
-        print(text)
-    else:
-        with atomic_write(args.out) as file:
-            file.write(text + "\n")
+    longest_memory = [row for row in rows if row[row["which"]] == args.grid[-1]]
+    table = f"{tables(turning)}\n\n{tables(longest_memory)}"
+    write_result(args, rows=rows, value={"turning": turning, "map": rows}, table=table)
 
 
 def tables(rows: list[dict[str, Any]]) -> str:

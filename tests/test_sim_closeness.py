@@ -237,7 +237,6 @@ def test_csv_same_seed_same_bytes_for_any_number_of_threads(tmp_path):
         (["--horizon", "1e-9"], "allowed: 1 to 1000000"),
         (["--horizon", "1e-3", "--n-decades", "0.1"], "no two runs of the same number of steps"),
         (["--n-lr", "2"], "--n-lr: is '2', allowed: a whole number >= 3 and <= 100"),
-        (["--format", "csv"], "--format csv needs --out FILE"),
         (["--beta1", "0", "--problem", "quadratics"], "betas that are memory"),
         (["--beta1", "1"], "allowed: a finite number >= 0 and < 1"),
         (["--eps-root", "0", "--problem", "cnn", "--algorithm", "adam"], "divides by zero"),

@@ -129,7 +129,6 @@ def test_too_much_noise_is_said_and_not_judged(capsys):
         (["--n-permutations", "1"], ["--n-permutations", "'1'", ">= 2"]),
         (["--n-threads", "0"], ["--n-threads", "'0'", ">= 1"]),
         (["--method", "enumerate"], ["1024", "1000000"]),
-        (["--format", "csv"], ["--out"]),
         (["--beta", "0.5"], ["--beta"]),
         (["--problem-file", "nowhere.npz"], ["nowhere.npz"]),
         (["--out", "/proc/nowhere/x", "--n-samples", "16", "--n-params", "1"], ["/proc/nowhere"]),

@@ -64,3 +64,13 @@ def test_to_table_aligns_columns():
         " 1  2.5",
         "10    x",
     ]
+
+
+@pytest.mark.parametrize(("form", "text"), [("csv", "a\n1\n"), ("json", '{\n "a": 1\n}\n'), ("table", "t\n")])
+def test_write_result_writes_the_same_to_a_file_and_to_standard_output(tmp_path, capsys, form, text):
+    parser = records.Parser(prog="x")
+    records.add_output_flags(parser)
+    result = {"rows": [{"a": 1}], "value": {"a": 1}, "table": "t"}
+    records.write_result(parser.parse_args(["--format", form]), **result)
+    records.write_result(parser.parse_args(["--format", form, "--out", str(tmp_path / "x")]), **result)
+    assert capsys.readouterr().out == (tmp_path / "x").read_text() == text

@@ -322,7 +322,6 @@ def test_too_much_noise_for_a_bound_is_said(capsys):
         (["--n-params", "4000"], "--n-samples"),
         (["--noise", "0", "--rho", "0.1"], "--rho"),
         (["--cnn"], "--eps-root is 0"),
-        (["--format", "csv"], "--out"),
     ],
 )
 def test_rejects_bad_flags(fails, flags, named):

@@ -115,7 +115,6 @@ def test_csv_files_hold_the_same_as_json(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        (["--format", "csv"], "--out"),
         (["--n-samples", "10"], "--min-batch-size is 64, allowed: 1 to 10"),
         (["--grid", "0.9", "0.8"], "--grid"),
         (["--grid", "1"], "--grid"),
