@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
@@ -94,8 +95,9 @@ def test_editing_a_module_reruns_just_what_depends_on_it(checkout, module, expec
 
 
 def test_changed_setting_reruns_what_depends_on_it(checkout):
-    settings = (checkout / "config/test.yaml").read_text() + "\nanalysis: {plot_c_total: {beta1: 0.8}}\n"
-    (checkout / "config/changed.yaml").write_text(settings)
+    settings = yaml.safe_load((checkout / "config/test.yaml").read_text())
+    settings["analysis"]["plot_c_total"] = {"beta1": 0.8}
+    (checkout / "config/changed.yaml").write_text(yaml.safe_dump(settings))
     assert jobs(snakemake(checkout, "--dry-run", config="config/changed.yaml")) == {"plot_c_total", "article"}
 
 
