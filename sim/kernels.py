@@ -241,7 +241,8 @@ def run_kernel(kernel, problem, batch_size, adam, orders, zero, rows, weights, c
     """
     width, d = problem[0].shape[1], rows.shape[1]
     values = aligned_zeros((len(orders), width))
-    orders = np.ascontiguousarray(orders, np.uint32)  # unsigned: Numba need not look for negative indices
+    orders = np.ascontiguousarray(orders, np.int32)
+    orders = orders.view(np.uint32)  # unsigned: Numba need not look for negative indices
     work = make_workspace(len(adam.mu), batch_size, width)
     with np.errstate(all="ignore"):
         kernel(*problem, batch_size, adam, orders, work, zero, values)

@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 
 from sim.rows import rows_dot_vector, weighted_sum_of_rows
-from sim.vectors import aligned_zeros, lanes_of, load, padded, reciprocal_sqrt, store
+from sim.vectors import aligned_zeros, lanes_of, load, padded, prefetch, reciprocal_sqrt, store, sums_of_four
 
 
 class AdamWeights(NamedTuple):
@@ -143,6 +143,9 @@ def add_step(k, work, zero):
 @njit(cache=True, error_model="numpy")
 def _backward_least_squares(features, order, batch_size, adam, work, zero):
     """Sum L and P over the batches: b H_k u = sum_r a_r (a_r . u)."""
+    if features.shape[1] == lanes_of(zero):
+        _backward_one_panel(features, order, batch_size, adam, work, zero)
+        return
     for k in range(len(adam.mu) - 2, -1, -1):
         add_step(k, work, zero)
         start = k * batch_size
@@ -150,6 +153,29 @@ def _backward_least_squares(features, order, batch_size, adam, work, zero):
         for c in range(0, features.shape[1], lanes_of(zero)):
             product = weighted_sum_of_rows(features, order, start, batch_size, work.slopes, c, zero)
             add_product(product, k, c, adam, work)
+
+
+@njit(cache=True, error_model="numpy")
+def _backward_one_panel(features, order, batch_size, adam, work, zero):
+    """The same for rows of one panel: each is read once, and stays in registers while its a_r . u is summed."""
+    u, slopes = zero, work.slopes
+    for k in range(len(adam.mu) - 2, -1, -1):
+        u = u + load(work.steps, (k, 0), zero)
+        product = zero
+        start, stop = k * batch_size, (k + 1) * batch_size
+        in_fours = stop - batch_size % 4
+        for i in range(start, in_fours, 4):
+            for j in range(i, i + 4):  # as many rows of the next batch, k - 1
+                prefetch(features, (order[max(j, batch_size) - batch_size], 0), zero)
+            a0, a1 = load(features, (order[i], 0), zero), load(features, (order[i + 1], 0), zero)
+            a2, a3 = load(features, (order[i + 2], 0), zero), load(features, (order[i + 3], 0), zero)
+            store(slopes, (0, 0), sums_of_four(a0 * u, a1 * u, a2 * u, a3 * u))
+            product = product + a0 * slopes[0, 0] + a1 * slopes[0, 1] + a2 * slopes[0, 2] + a3 * slopes[0, 3]
+        for i in range(in_fours, stop):
+            a0 = load(features, (order[i], 0), zero)
+            store(slopes, (0, 0), sums_of_four(a0 * u, zero, zero, zero))
+            product = product + a0 * slopes[0, 0]
+        add_product(product, k, 0, adam, work)
 
 
 @njit(cache=True, error_model="numpy")

@@ -138,6 +138,21 @@ def _store(context, builder, sig, args):
     return context.get_dummy_value()
 
 
+def prefetch(array, index, zero):
+    """Bring the entries that `load` would read into the first-level cache, ahead of time."""
+
+
+@_in_jitted_code(prefetch, lambda array, index, zero: types.none)
+def _prefetch(context, builder, sig, args):
+    lanes, byte = sig.args[2].lanes, ir.IntType(8).as_pointer()
+    start = builder.bitcast(_pointer(context, builder, sig, args, lanes), byte)
+    fetch = _function(builder, "llvm.prefetch.p0", ir.VoidType(), [byte, _INT32, _INT32, _INT32])
+    read_data_to_keep = [ir.Constant(_INT32, number) for number in (0, 3, 1)]
+    for offset in range(0, 8 * lanes, ALIGNMENT):
+        builder.call(fetch, [builder.gep(start, [ir.Constant(_INT32, offset)]), *read_data_to_keep])
+    return context.get_dummy_value()
+
+
 def sums_of_four(a, b, c, d):
     """Return the vector of four lanes (sum of a, sum of b, sum of c, sum of d)."""
     return np.array([a.sum(), b.sum(), c.sum(), d.sum()])
