@@ -22,7 +22,7 @@ from sim.rows import rows_dot_vector, weighted_sum_of_rows
 from sim.sampling import draw_permutations
 from sim.vectors import aligned_zeros, lanes_of, load, padded, reciprocal_sqrt, store, zero_vector
 
-RUNS_IN_BLOCK = 16
+RUNS_IN_BLOCK = 32
 """Runs that a thread takes at a time."""
 MAX_RUNS = 2**32
 """Runs of a seed, and so the largest `first_run` + `n_runs`."""
