@@ -32,8 +32,25 @@ def brute_force(b, r):
         - r / (1 - r)
         + 3 * math.fsum(a * nu[a] ** 2 for a in range(n_lags)),
         "C4": math.fsum((mu[a] - nu[a]) * (r**a - b**a) for a in range(n_lags)),
-        # C5 has no sum on the sheet: the limit of the weight sums is compared in test_sim_second_order
+        "C5": c5_by_sums(b, r, n_lags),
     }
+
+
+def c5_by_sums(b, r, n_lags):
+    """C5: noise of g_j against noise of the updates, batch by batch, added up over lags in long doubles."""
+    age = np.arange(n_lags, dtype=np.longdouble)
+    beta = {"m": np.longdouble(b), "n": np.longdouble(r)}
+    weight = {name: (1 - value) * value**age for name, value in beta.items()}
+
+    def own(w, y):  # sum_a w_a sum_{c=1..a} y_{a-c}
+        return np.sum(weight[w][1:] * np.cumsum(weight[y])[:-1])
+
+    def outer(w, y, z):  # sum_a w_a sum_{c=1..a} sum_{a'>=c} y_{a'-c} z_{a'}
+        seen = weight[z] * np.sum(weight[y] * beta[z] ** age)
+        return np.sum(weight[w][1:] * np.cumsum(seen[1:]))
+
+    value = 3 * (outer("n", "m", "n") - outer("n", "n", "n")) - (outer("m", "m", "n") - outer("m", "n", "n"))
+    return float(value - (outer("n", "m", "m") - outer("n", "n", "m")) - (own("n", "m") - own("n", "n")))
 
 
 @pytest.mark.parametrize(("b", "r"), PAIRS)
