@@ -4,6 +4,7 @@ import functools
 import itertools
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sim.records import InputError
@@ -91,7 +92,8 @@ def sources(module: str) -> list[str]:
         Paths below the project's root.
     """
     found = {module} | _imports().find_upstream_modules(module)
-    return sorted(name.replace(".", "/") + (".py" if "." in name else "/__init__.py") for name in found)
+    paths = [Path(name.replace(".", "/")) for name in found]
+    return sorted(str(path / "__init__.py" if path.is_dir() else path.with_suffix(".py")) for path in paths)
 
 
 @functools.cache

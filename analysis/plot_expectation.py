@@ -39,9 +39,9 @@ def noise_effects(table: "pd.DataFrame") -> list[dict[str, float]]:
     """
     import numpy as np
 
-    from sim.problems import GENERATORS
+    from sim.expansion.time_sums import time_sums
+    from sim.losses.problems import GENERATORS
     from sim.theory import batch_variance_factor, expected_corr_terms, limit_constants
-    from sim.time_sums import time_sums
 
     settings = ["problem", "n_samples", "n_params", "noise", "problem_seed", "batch_size", "beta1", "beta2"]
     rows = []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 LABELS = {"|g|^2": r"$|g|^2$", "tr(Sigma)": r"tr $\Sigma$"}
 PLACES = {"root": "R", "first": "M", "gradient": "g", "hessian": "H", "updates": "u"}
-"""Short names of the places of `sim.places`."""
+"""Short names of the places of `sim.expansion.places`."""
 BESIDE = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
 """Where a legend sits."""
 

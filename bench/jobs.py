@@ -49,7 +49,7 @@ class Job:
     def problem(self) -> tuple:
         """Draw features (n_samples, d) and residuals or targets (n_samples,); weights and data of the network."""
         if self.n_filters:
-            from sim import cnn
+            from sim.losses import cnn
 
             length = self.d // (2 * self.n_filters)
             data = cnn.make_data(self.n_samples, length, length - 1, 1.0, 0.2, SEED)
@@ -118,7 +118,7 @@ def call_seconds(function, n_repeats: int) -> np.ndarray:
 
 def measure_flop_rate(n_threads: int) -> float:
     """Measure the peak of float64 arithmetic: the best FLOP/s of matrix products, one to a thread."""
-    from sim.blocks import in_threads
+    from sim.monte_carlo.blocks import in_threads
 
     n = 768
     matrices = [np.random.default_rng(0).normal(size=(n, n)) for _ in range(n_threads)]
@@ -130,8 +130,8 @@ def measure_read_rate(table: np.ndarray, n_threads: int) -> float:
     """Measure the best bytes/s at which threads each add up the rows of `table`, in order, again and again."""
     from numba import njit
 
-    from sim.blocks import in_threads
-    from sim.vectors import lanes_of, load, padded, store, zero_vector
+    from sim.monte_carlo.blocks import in_threads
+    from sim.monte_carlo.vectors import lanes_of, load, padded, store, zero_vector
 
     @njit(nogil=True)
     def read(rows, n_times, zero, out):

@@ -118,9 +118,9 @@ def summarise(job, contenders: list[Contender], seconds: dict[str, list[float]],
 def ours(job, n_threads: int) -> Contender:
     """Make the contender of this project."""
     from bench.jobs import BETA1, BETA2, EPS_ROOT, LR, SEED
-    from sim.kernels import corr_moments_least_squares
-    from sim.kernels_cnn import corr_moments_cnn
-    from sim.trajectories import adam_runs
+    from sim.monte_carlo.kernels import corr_moments_least_squares
+    from sim.monte_carlo.kernels_cnn import corr_moments_cnn
+    from sim.monte_carlo.trajectories import adam_runs
 
     problem = job.problem()
     adam = BETA1, BETA2, EPS_ROOT
@@ -199,10 +199,10 @@ def checked_orders(job, n_items: int):
     import numpy as np
 
     from bench.jobs import BETA1, BETA2, EPS_ROOT, LR, SEED
-    from sim.kernels import corr_of_permutations_least_squares
-    from sim.kernels_cnn import corr_of_permutations_cnn
-    from sim.sampling import draw_permutations
-    from sim.trajectories import adam_runs
+    from sim.monte_carlo.kernels import corr_of_permutations_least_squares
+    from sim.monte_carlo.kernels_cnn import corr_of_permutations_cnn
+    from sim.monte_carlo.sampling import draw_permutations
+    from sim.monte_carlo.trajectories import adam_runs
 
     problem = job.problem()
     adam, few = (BETA1, BETA2, EPS_ROOT), min(n_items, 4)
@@ -220,8 +220,8 @@ def run_peer(job, function, chunk: int, n_threads: int, n_items: int):
     import numpy as np
 
     from bench.jobs import SEED
-    from sim.blocks import in_threads
-    from sim.sampling import draw_permutations
+    from sim.monte_carlo.blocks import in_threads
+    from sim.monte_carlo.sampling import draw_permutations
 
     n_epochs = max(job.n_epochs, 1)
 

@@ -19,7 +19,7 @@ def tabulate(weights: np.ndarray, data) -> tuple[np.ndarray, ...]:
     Returns gradients (N, d), patches (N, 2, length), and slopes a and bends c (N, 2, F): the Hessian of a sample's
     loss maps u to sum_p x_p [a_fp (sum of a_fp <u_f, x_p>) + c_fp <u_f, x_p>].
     """
-    from sim import cnn
+    from sim.losses import cnn
 
     z = np.maximum(data.patches @ weights.reshape(-1, weights.shape[2]).T, 0)
     signs = (data.labels[:, None] * np.repeat([1.0, -1.0], weights.shape[1]))[:, None]

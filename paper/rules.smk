@@ -1,7 +1,11 @@
+from pathlib import Path
+
+
 rule article:
     input:
         sources("analysis.article"),
         source="paper/article.typ",
+        sections=["paper/helpers.typ", *sorted(map(str, Path("paper/sections").glob("*.typ")))],
         bibliography="paper/references.bib",
         numbers=rules.article_numbers.output,
         certify=rules.certify.output,

@@ -8,7 +8,7 @@ Exit status 0: all accepted; 1: a slope is off; 2: bad usage.
 
 The slopes are those of lr -> 0: the largest learning rate must leave several times more steps than the memory
 1/(1 - beta2) is long, or the fit is off while `last_slope`, at the smallest learning rates, is not. At the small
-end the distance must stay above rounding (`sim.memoryless.distance` refuses it otherwise).
+end the distance must stay above rounding (`sim.memory.memoryless.distance` refuses it otherwise).
 """
 
 import argparse
@@ -34,8 +34,8 @@ from sim.records import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from sim.landscapes import Landscape
-    from sim.memoryless import Algorithm
+    from sim.losses.landscapes import Landscape
+    from sim.memory.memoryless import Algorithm
     from sim.theory import Array
 
 PROBLEMS = ("least-squares", "quadratics", "cnn")
@@ -105,9 +105,9 @@ def make_landscape(problem: str, seed: int) -> "Landscape":
     Landscape
         Of `N_SAMPLES` samples.
     """
-    from sim import cnn
-    from sim.landscapes import cnn_landscape, quadratic_landscape
-    from sim.problems import GENERATORS
+    from sim.losses import cnn
+    from sim.losses.landscapes import cnn_landscape, quadratic_landscape
+    from sim.losses.problems import GENERATORS
 
     if problem == "cnn":
         data = cnn.make_data(N_SAMPLES, 4, n_noise=2, noise_std=0.7, feature_noise=0.2, seed=seed)
@@ -188,7 +188,7 @@ def study(args: argparse.Namespace, progress: Callable[[int], object]) -> list[C
 
     import numpy as np
 
-    from sim.memoryless import Algorithm, distance, draw_batches
+    from sim.memory.memoryless import Algorithm, distance, draw_batches
 
     lr, n_steps = learning_rates(args.lr_max, args.n_decades, args.n_lr, args.horizon)
     batches = draw_batches(N_SAMPLES, BATCH_SIZE, n_steps[-1], args.seed)

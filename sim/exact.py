@@ -1,12 +1,12 @@
 """Print E[Corr_t] over batch orders, exact to second order in the noise, without sampling.
 
-Finite epochs, any number of them, any eps_root: see `sim.second_order`. Exit status 0, or 2 for bad usage.
+Finite epochs, any number of them, any eps_root: see `sim.expansion.second_order`. Exit status 0, or 2 for bad usage.
 """
 
 import argparse
 from typing import Any
 
-from sim.problem_flags import add_problem_flags, problem_from_flags
+from sim.losses.problem_flags import add_problem_flags, problem_from_flags
 from sim.records import InputError, Parser, add_output_flags, count, run, to_table, write_result
 
 MAX_STEPS = 10_000_000
@@ -24,9 +24,9 @@ def expectation(args: argparse.Namespace) -> dict[str, Any]:
     """
     from dataclasses import asdict
 
-    from sim.second_order import adam_constants, adam_expectation, sgd_momentum_expectation
+    from sim.expansion.second_order import adam_constants, adam_expectation, sgd_momentum_expectation
+    from sim.expansion.time_sums import time_sums
     from sim.theory import batch_variance_factor
-    from sim.time_sums import time_sums
 
     problem = problem_from_flags(args)
     n_batches = problem.n_samples // args.batch_size

@@ -2,8 +2,8 @@
 
 Accepted is: measured - predicted equals what the formula leaves out at second order (finite epoch,
 correlated batches, eps; computed exactly), within 4 standard errors plus a rigorous bound on noise of order
-three and more (`sim.bounds`). Exit status 0: accepted, or no bound exists because the noise is too large (said
-on standard error); 1: the formula is violated; 2: bad usage.
+three and more (`sim.expansion.bounds`). Exit status 0: accepted, or no bound exists because the noise is too large
+(said on standard error); 1: the formula is violated; 2: bad usage.
 """
 
 import argparse
@@ -11,11 +11,11 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sim.problem_flags import add_problem_flags, problem_from_flags
+from sim.losses.problem_flags import add_problem_flags, problem_from_flags
 from sim.records import Parser, add_output_flags, count, number, run, seed, to_table, write_result
 
 if TYPE_CHECKING:
-    from sim.problems import Problem
+    from sim.losses.problems import Problem
     from sim.theory import Array
 
 N_STDERR = 4.0
@@ -35,7 +35,7 @@ class Comparison:
     predicted : ndarray
         Proposition 3.3, summed: n -> infinity, then eps -> 0.
     exact : ndarray
-        Second order in the noise, exact for this epoch (`sim.second_order`).
+        Second order in the noise, exact for this epoch (`sim.expansion.second_order`).
     left_out : ndarray
         `exact` less the limit of the formula, summed without closed forms.
     bound : ndarray
@@ -74,10 +74,10 @@ def measure(problem: "Problem", args: argparse.Namespace) -> tuple["Array", "Arr
     import numpy as np
     from tqdm import tqdm
 
-    from sim import kernels
-    from sim.control_variate import linear_part
-    from sim.problems import LeastSquares
-    from sim.sampling import ordered_partitions
+    from sim.losses.problems import LeastSquares
+    from sim.monte_carlo import kernels
+    from sim.monte_carlo.control_variate import linear_part
+    from sim.monte_carlo.sampling import ordered_partitions
 
     if isinstance(problem, LeastSquares):
         arrays = (problem.features, problem.residuals)
@@ -129,7 +129,7 @@ def compare(
     InputError
         If a component of the gradient is 0.
     """
-    from sim.bounds import left_out
+    from sim.expansion.bounds import left_out
     from sim.theory import batch_variance_factor, expected_corr_terms, limit_constants
 
     gap = left_out(problem, batch_size, beta1, beta2, eps_root)

@@ -1,26 +1,27 @@
 r"""Measure each term of E[Corr_n] by itself and hold it against its closed form, in the limit and exactly.
 
 --study terms    FB and MBN1 .. MBN5 of Proposition 3.3 of Cattaneo and Shigida (2026): noise is switched on in the two
-                 places where the two noises of a term meet (`sim.places`). For SGD with momentum the two terms of
-                 the modified loss, |g|^2 and tr(Sigma).
---study lines    every product behind them, Proposition A.6 (`sim.lines`), the noise of a batch with itself (measured
-                 with independent batches) apart from that of different batches (what is then left); by enumeration.
+                 places where the two noises of a term meet (`sim.expansion.places`). For SGD with momentum the two
+                 terms of the modified loss, |g|^2 and tr(Sigma).
+--study lines    every product behind them, Proposition A.6 (`sim.expansion.lines`), the noise of a batch with itself
+                 (measured with independent batches) apart from that of different batches (what is then left); by
+                 enumeration.
 --study moments  Lemma A.7, E d_i d_j = v Sigma_ij and E d_ij d_j = (v/2) dSigma_jj/dtheta_i, and -1/(m - 1) times
                  that for two batches; by enumeration.
 
 Every order of the batches counts with its noise and with the opposite noise, so that odd orders of the noise cancel.
 Accepted is, for every number: |measured - predicted_exact| <= 4 standard errors + a rigorous bound on noise of order
-four and more + rounding. The bound is that of `sim.bounds`: it majorises the power series of Corr_n, coefficient by
-coefficient, so also any part of it; lines of different batches are a difference of two measurements and get it twice.
-Lemma A.7 and SGD have no higher orders. Exit status 0: all accepted, or no bound exists because the noise is too
-large (said on standard error); 1: a formula is violated; 2: bad usage.
+four and more + rounding. The bound is that of `sim.expansion.bounds`: it majorises the power series of Corr_n,
+coefficient by coefficient, so also any part of it; lines of different batches are a difference of two measurements
+and get it twice. Lemma A.7 and SGD have no higher orders. Exit status 0: all accepted, or no bound exists because the
+noise is too large (said on standard error); 1: a formula is violated; 2: bad usage.
 """
 
 import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sim.problem_flags import add_problem_flags, problem_from_flags
+from sim.losses.problem_flags import add_problem_flags, problem_from_flags
 from sim.records import (
     InputError,
     Parser,
@@ -35,7 +36,7 @@ from sim.records import (
 )
 
 if TYPE_CHECKING:
-    from sim.problems import Quadratics
+    from sim.losses.problems import Quadratics
 
 STUDIES = ("terms", "lines", "moments")
 N_STDERR = 4.0
@@ -45,7 +46,7 @@ ROUNDING = 1e-14
 
 
 def cnn_problem(n_samples: int, n_filters: int, patch_length: int, seed: int) -> "Quadratics":
-    """Per-sample derivatives of the two-layer CNN of `sim.cnn` at random weights.
+    """Per-sample derivatives of the two-layer CNN of `sim.losses.cnn` at random weights.
 
     Parameters
     ----------
@@ -59,8 +60,8 @@ def cnn_problem(n_samples: int, n_filters: int, patch_length: int, seed: int) ->
     Quadratics
         With 2 n_filters patch_length parameters.
     """
-    from sim import cnn
-    from sim.problems import Quadratics
+    from sim.losses import cnn
+    from sim.losses.problems import Quadratics
 
     data = cnn.make_data(
         n_samples, patch_length, n_noise=patch_length - 1, noise_std=0.7, feature_noise=0.2, seed=seed
@@ -86,7 +87,7 @@ def study_rows(problem: "Quadratics", args: argparse.Namespace) -> list[dict[str
     """
     from tqdm import tqdm
 
-    from sim import term_studies
+    from sim.expansion import term_studies
 
     names = {"terms": f"{args.algorithm.replace('-', '_')}_terms", "lines": "lines", "moments": "moments"}
     study = getattr(term_studies, names[args.study])
@@ -148,8 +149,8 @@ def parser() -> argparse.ArgumentParser:
 
 def make_problem(args: argparse.Namespace) -> "Quadratics":
     """Make the problem that the flags name, every Hessian written out."""
-    from sim.orders import CHUNK
-    from sim.problems import LeastSquares
+    from sim.expansion.orders import CHUNK
+    from sim.losses.problems import LeastSquares
 
     if args.cnn:
         args.n_params = 2 * args.n_filters * args.patch_length
@@ -170,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if args.study != "terms":
         args.method = "enumerate"
-    from sim.term_studies import largest_noise
+    from sim.expansion.term_studies import largest_noise
 
     problem = make_problem(args)
     own = largest_noise(problem, args.batch_size)

@@ -1,8 +1,8 @@
 r"""Find the batch size at which the monotonicity of C_total in beta2 (and in beta1) turns, for finite epochs too.
 
 Compares `sim.theory.c_total`, the limit n -> infinity of Cattaneo and Shigida (2026), with its exact counterpart of
-`sim.second_order` at the last step of epoch 1, 2, 5, ..., for the true geometry of an experiment: N samples, batches
-of b, m = floor(N/b) of them an epoch, the N - m b samples that are left over dropped.
+`sim.expansion.second_order` at the last step of epoch 1, 2, 5, ..., for the true geometry of an experiment: N
+samples, batches of b, m = floor(N/b) of them an epoch, the N - m b samples that are left over dropped.
 
 C_total is linear in lam, and its noise part linear in the correlation of two batches of an epoch; both depend on b
 only, everything else on m = floor(N/b). As m takes few values, every whole b is looked at: no bisection, and
@@ -59,10 +59,10 @@ def epoch_geometry(n_samples: int, batch_size: int) -> tuple[int, float, float]:
     variance_factor : float
         v of `sim.theory.batch_variance_factor`.
     correlation : float
-        See `sim.time_sums.batch_correlation`; 0 where an epoch has one batch.
+        See `sim.expansion.time_sums.batch_correlation`; 0 where an epoch has one batch.
     """
+    from sim.expansion.time_sums import batch_correlation
     from sim.theory import batch_variance_factor
-    from sim.time_sums import batch_correlation
 
     batch_size = min(batch_size, n_samples)
     n_batches = n_samples // batch_size
@@ -87,8 +87,8 @@ def coefficients(beta1: "Array", beta2: "Array", n_batches: int, n_epochs: int) 
     """
     import numpy as np
 
-    from sim.second_order import main_constants
-    from sim.time_sums import main_sums
+    from sim.expansion.second_order import main_constants
+    from sim.expansion.time_sums import main_sums
 
     sums = main_sums((beta1, beta2), n_batches, n_batches * n_epochs - 1, np.array([0.0, 1.0]))
     forward, c1, c2 = main_constants(*sums)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 PROGRAMS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for package in ("sim", "train", "analysis")
-    for path in (ROOT / package).glob("*.py")
+    for path in (ROOT / package).rglob("*.py")
     if '__name__ == "__main__"' in path.read_text()
 )
 
@@ -42,7 +42,15 @@ def test_analysis_does_not_import_train(graph):
 
 
 def test_packages_hold_a_docstring_only():
-    for package in ("sim", "train", "analysis"):
+    for package in (
+        "sim",
+        "sim/losses",
+        "sim/expansion",
+        "sim/monte_carlo",
+        "sim/memory",
+        "train",
+        "analysis",
+    ):
         assert re.fullmatch(r'"""[^"]*"""\n', (ROOT / package / "__init__.py").read_text())
 
 

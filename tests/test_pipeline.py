@@ -78,7 +78,7 @@ def test_second_run_does_nothing(checkout):
     [
         ("analysis/plot_c_total.py", {"plot_c_total", "article"}),
         ("analysis/sturm.py", {"certify", "article_numbers", "article"}),
-        ("sim/kernels.py", {"sim_expectation", "plot_expectation", "article_numbers", "article"}),
+        ("sim/monte_carlo/kernels.py", {"sim_expectation", "plot_expectation", "article_numbers", "article"}),
         ("train/optimizers.py", {"train_run", "plot_perplexity", "article_numbers", "article"}),
         ("paper/article.typ", {"article"}),
     ],

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from sim import closeness, cnn, memoryless, theory
-from sim.landscapes import cnn_landscape, quadratic_landscape
-from sim.memoryless import Algorithm
-from sim.problems import Quadratics
+from sim import closeness, theory
+from sim.losses import cnn
+from sim.losses.landscapes import cnn_landscape, quadratic_landscape
+from sim.losses.problems import Quadratics
+from sim.memory import memoryless
+from sim.memory.memoryless import Algorithm
 from sim.records import InputError, run
 
 SGD, ADAM = Algorithm("sgd-momentum", 0.5), Algorithm("adam", 0.5, 0.6, 1e-2)

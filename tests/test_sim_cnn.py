@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sim import cnn
+from sim.losses import cnn
 from sim.records import InputError
 
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from sim import kernels
-from sim.control_variate import linear_part
-from sim.problems import make_least_squares, make_quadratics
-from sim.sampling import draw_permutations, ordered_partitions
-from sim.second_order import adam_expectation
+from sim.expansion.second_order import adam_expectation
+from sim.expansion.time_sums import time_sums
+from sim.losses.problems import make_least_squares, make_quadratics
+from sim.monte_carlo import kernels
+from sim.monte_carlo.control_variate import linear_part
+from sim.monte_carlo.sampling import draw_permutations, ordered_partitions
 from sim.theory import adam_corr
-from sim.time_sums import time_sums
 
 
 def corr(problem, batch_size, orders, eps_root):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sim import exact
-from sim.problems import make_least_squares
+from sim.losses.problems import make_least_squares
 
 
 def run(capsys, *argv):

@@ -6,9 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sim import bounds, expectation, kernels
-from sim.problems import make_least_squares, make_quadratics
-from sim.sampling import ordered_partitions
+from sim import expectation
+from sim.expansion import bounds
+from sim.losses.problems import make_least_squares, make_quadratics
+from sim.monte_carlo import kernels
+from sim.monte_carlo.sampling import ordered_partitions
 from sim.theory import batch_variance_factor, limit_constants
 
 

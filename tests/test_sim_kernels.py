@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sim import blocks, kernels, sampling
+from sim.monte_carlo import blocks, kernels, sampling
 from sim.records import InputError
 from tests import naive
 

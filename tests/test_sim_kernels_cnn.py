@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from sim import blocks, cnn, kernels_cnn, sampling
+from sim.losses import cnn
+from sim.monte_carlo import blocks, kernels_cnn, sampling
 from sim.records import InputError
 from tests import naive
 from tests.test_sim_cnn import torch_derivatives

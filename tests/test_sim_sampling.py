@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from sim import sampling
+from sim.monte_carlo import sampling
 from sim.records import InputError
 from tests import naive
 

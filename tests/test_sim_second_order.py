@@ -5,10 +5,16 @@ import itertools
 import numpy as np
 import pytest
 
-from sim.problems import Quadratics, make_least_squares, make_quadratics
+from sim.expansion.second_order import (
+    adam_constants,
+    adam_expectation,
+    exact_c_total,
+    sgd_momentum_expectation,
+)
+from sim.expansion.time_sums import apply_covariance, ema, limit_time_sums, time_sums
+from sim.losses.problems import Quadratics, make_least_squares, make_quadratics
+from sim.monte_carlo.sampling import ordered_partitions
 from sim.records import InputError
-from sim.sampling import ordered_partitions
-from sim.second_order import adam_constants, adam_expectation, exact_c_total, sgd_momentum_expectation
 from sim.theory import (
     adam_corr,
     adam_main,
@@ -18,7 +24,6 @@ from sim.theory import (
     expected_corr_terms,
     limit_constants,
 )
-from sim.time_sums import apply_covariance, ema, limit_time_sums, time_sums
 
 TERMS = ["MBN1", "MBN2", "MBN3", "MBN4", "MBN5"]
 

@@ -7,15 +7,17 @@ import json
 import numpy as np
 import pytest
 
-from sim import cnn, orders, term_studies, terms
-from sim.bounds import higher_order_bound
-from sim.lines import LINES, adam_lines
-from sim.places import HESSIAN, OUTER, TERMS, UPDATES, SwitchedCorr
-from sim.problems import make_quadratics
+from sim import terms
+from sim.expansion import orders, term_studies
+from sim.expansion.bounds import higher_order_bound
+from sim.expansion.lines import LINES, adam_lines
+from sim.expansion.places import HESSIAN, OUTER, TERMS, UPDATES, SwitchedCorr
+from sim.expansion.second_order import adam_expectation
+from sim.expansion.time_sums import time_sums
+from sim.losses import cnn
+from sim.losses.problems import make_quadratics
 from sim.records import InputError
-from sim.second_order import adam_expectation
 from sim.theory import adam_corr
-from sim.time_sums import time_sums
 from tests.test_sim_second_order import batches_of
 
 TINY = ["--n-samples", "6", "--batch-size", "2", "--n-params", "2", "--beta1", "0.8", "--beta2", "0.95"]

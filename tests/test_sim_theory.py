@@ -201,8 +201,8 @@ def test_two_batch_estimates_are_unbiased(rng, n_samples):
 
 def test_sgd_momentum_modified_loss_has_the_limit_gradient_of_corr(rng):
     """The two terms of order lr are what the exact expectation tends to (finite differences in theta)."""
-    from sim.problems import Quadratics, make_quadratics
-    from sim.second_order import sgd_momentum_expectation
+    from sim.expansion.second_order import sgd_momentum_expectation
+    from sim.losses.problems import Quadratics, make_quadratics
 
     problem, beta, batch_size = make_quadratics(400, 3, 0.5, 0), 0.6, 1
 

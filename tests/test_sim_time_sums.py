@@ -5,10 +5,17 @@ import itertools
 import numpy as np
 import pytest
 
-from sim.problems import make_quadratics
-from sim.second_order import adam_constants, adam_expectation, exact_c_total, main_constants
+from sim.expansion.second_order import adam_constants, adam_expectation, exact_c_total, main_constants
+from sim.expansion.time_sums import (
+    batch_correlation,
+    decayed_sums,
+    ema_against,
+    ema_products,
+    main_sums,
+    time_sums,
+)
+from sim.losses.problems import make_quadratics
 from sim.theory import adam_corr, batch_variance_factor, ema_weights
-from sim.time_sums import batch_correlation, decayed_sums, ema_against, ema_products, main_sums, time_sums
 
 BETAS = (0.8, 0.95)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sim import sampling, trajectories
+from sim.monte_carlo import sampling, trajectories
 from sim.records import InputError
 from tests import naive
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from sim import turning
-from sim.second_order import exact_c_total
+from sim.expansion.second_order import exact_c_total
+from sim.expansion.time_sums import batch_correlation
 from sim.theory import batch_variance_factor, c_total, critical_batch_size
-from sim.time_sums import batch_correlation
 
 SMALL = [
     "--n-samples",

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from numba import njit
 
-from sim import vectors
+from sim.monte_carlo import vectors
 
 PROGRAM = """
 import sys
 import numpy as np
-from sim import kernels, sampling
+from sim.monte_carlo import kernels, sampling
 rng = np.random.default_rng(3)
 problem = rng.normal(size=(12, 20)), rng.normal(size=12)
 orders = sampling.draw_permutations(12, 4, seed=2)

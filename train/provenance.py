@@ -25,8 +25,8 @@ def describe(device: torch.device) -> dict[str, Any]:
     """
     package = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in [*sorted(package.glob("*.py")), package.parent / "sim" / "records.py"]:
-        digest.update(f"{path.parent.name}/{path.name}\0".encode() + path.read_bytes() + b"\0")
+    for path in [*sorted(package.rglob("*.py")), package.parent / "sim" / "records.py"]:
+        digest.update(f"{path.relative_to(package.parent).as_posix()}\0".encode() + path.read_bytes() + b"\0")
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
         "n_threads": torch.get_num_threads(),

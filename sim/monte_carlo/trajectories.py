@@ -1,8 +1,8 @@
 """Many independent training runs on least squares: Adam and SGD with momentum, batches without replacement.
 
 The loss of sample r is l_r = (a_r . theta - y_r)^2 / 2. Each run reshuffles the samples at every epoch, with
-permutations of its own (`sim.sampling`): number run + 2^32 epoch of the seed. So a run does not depend on how many
-others there are, on the number of threads, or on how many epochs follow.
+permutations of its own (`sim.monte_carlo.sampling`): number run + 2^32 epoch of the seed. So a run does not depend on
+how many others there are, on the number of threads, or on how many epochs follow.
 
 References
 ----------
@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from sim.blocks import in_threads
+from sim.monte_carlo.blocks import in_threads
+from sim.monte_carlo.rows import rows_dot_vector, weighted_sum_of_rows
+from sim.monte_carlo.sampling import draw_permutations
+from sim.monte_carlo.vectors import aligned_zeros, lanes_of, load, padded, reciprocal_sqrt, store, zero_vector
 from sim.records import InputError
-from sim.rows import rows_dot_vector, weighted_sum_of_rows
-from sim.sampling import draw_permutations
-from sim.vectors import aligned_zeros, lanes_of, load, padded, reciprocal_sqrt, store, zero_vector
 
 RUNS_IN_BLOCK = 32
 """Runs that a thread takes at a time."""
@@ -86,7 +86,7 @@ def adam_runs(
     progress : callable, optional
         Called with the number of runs done since the last call.
     n_threads : int, optional
-        As in `sim.blocks.in_threads`.
+        As in `sim.monte_carlo.blocks.in_threads`.
 
     Returns
     -------

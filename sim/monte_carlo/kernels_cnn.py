@@ -1,6 +1,6 @@
-"""Monte Carlo over permutations: Corr_n of Adam for the two-layer network of `sim.cnn`, at fixed weights.
+"""Monte Carlo over permutations: Corr_n of Adam for the two-layer network of `sim.losses.cnn`, at fixed weights.
 
-The forward pass is that of `sim.kernels_corr`. The backward pass never forms a Hessian: with s = p (1 - p),
+The forward pass is that of `sim.monte_carlo.kernels_corr`. The backward pass never forms a Hessian: with s = p (1 - p),
 p = 1 / (1 + exp(margin)), e_f = y j_f and z_fp = <w_f, x_p>, the Hessian of a sample's loss maps u to
 
     (hess u)_f = sum_p x_p [ a_fp (sum_{f',p'} a_f'p' <u_f', x_p'>) + c_fp <u_f, x_p> ],
@@ -21,12 +21,21 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from sim import cnn
-from sim.blocks import mean_and_stderr
-from sim.kernels import check_finite, in_blocks, less, prepare, run_kernel
-from sim.kernels_corr import U, add_product, add_step, combine, forward
+from sim.losses import cnn
+from sim.monte_carlo.blocks import mean_and_stderr
+from sim.monte_carlo.kernels import check_finite, in_blocks, less, prepare, run_kernel
+from sim.monte_carlo.kernels_corr import U, add_product, add_step, combine, forward
+from sim.monte_carlo.vectors import (
+    ZeroVector,
+    aligned_zeros,
+    lanes_of,
+    load,
+    padded,
+    store,
+    sums_of_four,
+    zero_vector,
+)
 from sim.records import InputError
-from sim.vectors import ZeroVector, aligned_zeros, lanes_of, load, padded, store, sums_of_four, zero_vector
 
 
 class Network(NamedTuple):
@@ -71,9 +80,9 @@ def corr_moments_cnn(
         theta; d = weights.size.
     data : CnnData
     batch_size, beta1, beta2, eps_root, n_permutations, seed, first_index, progress, n_threads, control
-        As in `sim.kernels.corr_moments_least_squares`.
+        As in `sim.monte_carlo.kernels.corr_moments_least_squares`.
     q : int
-        Power of the activation, >= `sim.cnn.MIN_POWER`.
+        Power of the activation, >= `sim.losses.cnn.MIN_POWER`.
 
     Returns
     -------
@@ -101,7 +110,7 @@ def corr_of_permutations_cnn(
 ) -> np.ndarray:
     """Compute Corr_n of Adam for given sample orders, for the loss of the two-layer network.
 
-    Implements Definition 3.1 and Theorem 2.3 of [1]_ (see `sim.kernels_corr`).
+    Implements Definition 3.1 and Theorem 2.3 of [1]_ (see `sim.monte_carlo.kernels_corr`).
 
     Parameters
     ----------

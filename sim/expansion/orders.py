@@ -1,6 +1,6 @@
 """Average whatever depends on the batches over batch orders: all of them, or drawn ones.
 
-For small problems, with every Hessian written out; `sim.kernels` is the fast road for Corr_n itself.
+For small problems, with every Hessian written out; `sim.monte_carlo.kernels` is the fast road for Corr_n itself.
 """
 
 import itertools
@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from sim.problems import Quadratics
+from sim.losses.problems import Quadratics
+from sim.monte_carlo.sampling import draw_permutations, n_ordered_partitions, ordered_partitions
 from sim.records import InputError
-from sim.sampling import draw_permutations, n_ordered_partitions, ordered_partitions
 from sim.theory import Array
 
 MAX_ORDERS = 20_000

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.bounds import higher_order_bound, noise_sizes
-from sim.lines import LINES, PARTS, adam_lines
-from sim.orders import average, chunk_size, drawn_orders, every_independent_order, every_order
-from sim.places import TERMS, SwitchedCorr
-from sim.problems import Quadratics
-from sim.second_order import adam_expectation, sgd_momentum_expectation
+from sim.expansion.bounds import higher_order_bound, noise_sizes
+from sim.expansion.lines import LINES, PARTS, adam_lines
+from sim.expansion.orders import average, chunk_size, drawn_orders, every_independent_order, every_order
+from sim.expansion.places import TERMS, SwitchedCorr
+from sim.expansion.second_order import adam_expectation, sgd_momentum_expectation
+from sim.expansion.time_sums import limit_time_sums, time_sums
+from sim.losses.problems import Quadratics
 from sim.theory import Array, batch_variance_factor, expected_corr_terms, limit_constants
-from sim.time_sums import limit_time_sums, time_sums
 
 Progress = Callable[[int], object]
 
@@ -49,7 +49,7 @@ class Result:
 
 
 def largest_noise(problem: Quadratics, batch_size: int) -> float:
-    """Return the largest deviation of a batch gradient from g, relative to g, over components; rho of `sim.bounds`."""
+    """Return the largest deviation of a batch gradient from g, relative to g, over components; rho of `bounds`."""
     g = problem.gradients.mean(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         noise = np.where(g == 0, np.inf, (problem.gradients - g) / np.abs(g))
@@ -169,7 +169,7 @@ def sgd_corr(gradients: Array, hessians: Array, beta: float) -> Array:
 
 
 def lines(problem: Quadratics, args: argparse.Namespace, progress: Progress) -> list[Result]:
-    """Every line of `sim.lines`, the noise of a batch with itself and of different batches apart."""
+    """Every line of `sim.expansion.lines`, the noise of a batch with itself and of different batches apart."""
     moments, sums, v, parts, bound = _adam(problem, args)
     n_batches = problem.n_samples // args.batch_size
     n_steps = n_batches * args.n_epochs

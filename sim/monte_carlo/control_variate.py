@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
-from sim.problems import Problem
+from sim.losses.problems import Problem
 from sim.theory import Array, ema_weights
 
 

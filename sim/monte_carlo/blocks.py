@@ -1,7 +1,7 @@
 """Monte Carlo over permutations in blocks of a fixed size, shared among threads.
 
-A thread draws a block of permutations (`sim.sampling`), has it turned into as many vectors, and reduces them to
-their mean and scatter; blocks are merged in order. So the result is the same, bit for bit, for any number of
+A thread draws a block of permutations (`sim.monte_carlo.sampling`), has it turned into as many vectors, and reduces
+them to their mean and scatter; blocks are merged in order. So the result is the same, bit for bit, for any number of
 threads, and memory does not grow with the number of permutations.
 
 References
@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numba import config
 
+from sim.monte_carlo.sampling import draw_permutations
 from sim.records import InputError
-from sim.sampling import draw_permutations
 
 BLOCK = 256
 """Permutations of a block."""
@@ -42,7 +42,7 @@ def mean_and_stderr(
     n_permutations : int
         >= 2.
     seed, first_index : int
-        As in `sim.sampling.draw_permutations`.
+        As in `sim.monte_carlo.sampling.draw_permutations`.
     progress : callable, optional
         Called with the number of permutations done since the last call.
     n_threads : int, optional

@@ -2,15 +2,15 @@ r"""E[Corr_n] line by line: every pair of places where two noises meet, in eithe
 
 The statement between the definition of Corr_n and Proposition 3.3 of Cattaneo and Shigida (2026), their Proposition
 A.6, in our reading: the expectation to second order in the noise of each product in L_n/R_n and in
--M_n P_n/R_n^3, with the sums over steps still finite. Places are those of `sim.places`. A line is linear in the
-correlation of two batches, so that correlation 0 in the weight sums leaves the noise of a batch with itself (p = q),
-and the rest is that of different batches.
+-M_n P_n/R_n^3, with the sums over steps still finite. Places are those of `sim.expansion.places`. A line is linear in
+the correlation of two batches, so that correlation 0 in the weight sums leaves the noise of a batch with itself (p =
+q), and the rest is that of different batches.
 """
 
 import numpy as np
 
+from sim.expansion.time_sums import FIRST, SECOND, TimeSums
 from sim.theory import Array, Moments
-from sim.time_sums import FIRST, SECOND, TimeSums
 
 PARTS = ("L/R", "-MP/R^3")
 LINES = {
@@ -45,7 +45,7 @@ def adam_lines(
     moments : Moments
         At the fixed point; no component of the gradient is 0 if `eps_root` is 0.
     sums : TimeSums
-        `sim.time_sums.time_sums` at step n.
+        `sim.expansion.time_sums.time_sums` at step n.
     variance_factor : float
         v of `sim.theory.batch_variance_factor`.
     eps_root : float

@@ -2,8 +2,8 @@ r"""What Proposition 3.3 leaves out: the distance between E[Corr_n] and its pred
 
 Three things are left out. Two are computed with their sign, by a route that shares nothing with the closed
 forms of C1..C5: the finite epoch (truncated sums, and the correlation -v/(m-1) of different batches) and
-eps > 0. Both sit in the second-order expectation of `sim.second_order`, from which the limit, summed term by term over
-lags, is subtracted. The third, noise of order three and more, is bounded.
+eps > 0. Both sit in the second-order expectation of `sim.expansion.second_order`, from which the limit, summed term
+by term over lags, is subtracted. The third, noise of order three and more, is bounded.
 
 Derivation of the bound. Write d_{k,i} = g_i x_{k,i} and d_{k,ij} = W_ij y_{k,ij}. Corr_{n,j} is a power
 series in all x and y. Replace every coefficient by its absolute value and every x, y by t: since the weights mu
@@ -28,11 +28,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.problems import Problem
+from sim.expansion.second_order import adam_constants, adam_expectation
+from sim.expansion.time_sums import FIRST, SECOND, TimeSums, limit_time_sums, time_sums
+from sim.losses.problems import Problem
 from sim.records import InputError
-from sim.second_order import adam_constants, adam_expectation
 from sim.theory import Array, batch_variance_factor, expected_corr_terms
-from sim.time_sums import FIRST, SECOND, TimeSums, limit_time_sums, time_sums
 
 RADIUS = np.sqrt(2) - 1
 """Radius of convergence of the series in the noise."""
@@ -45,7 +45,7 @@ class LeftOut:
     Attributes
     ----------
     exact : (n_params,) ndarray
-        E[Corr_n] to second order in the noise (`sim.second_order`).
+        E[Corr_n] to second order in the noise (`sim.expansion.second_order`).
     second_order : (n_params,) ndarray
         Finite epoch, batch correlations and eps: `exact` less its limit; exact, with sign.
     higher_order : (n_params,) ndarray

@@ -1,4 +1,4 @@
-r"""The loops behind `sim.memoryless`, in Numba.
+r"""The loops behind `sim.memory.memoryless`, in Numba.
 
 At every step the memoryless iteration needs the batches of all past steps at the current theta. Few batches
 are distinct: gradients and Hessians are averaged once for each distinct batch, the sums over past steps touch

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from sim.cnn import CnnData, sample_derivatives
-from sim.problems import LeastSquares, Quadratics
+from sim.losses.cnn import CnnData, sample_derivatives
+from sim.losses.problems import LeastSquares, Quadratics
 from sim.theory import Array
 
 
@@ -57,7 +57,7 @@ def quadratic_landscape(problem: Quadratics | LeastSquares) -> Landscape:
 
 
 def cnn_landscape(weights: Array, data: CnnData, q: int = 3) -> Landscape:
-    """Losses of the two-layer CNN of `sim.cnn`; theta is the flattened array of its filters.
+    """Losses of the two-layer CNN of `sim.losses.cnn`; theta is the flattened array of its filters.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from sim.records import InputError, beta, count, nonnegative, seed
 
 if TYPE_CHECKING:
-    from sim.problems import Problem
+    from sim.losses.problems import Problem
 
 
 def add_problem_flags(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,7 @@ def problem_from_flags(args: argparse.Namespace) -> "Problem":
     InputError
         If the file cannot be used, or `batch_size` does not divide the number of samples.
     """
-    from sim.problems import GENERATORS, load_least_squares
+    from sim.losses.problems import GENERATORS, load_least_squares
 
     if args.problem_file is not None:
         problem = load_least_squares(args.problem_file)

@@ -1,11 +1,11 @@
 """Jitted sums over gathered rows of a table, the inner loops of the kernels.
 
-Rows are padded with zeros to a width that is a multiple of the lanes of `zero` (`sim.vectors`).
+Rows are padded with zeros to a width that is a multiple of the lanes of `zero` (`sim.monte_carlo.vectors`).
 """
 
 from numba import njit
 
-from sim.vectors import lanes_of, load, store, sums_of_four
+from sim.monte_carlo.vectors import lanes_of, load, store, sums_of_four
 
 
 @njit(cache=True, forceinline=True)

@@ -6,14 +6,14 @@ several epochs, any `eps_root`. Corr_t is a smooth function of the stacked noise
     E[Corr_t] = Corr_t at D = 0  +  1/2 sum_{p,q} Cov_pq K_pq  +  O(E d^3),
 
 where K_pq, the second derivative in the noise of batches p and q, is a product of a few weight sequences, so
-that the sums over p and q are those of `sim.time_sums`.
+that the sums over p and q are those of `sim.expansion.time_sums`.
 """
 
 import numpy as np
 
+from sim.expansion.time_sums import FIRST, SECOND, TimeSums, ema_against, main_sums
 from sim.records import InputError
 from sim.theory import Array, Constants, Moments
-from sim.time_sums import FIRST, SECOND, TimeSums, ema_against, main_sums
 
 
 def adam_expectation(
@@ -26,7 +26,7 @@ def adam_expectation(
     moments : Moments
         At the fixed point.
     sums : TimeSums
-        `sim.time_sums.time_sums` at step t.
+        `sim.expansion.time_sums.time_sums` at step t.
     variance_factor : float
         v of `sim.theory.batch_variance_factor`.
     eps_root : float
@@ -123,7 +123,7 @@ def adam_constants(sums: TimeSums) -> Constants:
 def main_constants(
     lag: Array, product: Array, lag_noise: Array, inner_product: Array
 ) -> tuple[Array, Array, Array]:
-    """FB, C1 and C2, from what `sim.time_sums.main_sums` returns; broadcasts over its last axes.
+    """FB, C1 and C2, from what `sim.expansion.time_sums.main_sums` returns; broadcasts over its last axes.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def exact_c_total(
     n_batches, n_epochs : int
         Batches an epoch and epochs, >= 1.
     correlation : float, optional
-        Of two batches of an epoch, see `sim.time_sums.time_sums`; needed where an epoch leaves samples out.
+        Of two batches of an epoch, see `sim.expansion.time_sums.time_sums`; needed where an epoch leaves samples out.
 
     Returns
     -------

@@ -6,8 +6,8 @@ F_t = M_t / R_t. Backward: u_k = F_k + ... + F_{n-1} grows by one step at a time
     L_n = sum_k mu_k H_k u_k,     P_n = sum_k nu_k g_k * (H_k u_k),     Corr_n = L_n / R_n - M_n P_n / R_n^3
 
 (Definition 3.1 and Theorem 2.3 of [1]_). Rows are padded with zeros to a width that is a multiple of the lanes of
-`zero`, and each loop over c walks the panels of a row (`sim.vectors`). `sim.kernels` is the door: nothing here checks
-an index.
+`zero`, and each loop over c walks the panels of a row (`sim.monte_carlo.vectors`). `sim.monte_carlo.kernels` is the
+door: nothing here checks an index.
 
 References
 ----------
@@ -20,8 +20,17 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from sim.rows import rows_dot_vector, weighted_sum_of_rows
-from sim.vectors import aligned_zeros, lanes_of, load, padded, prefetch, reciprocal_sqrt, store, sums_of_four
+from sim.monte_carlo.rows import rows_dot_vector, weighted_sum_of_rows
+from sim.monte_carlo.vectors import (
+    aligned_zeros,
+    lanes_of,
+    load,
+    padded,
+    prefetch,
+    reciprocal_sqrt,
+    store,
+    sums_of_four,
+)
 
 
 class AdamWeights(NamedTuple):

@@ -1,7 +1,7 @@
 """Monte Carlo over permutations: mean and standard error of Adam's memory correction Corr_n at a fixed theta.
 
-Each public function checks its arguments, lays them out for a jitted kernel (`sim.kernels_corr`) and runs it block
-by block over drawn permutations (`sim.blocks`) or over given ones.
+Each public function checks its arguments, lays them out for a jitted kernel (`sim.monte_carlo.kernels_corr`) and runs
+it block by block over drawn permutations (`sim.monte_carlo.blocks`) or over given ones.
 
 References
 ----------
@@ -13,10 +13,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sim.blocks import BLOCK, mean_and_stderr
-from sim.kernels_corr import corr_least_squares, corr_quadratics, make_adam_weights, make_workspace
+from sim.monte_carlo.blocks import BLOCK, mean_and_stderr
+from sim.monte_carlo.kernels_corr import (
+    corr_least_squares,
+    corr_quadratics,
+    make_adam_weights,
+    make_workspace,
+)
+from sim.monte_carlo.vectors import aligned_zeros, padded, zero_vector
 from sim.records import InputError
-from sim.vectors import aligned_zeros, padded, zero_vector
 
 
 def corr_moments_least_squares(
@@ -50,14 +55,14 @@ def corr_moments_least_squares(
     n_permutations : int
         >= 2.
     seed, first_index : int
-        Permutations first_index, first_index + 1, ... of the seed (`sim.sampling.draw_permutations`).
+        Permutations first_index, first_index + 1, ... of the seed (`sim.monte_carlo.sampling.draw_permutations`).
     progress : callable, optional
         Called with the number of permutations done since the last call.
     n_threads : int, optional
         Default: `numba.config.NUMBA_NUM_THREADS` (all processors, or the environment variable of that name).
     control : callable, optional
         From orders (n, n_samples) to values (n, d) of expectation zero, subtracted from Corr_n to reduce its variance
-        (`sim.control_variate.linear_part`).
+        (`sim.monte_carlo.control_variate.linear_part`).
 
     Returns
     -------
@@ -124,7 +129,7 @@ def corr_of_permutations_least_squares(
 ) -> np.ndarray:
     """Compute Corr_n of Adam for given sample orders, for l_r = (a_r . theta - y_r)^2 / 2.
 
-    Implements Definition 3.1 and Theorem 2.3 of [1]_ (see `sim.kernels_corr`).
+    Implements Definition 3.1 and Theorem 2.3 of [1]_ (see `sim.monte_carlo.kernels_corr`).
 
     Parameters
     ----------

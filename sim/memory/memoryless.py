@@ -19,10 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.landscapes import Landscape
-from sim.memoryless_kernels import main_and_corr_at, run_with_memory, run_without_memory
+from sim.losses.landscapes import Landscape
+from sim.memory.memoryless_kernels import main_and_corr_at, run_with_memory, run_without_memory
+from sim.monte_carlo.sampling import draw_permutations
 from sim.records import InputError
-from sim.sampling import draw_permutations
 from sim.theory import Array
 
 NEGLIGIBLE = 1e-18

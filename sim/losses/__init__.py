@@ -1,0 +1,1 @@
+"""Problems: per-sample losses with analytic gradients and Hessian-vector products."""

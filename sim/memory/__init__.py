@@ -1,0 +1,1 @@
+"""Algorithms with their memory removed, Theorem 2.3."""
