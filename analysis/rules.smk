@@ -11,6 +11,9 @@ rule plot_c_total:
         f"{R}/benchmarks/analysis/plot_c_total.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
     shell:
         "python -m analysis.plot_c_total {params.settings} --out {output} > {log} 2>&1"
 
@@ -28,6 +31,9 @@ rule plot_expectation:
         f"{R}/benchmarks/analysis/plot_expectation.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
     shell:
         "python -m analysis.plot_expectation --tables {input.tables} --out {output.figure}"
         " --summary {output.summary} > {log} 2>&1"
@@ -49,6 +55,9 @@ rule plot_perplexity:
         f"{R}/benchmarks/analysis/plot_perplexity.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
     shell:
         "python -m analysis.plot_perplexity --tables {input.tables} --out {output.figure}"
         " --summary {output.summary} > {log} 2>&1"
@@ -66,6 +75,9 @@ rule plot_closeness:
         f"{R}/benchmarks/analysis/plot_closeness.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
     shell:
         "python -m analysis.plot_closeness --tables {input.table} --out {output} > {log} 2>&1"
 
@@ -85,6 +97,9 @@ rule plot_turning:
         f"{R}/benchmarks/analysis/plot_turning.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
     shell:
         "python -m analysis.plot_turning --map {input.map} --turning {input.turning} {params.settings}"
         " --out {output} > {log} 2>&1"
@@ -103,6 +118,9 @@ rule plot_terms:
         f"{R}/benchmarks/analysis/plot_terms.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
     shell:
         "python -m analysis.plot_terms --tables {input.tables} --out {output.figure}"
         " --summary {output.summary} > {log} 2>&1"
@@ -119,6 +137,9 @@ rule certify:
         f"{R}/benchmarks/analysis/certify.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
     shell:
         "python -m analysis.certify --format csv --out {output} > {log} 2>&1"
 
@@ -142,6 +163,9 @@ rule article_numbers:
         f"{R}/benchmarks/analysis/article_numbers.tsv"
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
     shell:
         "python -m analysis.article_numbers --expectation {input.expectation} --perplexity {input.perplexity}"
         " --certify {input.certify} --closeness {input.closeness} --map {input.map} --turning {input.turning}"

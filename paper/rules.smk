@@ -23,5 +23,8 @@ rule article:
         f"{R}/benchmarks/paper/article.tsv"
     conda:
         "../envs/paper.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
     shell:
         "python -m analysis.article --source {input.source} --out {output} > {log} 2>&1"

@@ -16,6 +16,9 @@ rule sim_expectation:
     conda:
         "../envs/sim.yaml"
     threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
     shell:
         "python -m sim.expectation {params.settings} --batch-size {wildcards.batch_size} --beta2 {wildcards.beta2}"
         " --n-threads {threads} --format csv --out {output} > {log} 2>&1"
@@ -35,6 +38,9 @@ rule sim_closeness:
     conda:
         "../envs/sim.yaml"
     threads: 2
+    resources:
+        mem_mb=2000,
+        runtime=60,
     shell:
         "python -m sim.closeness {params.settings} --n-threads {threads} --format csv --out {output} > {log} 2>&1"
 
@@ -54,6 +60,9 @@ rule sim_turning:
     conda:
         "../envs/sim.yaml"
     threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
     shell:
         "python -m sim.turning {params.settings} --format csv --out {output.map} --turning-out {output.turning}"
         " > {log} 2>&1"
@@ -78,5 +87,8 @@ rule sim_terms:
     wildcard_constraints:
         case="|".join(TERMS),
     threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
     shell:
         "python -m sim.terms {params.settings} --format csv --out {output} > {log} 2>&1"

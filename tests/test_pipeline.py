@@ -2,26 +2,13 @@
 
 import json
 import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parent.parent
+from tests.checkouts import copy_to, snakemake
+
 pytestmark = pytest.mark.slow
-
-
-def snakemake(folder, *argv, config="config/test.yaml"):
-    binaries = Path(sys.executable).parent
-    environment = os.environ | {
-        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(folder),
-    }
-    command = [str(binaries / "snakemake"), "--cores", "2", "--configfile", config, *argv]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def jobs(done):
@@ -35,15 +22,7 @@ def jobs(done):
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
     """Copy what git would give a newcomer, run everything once."""
-    folder = tmp_path_factory.mktemp("checkout")
-    names = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True,
-        check=True,
-    ).stdout.splitlines()  # fmt: skip
-    for name in names:
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+    folder = copy_to(tmp_path_factory.mktemp("checkout"))
     done = snakemake(folder)
     logs = "\n".join(path.read_text() for path in sorted(folder.glob("results-test/logs/**/*.log")))
     assert done.returncode == 0, done.stderr[-3000:] + logs[-3000:]

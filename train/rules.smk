@@ -21,6 +21,8 @@ rule train_run:
     threads: 1
     resources:
         gpu=RUN["gpu"],
+        mem_mb=8000,
+        runtime=RUN["minutes"],
     shell:
         "python -m train.run {params.settings} {params.data} --batch-size {wildcards.batch_size} --lr {wildcards.lr}"
         " --beta2 {wildcards.beta2} --seed {wildcards.seed} --n-threads {threads}"

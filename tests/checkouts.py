@@ -1,0 +1,35 @@
+"""A copy of what git would give a newcomer, and the workflow run in it as a person runs it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+BINARIES = Path(sys.executable).parent
+
+
+def copy_to(folder):
+    """Copy the repository's files, tracked or new, without what is ignored."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    for name in names:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def environment(folder):
+    """Environment in which this Python's programs come first and import the modules of `folder`."""
+    path = f"{BINARIES}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "PYTHONPATH": str(folder)}
+
+
+def snakemake(folder, *argv, config="config/test.yaml", before=("--cores", "2"), prefix=()):
+    """Run the workflow of `folder`; `before` are the flags that say where jobs run, `prefix` wraps the command."""
+    command = [*prefix, str(BINARIES / "snakemake"), *before, "--configfile", config, *argv]
+    return subprocess.run(
+        command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False
+    )
