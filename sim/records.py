@@ -162,6 +162,42 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
+@contextlib.contextmanager
+def locked(path: str | Path, wanted: bool = True) -> Iterator[None]:
+    """Keep a second process from working on the same result.
+
+    Parameters
+    ----------
+    path : path
+        The result; the lock is a hidden file beside it, which ends with the process that holds it.
+    wanted : bool
+        False: do nothing.
+
+    Raises
+    ------
+    InputError
+        Another process holds the lock.
+    """
+    if not wanted:
+        yield
+        return
+    import fcntl
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    with open(lock, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.stat(lock)  # gone if its holder has just left: then a third process may hold a new one
+        except (BlockingIOError, FileNotFoundError):
+            raise InputError(f"{path}: another process is working on it") from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
 def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:
     """Format `rows` as CSV; the keys of the first row are the columns; floats in full precision.
 

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from sim.records import InputError
-from train import checkpoints, corpora, run
+from train import checkpoints, corpora, loop, run
 from train.corpora import Corpus
 from train.settings import Settings
+from train.trainer import Trainer
 
 CPU = torch.device("cpu")
 TINY = Settings(
@@ -40,6 +41,10 @@ def corpus():
         tokens.append(int((3 * tokens[-1] + 1) % 11 if rng.random() < 0.75 else rng.integers(11)))
     text = np.array(tokens)
     return Corpus("toy", tuple("abcdefghijk"), text[:481], text[481:641], text[641:], "of the toy corpus")
+
+
+def train(settings, corpus, device, *args, **kwargs):
+    return loop.train(Trainer(settings, corpus, device), settings, *args, **kwargs)
 
 
 def read(path):
@@ -98,18 +103,18 @@ def test_same_seed_same_bytes(tmp_path):
 
 def test_train_loss_is_the_mean_over_the_words_trained_on(corpus):
     """With a step size of nearly nothing it is the loss of the initial model on the training windows."""
-    rows, outcome = run.train(replace(TINY, lr=1e-30, n_epochs=1, batch_size=60, dropout=0.0), corpus, CPU)
+    rows, outcome = train(replace(TINY, lr=1e-30, n_epochs=1, batch_size=60, dropout=0.0), corpus, CPU)
     assert outcome["n_dropped_windows"] == 0
     swapped = replace(corpus, valid=corpus.train)
-    same, _ = run.train(replace(TINY, lr=1e-30, n_epochs=1, batch_size=60, dropout=0.0), swapped, CPU)
+    same, _ = train(replace(TINY, lr=1e-30, n_epochs=1, batch_size=60, dropout=0.0), swapped, CPU)
     assert rows[0]["train_loss"] == pytest.approx(same[0]["valid_loss"], rel=1e-6)
     assert rows[0]["train_loss"] != pytest.approx(rows[0]["valid_loss"], rel=1e-3)
 
 
 def test_train_loss_starts_anew_after_each_evaluation(corpus):
     settings = replace(TINY, batch_size=15, n_epochs=4)  # 4 steps an epoch
-    whole, _ = run.train(settings, corpus, CPU)
-    halves, _ = run.train(replace(settings, evaluations_per_epoch=2), corpus, CPU)
+    whole, _ = train(settings, corpus, CPU)
+    halves, _ = train(replace(settings, evaluations_per_epoch=2), corpus, CPU)
     for row, first, second in zip(whole, halves[::2], halves[1::2], strict=True):
         assert row["train_loss"] == pytest.approx((first["train_loss"] + second["train_loss"]) / 2, rel=1e-12)
         assert row["valid_loss"] == second["valid_loss"]
@@ -117,8 +122,8 @@ def test_train_loss_starts_anew_after_each_evaluation(corpus):
 
 def test_micro_batches_give_the_gradient_of_the_batch(corpus):
     settings = replace(TINY, dropout=0.0, n_epochs=2)
-    whole, _ = run.train(settings, corpus, CPU)
-    parts, _ = run.train(replace(settings, micro_batch_size=5), corpus, CPU)  # 5 + 5 + 5 + 1
+    whole, _ = train(settings, corpus, CPU)
+    parts, _ = train(replace(settings, micro_batch_size=5), corpus, CPU)  # 5 + 5 + 5 + 1
     for one, other in zip(whole, parts, strict=True):
         assert one["valid_loss"] == pytest.approx(other["valid_loss"], rel=1e-5)
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-5)
@@ -126,23 +131,23 @@ def test_micro_batches_give_the_gradient_of_the_batch(corpus):
 
 def test_full_batch_is_every_window_in_any_order(corpus):
     settings = replace(TINY, dropout=0.0, batch_size=60, n_epochs=2)
-    shuffled, _ = run.train(settings, corpus, CPU)
-    fixed, _ = run.train(replace(settings, shuffle=False), corpus, CPU)
+    shuffled, _ = train(settings, corpus, CPU)
+    fixed, _ = train(replace(settings, shuffle=False), corpus, CPU)
     assert shuffled[-1]["train_loss"] == pytest.approx(fixed[-1]["train_loss"], rel=1e-6)
-    smaller, _ = run.train(replace(settings, batch_size=30), corpus, CPU)
+    smaller, _ = train(replace(settings, batch_size=30), corpus, CPU)
     assert shuffled[-1]["step"] == 2
     assert smaller[-1]["step"] == 4
 
 
 def test_patience_stops_after_the_minimum_and_the_test_split_is_read_there(corpus):
     settings = replace(TINY, lr=0.1, n_epochs=60, dropout=0.0, patience=3)
-    rows, outcome = run.train(settings, corpus, CPU)
+    rows, outcome = train(settings, corpus, CPU)
     losses = [row["valid_loss"] for row in rows]
     assert outcome["ended_by"] == "patience"
     assert len(losses) == np.argmin(losses) + 1 + 3
     assert outcome["step_of_min"] == rows[np.argmin(losses)]["step"]
     # The same run, stopped at its minimum, ends with the parameters that were kept.
-    short, at_min = run.train(replace(settings, n_epochs=int(np.argmin(losses)) + 1, patience=0), corpus, CPU)
+    short, at_min = train(replace(settings, n_epochs=int(np.argmin(losses)) + 1, patience=0), corpus, CPU)
     assert short == rows[: len(short)]
     assert at_min["test_perplexity"] == outcome["test_perplexity"]
 
@@ -158,22 +163,22 @@ def test_diverged_run_is_recorded_and_ends_well(tmp_path):
 
 def test_memory_goes_from_step_to_step_and_ends_with_the_epoch(corpus, tmp_path, monkeypatch):
     settings = replace(TINY, shuffle=False, batch_size=10, dropout=0.2)
-    plain, _ = run.train(settings, corpus, CPU)
-    rows, _ = run.train(replace(settings, mem_len=6), corpus, CPU)
+    plain, _ = train(settings, corpus, CPU)
+    rows, _ = train(replace(settings, mem_len=6), corpus, CPU)
     assert rows[0]["train_loss"] != plain[0]["train_loss"]
     assert (
         interrupted(replace(settings, mem_len=6), corpus, tmp_path / "state", monkeypatch, n_steps=9) == rows
     )
     # One step an epoch, and no validation to speak of: there is nothing to remember.
     whole, short = replace(settings, batch_size=60), replace(corpus, valid=corpus.valid[:9])
-    assert run.train(replace(whole, mem_len=6), short, CPU)[0] == run.train(whole, short, CPU)[0]
+    assert train(replace(whole, mem_len=6), short, CPU)[0] == train(whole, short, CPU)[0]
 
 
 def test_memory_goes_from_micro_batch_to_micro_batch(corpus):
     """A full batch in streams of 5 windows: each micro-batch has the one before it in its memory."""
     settings = replace(TINY, shuffle=False, mem_len=6, batch_size=60, micro_batch_size=5, n_epochs=1)
-    rows, _ = run.train(settings, corpus, CPU)
-    plain, _ = run.train(replace(settings, mem_len=0), corpus, CPU)
+    rows, _ = train(settings, corpus, CPU)
+    plain, _ = train(replace(settings, mem_len=0), corpus, CPU)
     assert rows[0]["train_loss"] != plain[0]["train_loss"]
 
 
@@ -195,14 +200,14 @@ def cut_off(settings, corpus, path, monkeypatch, n_steps):
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "save", save_and_die)
         with pytest.raises(Killed):
-            run.train(settings, corpus, CPU, path, checkpoint_seconds=0)
+            train(settings, corpus, CPU, path, checkpoint_seconds=0)
 
 
 def interrupted(settings, corpus, path, monkeypatch, n_steps):
     """Rows of a run that is cut off after `n_steps` steps and resumed by another call."""
     cut_off(settings, corpus, path, monkeypatch, n_steps)
     torch.manual_seed(999)  # whatever the generator's state is, the one in the file counts
-    return run.train(settings, corpus, CPU, path, checkpoint_seconds=0)[0]
+    return train(settings, corpus, CPU, path, checkpoint_seconds=0)[0]
 
 
 @pytest.mark.parametrize("n_steps", [1, 2, 3, 5, 8])  # 3 steps an epoch, an evaluation each
@@ -210,7 +215,7 @@ def test_resumed_run_matches_uninterrupted_bit_for_bit(corpus, tmp_path, monkeyp
     settings = replace(TINY, dropout=0.3, dropatt=0.2)
     assert (
         interrupted(settings, corpus, tmp_path / "state", monkeypatch, n_steps)
-        == run.train(settings, corpus, CPU)[0]
+        == train(settings, corpus, CPU)[0]
     )
 
 
@@ -228,11 +233,11 @@ def test_killed_and_started_again_gives_the_same_bytes(tmp_path):
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert state.exists()
+    assert checkpoints.exists(state)
     assert not out.exists()
     run.main([*flags, "--out", str(out), "--checkpoint", str(state)])
     assert out.read_bytes() == reference.read_bytes()
-    assert not state.exists()  # over: nothing to go on from
+    assert not checkpoints.exists(state)  # over: nothing to go on from
 
 
 @pytest.fixture
@@ -249,23 +254,23 @@ def test_checkpoint_rejects_a_flipped_byte_and_a_cut(corpus, state):
     for place in places:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(InputError, match=r"the checkpoint is damaged .* delete it to start over"):
-            run.train(TINY, corpus, CPU, path)
+            train(TINY, corpus, CPU, path)
     for length in (0, 10, header, len(whole) - 1):
         path.write_bytes(whole[:length])
         with pytest.raises(InputError, match="damaged"):
-            run.train(TINY, corpus, CPU, path)
+            train(TINY, corpus, CPU, path)
 
 
 def test_checkpoint_rejects_other_settings_and_another_corpus(corpus, state):
     with pytest.raises(InputError, match=r"of another run \(beta2 is 0\.999 there, 0\.9 here\)"):
-        run.train(replace(TINY, beta2=0.9), corpus, CPU, state)
+        train(replace(TINY, beta2=0.9), corpus, CPU, state)
     with pytest.raises(InputError, match="corpus_sha256 is 'of the toy corpus' there, 'other' here"):
-        run.train(TINY, replace(corpus, sha256="other"), CPU, state)
+        train(TINY, replace(corpus, sha256="other"), CPU, state)
 
 
 def test_bfloat16_products_train_nearly_as_well(corpus):
-    exact, _ = run.train(replace(TINY, n_epochs=6), corpus, CPU)
-    rough, _ = run.train(replace(TINY, n_epochs=6, dtype="bfloat16"), corpus, CPU)
+    exact, _ = train(replace(TINY, n_epochs=6), corpus, CPU)
+    rough, _ = train(replace(TINY, n_epochs=6, dtype="bfloat16"), corpus, CPU)
     assert rough[-1]["valid_loss"] != exact[-1]["valid_loss"]
     assert rough[-1]["valid_loss"] == pytest.approx(exact[-1]["valid_loss"], rel=0.02)
 
@@ -330,8 +335,8 @@ def test_cuda_without_a_device_is_one_line(tmp_path, fails):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_matches_cpu(corpus):
     settings = replace(TINY, dropout=0.0)
-    there, _ = run.train(settings, corpus, torch.device("cuda"))
-    here, _ = run.train(settings, corpus, CPU)
+    there, _ = train(settings, corpus, torch.device("cuda"))
+    here, _ = train(settings, corpus, CPU)
     for row, other in zip(there, here, strict=True):
         assert row["valid_loss"] == pytest.approx(other["valid_loss"], rel=1e-4)
 

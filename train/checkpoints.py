@@ -2,12 +2,18 @@
 
 import hashlib
 import io
+import os
+import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sim.records import InputError, atomic_write
+
+if TYPE_CHECKING:
+    from train.trainer import Trainer
 
 MAGIC = b"adam-minibatch-noise checkpoint 1\n"
 
@@ -15,11 +21,13 @@ MAGIC = b"adam-minibatch-noise checkpoint 1\n"
 def save(path: Path, state: dict[str, Any]) -> None:
     """Replace the checkpoint at `path` in one go: a reader finds the old state or the new one.
 
+    The state before stays beside it, as `PATH.previous`, for the case that the new one is damaged later.
+
     Parameters
     ----------
     path : path
     state : dict
-        Of tensors, numbers, strings and None, and lists and dicts of them.
+        Of tensors, numbers, strings and None, and lists and dicts of them; `state["settings"]` is a dict.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -27,10 +35,23 @@ def save(path: Path, state: dict[str, Any]) -> None:
     with atomic_write(path, "wb") as file:
         file.write(_header(payload))
         file.write(payload)
+        if path.exists():
+            os.replace(path, _previous(path))
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a state to go on from."""
+    return path.exists() or _previous(path).exists()
+
+
+def remove(path: Path) -> None:
+    """Remove a checkpoint and the one before it."""
+    path.unlink(missing_ok=True)
+    _previous(path).unlink(missing_ok=True)
 
 
 def load(path: Path, settings: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Read what `save` wrote.
+    """Read what `save` wrote, or the state before if that is damaged, with a word on standard error.
 
     Parameters
     ----------
@@ -43,13 +64,15 @@ def load(path: Path, settings: dict[str, Any], device: torch.device) -> dict[str
     Raises
     ------
     InputError
-        The file is not what `save` wrote, to the byte; or it belongs to other settings.
+        No file is what `save` wrote, to the byte; or it belongs to other settings.
     """
-    data = path.read_bytes()
-    payload = memoryview(data)[len(_header(b"")) :]
-    if not data.startswith(_header(payload)):
-        raise InputError(f"{path}: the checkpoint is damaged (sha256 differs); delete it to start over")
-    state = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    try:
+        state = read(path, device)
+    except (InputError, FileNotFoundError) as error:
+        if not _previous(path).exists():
+            raise
+        print(f"warning: {error}; going on from the state before", file=sys.stderr)
+        state = read(_previous(path), device)
     for name, value in settings.items():
         if state["settings"].get(name) != value:
             raise InputError(
@@ -57,6 +80,42 @@ def load(path: Path, settings: dict[str, Any], device: torch.device) -> dict[str
                 f"{value!r} here); delete it to start over"
             )
     return state
+
+
+def read(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read one file that `save` wrote.
+
+    Raises
+    ------
+    InputError
+        The file is not what `save` wrote, to the byte.
+    """
+    data = path.read_bytes()
+    payload = memoryview(data)[len(_header(b"")) :]
+    if not data.startswith(_header(payload)):
+        raise InputError(f"{path}: the checkpoint is damaged (sha256 differs); delete it to start over")
+    return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+
+
+def save_snapshot(folder: Path, trainer: "Trainer", row: dict[str, Any]) -> Path:
+    """Keep the parameters of an evaluation for measurements after the run, as FOLDER/step-N.pt.
+
+    Parameters
+    ----------
+    folder : path
+    trainer : Trainer
+    row : dict
+        Of the evaluation, see `Course.record`.
+    """
+    path = folder / f"step-{row['step']}.pt"
+    model = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    settings = {**asdict(trainer.settings), "corpus_sha256": trainer.corpus.sha256}
+    save(path, {"model": model, "settings": settings, "row": row})
+    return path
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(path.name + ".previous")
 
 
 def _header(payload: bytes | memoryview) -> bytes:

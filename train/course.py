@@ -25,7 +25,7 @@ class Course:
         Cross-entropy in nats of the words trained on since the last evaluation, and how many they are.
     memory : Tensor or None
         Of the model, see `TransformerXL.hidden`.
-    best_loss, best_step, best_params : float, int, list of Tensor
+    best_loss, best_step, best_values : float, int, Tensor or None
         Least validation loss so far in nats a word, the step it was found at, and the parameters there.
     n_since_best : int
         Evaluations since then.
@@ -43,12 +43,16 @@ class Course:
     memory: "torch.Tensor | None" = None
     best_loss: float = math.inf
     best_step: int = 0
-    best_params: "list[torch.Tensor]" = field(default_factory=list)
+    best_values: "torch.Tensor | None" = None
     n_since_best: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     evaluation_seconds: float = 0.0
     end: str = ""
+
+    def add_step(self, nll: "torch.Tensor", n_words: int) -> None:
+        """Count a step that trained on `n_words` words with the summed cross-entropy `nll`."""
+        self.step, self.nll, self.n_words = self.step + 1, self.nll + nll, self.n_words + n_words
 
     def record(self, valid_loss: float, settings: Settings, n_batches: int) -> bool:
         """Add the row of an evaluation and decide whether it was the last.

@@ -41,6 +41,9 @@ class Adam(torch.optim.Optimizer):
         beta1 of the first, beta2 of the second moment.
     eps, eps_root, weight_decay : float, >= 0
         `eps` has the unit of a gradient, `eps_root` its square, `weight_decay` is a factor of lr.
+    compiled : bool
+        One fused kernel a parameter (`adam_formula`), for devices with more arithmetic than bandwidth. Learning
+        rate and betas reach it as tensors: their values never make it compile anew.
 
     Raises
     ------
@@ -61,24 +64,27 @@ class Adam(torch.optim.Optimizer):
         eps: float = 0.0,
         eps_root: float = 0.0,
         weight_decay: float = 0.0,
+        compiled: bool = False,
     ) -> None:
-        if not 0 < lr < math.inf:
-            raise InputError(f"lr is {lr}, allowed: a finite number > 0")
-        for name, beta in zip(("beta1", "beta2"), betas, strict=True):
-            if not 0 <= beta < 1:
-                raise InputError(f"{name} is {beta}, allowed: >= 0 and < 1")
-        for name, value in (("eps", eps), ("eps_root", eps_root), ("weight_decay", weight_decay)):
-            if not 0 <= value < math.inf:
-                raise InputError(f"{name} is {value}, allowed: a finite number >= 0")
-        defaults = {
-            "lr": lr,
-            "betas": tuple(betas),
-            "eps": eps,
-            "eps_root": eps_root,
-            "weight_decay": weight_decay,
-            "step": 0,
-        }
-        super().__init__(params, defaults)
+        defaults = _checked(lr, betas, eps, eps_root, weight_decay)
+        self.formula = torch.compile(adam_formula, dynamic=False) if compiled else None
+        super().__init__(params, {**defaults, "step": 0})
+
+    def reset(
+        self,
+        lr: float | Tensor,
+        betas: tuple[float | Tensor, float | Tensor],
+        eps: float,
+        eps_root: float,
+        weight_decay: float,
+    ) -> None:
+        """Forget the moments and begin anew, with settings as in `Adam`."""
+        settings = _checked(lr, betas, eps, eps_root, weight_decay)
+        for group in self.param_groups:
+            group.update(settings, step=0)
+            for param in group["params"]:
+                for moment in self.state[param].values():
+                    moment.zero_()
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -99,19 +105,24 @@ class Adam(torch.optim.Optimizer):
                     self.state[param]["exp_avg_sq"] = torch.zeros_like(param)
             group["step"] += 1
             beta1, beta2 = map(float, group["betas"])
-            adam_step(
-                params,
-                [param.grad for param in params],
-                [self.state[param]["exp_avg"] for param in params],
-                [self.state[param]["exp_avg_sq"] for param in params],
-                step=group["step"],
-                lr=float(group["lr"]),
-                beta1=beta1,
-                beta2=beta2,
-                eps=group["eps"],
-                eps_root=group["eps_root"],
-                weight_decay=group["weight_decay"],
-            )
+            settings = {
+                "step": group["step"],
+                "lr": float(group["lr"]),
+                "beta1": beta1,
+                "beta2": beta2,
+                "eps": group["eps"],
+                "eps_root": group["eps_root"],
+                "weight_decay": group["weight_decay"],
+            }
+            grads = [param.grad for param in params]
+            exp_avgs = [self.state[param]["exp_avg"] for param in params]
+            exp_avg_sqs = [self.state[param]["exp_avg_sq"] for param in params]
+            if self.formula is None:
+                adam_step(params, grads, exp_avgs, exp_avg_sqs, **settings)
+                continue
+            numbers = coefficients(**settings)
+            for tensors in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
+                self.formula(*tensors, numbers.to(tensors[0], non_blocking=True))
 
 
 def adam_step(
@@ -156,3 +167,48 @@ def adam_step(
     if weight_decay:
         torch._foreach_mul_(params, 1 - lr * weight_decay)
     torch._foreach_addcdiv_(params, exp_avgs, denominators, -lr / correction1)
+
+
+def coefficients(
+    step: int, lr: float, beta1: float, beta2: float, eps: float, eps_root: float, weight_decay: float
+) -> Tensor:
+    """Return what `adam_formula` needs of the settings of a step, as a tensor of float64, shape (7,)."""
+    correction1, correction2 = 1 - beta1**step, 1 - beta2**step
+    numbers = [1 - beta1, 1 - beta2, lr / correction1, 1 - lr * weight_decay]
+    return torch.tensor([*numbers, math.sqrt(correction2), eps_root * correction2, eps], dtype=torch.float64)
+
+
+def adam_formula(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, numbers: Tensor) -> None:
+    """Take a step of `Adam` in place, in one expression for a compiler to fuse.
+
+    Parameters
+    ----------
+    param, grad, exp_avg, exp_avg_sq : Tensor
+        Of one shape: θ, g, m, v.
+    numbers : Tensor, shape (7,)
+        From `coefficients`.
+    """
+    weight1, weight2, step_size, shrink, root_correction2, eps_root, eps = numbers.unbind()
+    exp_avg.lerp_(grad, weight1)  # m_t
+    exp_avg_sq.lerp_(grad * grad, weight2)  # v_t
+    denominator = (exp_avg_sq + eps_root).sqrt() / root_correction2 + eps
+    ratio = exp_avg / denominator.masked_fill(denominator == 0, math.inf)  # 0/0 becomes 0/inf = 0
+    param.mul_(shrink).sub_(step_size * ratio)
+
+
+def _checked(
+    lr: float | Tensor,
+    betas: tuple[float | Tensor, float | Tensor],
+    eps: float,
+    eps_root: float,
+    weight_decay: float,
+) -> dict[str, Any]:
+    if not 0 < lr < math.inf:
+        raise InputError(f"lr is {lr}, allowed: a finite number > 0")
+    for name, beta in zip(("beta1", "beta2"), betas, strict=True):
+        if not 0 <= beta < 1:
+            raise InputError(f"{name} is {beta}, allowed: >= 0 and < 1")
+    for name, value in (("eps", eps), ("eps_root", eps_root), ("weight_decay", weight_decay)):
+        if not 0 <= value < math.inf:
+            raise InputError(f"{name} is {value}, allowed: a finite number >= 0")
+    return {"lr": lr, "betas": tuple(betas), "eps": eps, "eps_root": eps_root, "weight_decay": weight_decay}
