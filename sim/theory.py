@@ -10,6 +10,9 @@ References
 .. [1] Cattaneo and Shigida, "The Effect of Mini-Batch Noise on the Implicit Bias of Adam",
    arXiv:2602.01642, 2026.
 .. [2] McCandlish, Kaplan and Amodei, "An Empirical Model of Large-Batch Training", arXiv:1812.06162, 2018.
+.. [3] Wang and Aitchison, "Batch size invariant Adam", arXiv:2402.18824, 2024.
+.. [4] Malladi, Lyu, Panigrahi and Arora, "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms",
+   NeurIPS 2022, arXiv:2205.10287.
 """
 
 from dataclasses import dataclass
@@ -308,6 +311,61 @@ def c_total(beta1: ArrayLike, beta2: ArrayLike, lam: ArrayLike) -> Array:
         Limit n -> infinity, then eps -> 0.
     """
     return forward_bias(beta1, beta2) + (c1(beta1, beta2) + c2(beta1, beta2)) * np.asarray(lam, float)
+
+
+def invariant_c_total(
+    beta1: ArrayLike, beta2: ArrayLike, lam_batch: ArrayLike, lam_micro: ArrayLike
+) -> Array:
+    """C_total of batch-size invariant Adam [3]_, whose second moment averages squared micro-batch gradients; new.
+
+    FB + (C1 + C2) lam_batch + (2 beta2/(1-beta2) - beta1/(1-beta1)) (lam_micro - lam_batch); derived and checked
+    in `sim.expansion.invariant`.
+
+    Parameters
+    ----------
+    beta1, beta2 : array_like
+        In [0, 1).
+    lam_batch, lam_micro : array_like
+        Noise-to-signal ratio of a batch and of a micro-batch gradient (`noise_to_signal`); equal: `c_total`.
+
+    Returns
+    -------
+    ndarray
+        Limit n -> infinity, then eps -> 0.
+    """
+    b, r = np.asarray(beta1, float), np.asarray(beta2, float)
+    scatter = np.asarray(lam_micro, float) - np.asarray(lam_batch, float)
+    return c_total(b, r, lam_batch) + (2 * r / (1 - r) - b / (1 - b)) * scatter
+
+
+def scaling_rule(
+    rule: str, kappa: ArrayLike, lr: ArrayLike, beta1: ArrayLike, beta2: ArrayLike
+) -> tuple[Array, Array, Array]:
+    """Learning rate and betas for a batch `kappa` times as large as the one they were chosen for.
+
+    Implements the rules of [3]_: 1 - beta1 and 1 - beta2 in proportion to kappa, and the learning rate to kappa
+    ("invariant") or to its square root ("square-root", after [4]_).
+
+    Parameters
+    ----------
+    rule : {"invariant", "square-root"}
+    kappa : array_like
+        > 0.
+    lr, beta1, beta2 : array_like
+        Of the reference.
+
+    Returns
+    -------
+    lr, beta1, beta2 : ndarray
+        A beta below 0 means that the batch is too large for the rule.
+    """
+    kappa = np.asarray(kappa, float)
+    factor = {"invariant": kappa, "square-root": np.sqrt(kappa)}[rule]
+    return (
+        factor * np.asarray(lr, float),
+        1 - kappa * (1 - np.asarray(beta1, float)),
+        1 - kappa * (1 - np.asarray(beta2, float)),
+    )
 
 
 def limit_constants(beta1: float, beta2: float) -> Constants:
