@@ -41,20 +41,27 @@ def rows_at_a_time(n_tokens: int, device: torch.device) -> int:
     return min(128, max(32, 2**20 // n_tokens)) if device.type == "cpu" else CUDA_ROWS
 
 
+def _product_dtype(x: Tensor) -> torch.dtype:
+    """Type in which autocast would multiply `x`; its own where there is no autocast."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
 class _CrossEntropySum(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, needs_grad: bool
     ) -> Tensor:
-        n_rows = rows_at_a_time(len(weight), hidden.device)
+        n_rows, low = rows_at_a_time(len(weight), hidden.device), _product_dtype(hidden)
+        low_hidden, low_weight, low_bias = hidden.to(low), weight.to(low), bias.to(low)
         losses = []
         if needs_grad:
             d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(weight)
             d_bias = torch.zeros_like(bias)
         for start in range(0, len(hidden), n_rows):
-            rows, target = hidden[start : start + n_rows], targets[start : start + n_rows, None]
-            # float32 from here on, even where autocast multiplied in bfloat16; (n_rows, n_tokens)
-            logits = functional.linear(rows, weight, bias).to(bias.dtype)
+            rows, target = low_hidden[start : start + n_rows], targets[start : start + n_rows, None]
+            # full precision from here to d_logits, even where products are in bfloat16; (n_rows, n_tokens)
+            logits = functional.linear(rows, low_weight, low_bias).to(weight.dtype)
             p = functional.softmax(logits, dim=1)
             # log of the normaliser: the largest logit has probability exp(max) / Z
             log_z = logits.amax(1, keepdim=True) - p.amax(1, keepdim=True).log()
@@ -62,8 +69,12 @@ class _CrossEntropySum(torch.autograd.Function):
             if needs_grad:
                 d_logits = p.scatter_add_(1, target, p.new_full((1, 1), -1.0).expand_as(target))
                 d_bias += d_logits.sum(0)
-                d_hidden[start : start + n_rows] = d_logits @ weight
-                d_weight.addmm_(d_logits.T, rows)
+                d_logits = d_logits.to(low)
+                d_hidden[start : start + n_rows] = d_logits @ low_weight
+                if low == d_weight.dtype:
+                    d_weight.addmm_(d_logits.T, rows)
+                else:
+                    d_weight += d_logits.T @ rows
         if needs_grad:
             ctx.save_for_backward(d_hidden, d_weight, d_bias)
         return torch.stack(losses).sum()

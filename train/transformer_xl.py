@@ -148,7 +148,7 @@ class Layer(nn.Module):
         self.inner = nn.Linear(d_model, d_inner)
         self.outer = nn.Linear(d_inner, d_model)
         self.feedforward_norm = nn.LayerNorm(d_model)
-        self.drop, self.drop_attention = nn.Dropout(dropout), nn.Dropout(dropatt)
+        self.drop, self.dropatt = nn.Dropout(dropout), dropatt
 
     def forward(
         self, x: Tensor, context: Tensor, positions: Tensor, hide: Tensor, u: Tensor, v: Tensor
@@ -180,9 +180,15 @@ class Layer(nn.Module):
         r = self.r_net(positions).unflatten(1, (self.n_head, self.d_head)).permute(1, 2, 0)
         by_distance = relative_shift((q + v).transpose(1, 2) @ r)  # (batch, n_head, n_query, n_key)
         bias = (by_distance * self.d_head**-0.5).masked_fill(hide, -math.inf)
-        scores = (q + u).transpose(1, 2) @ (k.transpose(2, 3) * self.d_head**-0.5) + bias
-        weights = self.drop_attention(functional.softmax(scores, dim=3))
-        return self.o_net((weights @ value).transpose(1, 2).flatten(2))
+        # the kernel adds the bias to (q + u) k / sqrt(d_head), and on a GPU keeps no score in memory
+        mixed = functional.scaled_dot_product_attention(
+            (q + u).transpose(1, 2),
+            k,
+            value,
+            attn_mask=bias,
+            dropout_p=self.dropatt if self.training else 0.0,
+        )
+        return self.o_net(mixed.transpose(1, 2).flatten(2))
 
 
 def sinusoids(n_key: int, d_model: int, like: Tensor) -> Tensor:
