@@ -1,7 +1,6 @@
 """The loop of training."""
 
 import math
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -64,9 +63,6 @@ def train(
         course = Course(**state["course"])
         started -= course.seconds
 
-    if trainer.n_dropped and not ranks.rank:
-        dropped = f"{trainer.n_dropped} of {n_windows} windows (batch size {s.batch_size})"
-        print(f"each epoch drops {dropped}", file=sys.stderr)
     order = None
     bar = tqdm(total=n_steps, initial=course.step, unit="step", disable=not progress or ranks.rank > 0)
     while not course.end:

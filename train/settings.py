@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 
 from sim.records import InputError, Parser, beta, count, nonnegative, number, positive, seed
 
+SWEPT = "seed beta1 beta2"
+"""Settings of which `train.sweep` takes lists, the first changing slowest."""
 CORPORA = ("pydoc", "wikitext-2")
 DTYPES = ("float32", "bfloat16")
 PUBLISHED_SIZES = (
@@ -83,49 +85,55 @@ class Settings:
             )
 
 
-def add_flags(parser: Parser) -> None:
-    """Add one flag a field of `Settings`, of the same name."""
+def add_flags(parser: Parser, but: str = "") -> None:
+    """Add one flag a field of `Settings`, of the same name, except for the fields named in `but`."""
+
+    def add(group: argparse._ArgumentGroup, name: str, *args: object, **kwargs: object) -> None:
+        if name not in but.split():
+            _add(group, name, *args, **kwargs)
+
     share = number(float, 0, 1, open_high=True)
     corpus = parser.add_argument_group("corpus")
     model = parser.add_argument_group("model", PUBLISHED_SIZES)
     optimiser = parser.add_argument_group("optimiser")
     course = parser.add_argument_group("course of training")
-    _add(corpus, "corpus", "text to train on", choices=CORPORA)
-    _add(corpus, "max_train_windows", "train on the first so many windows only; 0: on all", number(int, 0))
-    _add(model, "n_layer", "layers", count)
-    _add(model, "n_head", "heads", count)
-    _add(model, "d_model", "width", count)
-    _add(model, "d_head", "width of a head", count)
-    _add(model, "d_inner", "width inside the feed-forward block", count)
-    _add(model, "tgt_len", "words in a window, which is one sample", count)
-    _add(model, "mem_len", "hidden states of earlier windows kept; needs --no-shuffle", number(int, 0))
-    _add(model, "dropout", "dropout of activations", share)
-    _add(model, "dropatt", "dropout of attention weights", share)
-    _add(optimiser, "lr", "learning rate, constant", positive)
-    _add(optimiser, "beta1", "decay of the first moment", beta)
-    _add(optimiser, "beta2", "decay of the second moment", beta)
-    _add(optimiser, "eps", "added outside the square root", nonnegative)
-    _add(optimiser, "eps_root", "added inside the square root", nonnegative)
-    _add(optimiser, "weight_decay", "decoupled weight decay, times lr", nonnegative)
-    _add(course, "batch_size", "windows a step; a remainder of the epoch is dropped", count)
-    _add(course, "micro_batch_size", "windows at a time, gradients summed; 0: all", number(int, 0))
-    _add(course, "n_epochs", "at most so many epochs", count)
-    _add(course, "patience", "stop after so many evaluations without a new best; 0: never", number(int, 0))
-    _add(course, "evaluations_per_epoch", "below 1: one every several epochs", positive)
-    _add(course, "seed", "of initial weights, order and dropout", seed)
-    _add(
+    add(corpus, "corpus", "text to train on", choices=CORPORA)
+    add(corpus, "max_train_windows", "train on the first so many windows only; 0: on all", number(int, 0))
+    add(model, "n_layer", "layers", count)
+    add(model, "n_head", "heads", count)
+    add(model, "d_model", "width", count)
+    add(model, "d_head", "width of a head", count)
+    add(model, "d_inner", "width inside the feed-forward block", count)
+    add(model, "tgt_len", "words in a window, which is one sample", count)
+    add(model, "mem_len", "hidden states of earlier windows kept; needs --no-shuffle", number(int, 0))
+    add(model, "dropout", "dropout of activations", share)
+    add(model, "dropatt", "dropout of attention weights", share)
+    add(optimiser, "lr", "learning rate, constant", positive)
+    add(optimiser, "beta1", "decay of the first moment", beta)
+    add(optimiser, "beta2", "decay of the second moment", beta)
+    add(optimiser, "eps", "added outside the square root", nonnegative)
+    add(optimiser, "eps_root", "added inside the square root", nonnegative)
+    add(optimiser, "weight_decay", "decoupled weight decay, times lr", nonnegative)
+    add(course, "batch_size", "windows a step; a remainder of the epoch is dropped", count)
+    add(course, "micro_batch_size", "windows at a time, gradients summed; 0: all", number(int, 0))
+    add(course, "n_epochs", "at most so many epochs", count)
+    add(course, "patience", "stop after so many evaluations without a new best; 0: never", number(int, 0))
+    add(course, "evaluations_per_epoch", "below 1: one every several epochs", positive)
+    add(course, "seed", "of initial weights, order and dropout", seed)
+    add(
         course,
         "shuffle",
         "a fresh permutation of the windows every epoch; otherwise a fixed order, in which micro-batch "
         "after micro-batch continues the same parallel streams of text",
         action=argparse.BooleanOptionalAction,
     )
-    _add(course, "dtype", "of the matrix products; weights and moments stay float32", choices=DTYPES)
+    add(course, "dtype", "of the matrix products; weights and moments stay float32", choices=DTYPES)
 
 
 def from_flags(arguments: argparse.Namespace) -> Settings:
-    """Collect the settings that `add_flags` has read."""
-    return Settings(**{field.name: getattr(arguments, field.name) for field in fields(Settings)})
+    """Collect the settings that `add_flags` has read; of a list the first value."""
+    values = {field.name: getattr(arguments, field.name) for field in fields(Settings)}
+    return Settings(**{name: v[0] if isinstance(v, list) else v for name, v in values.items()})
 
 
 def _add(group: argparse._ArgumentGroup, name: str, help: str, type: object = None, **kwargs: object) -> None:

@@ -1,5 +1,6 @@
 """A model, its optimiser and its data on a device, for one run after another: what is compiled is compiled once."""
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,9 @@ class Trainer:
             raise InputError(f"the processes are {self.ranks.size}, allowed: {allowed}")
         self.settings = settings
         self.n_batches, self.n_dropped = divmod(len(self.inputs), s.batch_size)
+        if self.n_dropped and not self.ranks.rank:
+            dropped = f"{self.n_dropped} of {len(self.inputs)} windows (batch size {s.batch_size})"
+            print(f"each epoch drops {dropped}", file=sys.stderr)
         self.micro_batch_size = min(s.micro_batch_size or s.batch_size, s.batch_size)
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=s.dtype == "bfloat16")
         self.model = self._fresh_model().to(device)

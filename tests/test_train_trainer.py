@@ -1,0 +1,184 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sim.records import InputError
+from train import loop, optimizers
+from train.corpora import Corpus
+from train.optimizers import Adam
+from train.ranks import Ranks
+from train.settings import Settings
+from train.trainer import ALIGNMENT, Trainer, flatten
+from train.transformer_xl import TransformerXL
+
+CPU = torch.device("cpu")
+TINY = Settings(n_layer=1, d_model=8, d_head=4, d_inner=8, tgt_len=8, batch_size=16, n_epochs=2, lr=1e-2)
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    text = np.random.default_rng(3).integers(0, 11, 801)
+    return Corpus("toy", tuple("abcdefghijk"), text[:481], text[481:641], text[641:], "of the toy corpus")
+
+
+def test_flat_vector_is_the_parameters_and_their_gradients():
+    torch.manual_seed(0)
+    model = TransformerXL(11, n_layer=1, n_head=2, d_model=8, d_head=4, d_inner=8)
+    before = {name: param.detach().clone() for name, param in model.named_parameters()}
+    flat = flatten(model)
+    inputs = torch.randint(0, 11, (2, 5))
+    for _ in range(2):  # the second pass adds to the first
+        model(inputs, inputs)[0].backward()
+    grads = {name: param.grad.clone() for name, param in model.named_parameters()}
+    start = 0
+    for name, param in model.named_parameters():
+        assert torch.equal(param, before[name])
+        part = slice(start, start + param.numel())
+        assert torch.equal(flat.detach()[part], param.detach().flatten())
+        assert torch.equal(flat.grad[part], grads[name].flatten())
+        assert grads[name].abs().max() > 0
+        start += -(-param.numel() // ALIGNMENT) * ALIGNMENT
+        assert not flat.detach()[part.stop : start].any()
+        assert not flat.grad[part.stop : start].any()
+    assert start == len(flat)
+    with torch.no_grad():
+        flat.zero_()
+    assert not any(param.any() for param in model.parameters())
+
+
+def test_second_run_of_a_trainer_is_that_of_a_new_one(corpus):
+    trainer, other = Trainer(TINY, corpus, CPU), replace(TINY, beta2=0.5, lr=2e-2, seed=4, dropout=0.0)
+    first = loop.train(trainer, TINY)[0]
+    second = loop.train(trainer, other)[0]
+    assert loop.train(Trainer(other, corpus, CPU), other)[0] == second
+    assert loop.train(trainer, TINY)[0] == first != second
+
+
+def test_trainer_refuses_settings_of_another_model(corpus):
+    with pytest.raises(InputError, match="d_model is 16, allowed: 8 as in the trainer"):
+        Trainer(TINY, corpus, CPU).start(replace(TINY, d_model=16))
+    with pytest.raises(InputError, match="batch_size is 8, allowed: 16"):
+        Trainer(TINY, corpus, CPU).start(replace(TINY, batch_size=8))
+
+
+@pytest.mark.parametrize(("eps", "eps_root"), [(1e-8, 0.0), (0.0, 1e-6), (1e-3, 1e-2), (0.0, 0.0)])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_formula_to_compile_matches_the_optimiser(eps, eps_root, weight_decay, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda function, **kwargs: function)
+    rng = torch.Generator().manual_seed(0)
+    start = torch.randn(50, dtype=torch.float64, generator=rng)
+    params = [torch.nn.Parameter(start.clone()) for _ in range(2)]
+    both = [
+        Adam([param], 1e-2, (0.9, 0.99), eps, eps_root, weight_decay, compiled=compiled)
+        for param, compiled in zip(params, (False, True), strict=True)
+    ]
+    for _ in range(30):
+        grad = torch.randn(50, dtype=torch.float64, generator=rng)
+        grad[:3] = 0  # 0/0 without eps
+        for param, optimizer in zip(params, both, strict=True):
+            param.grad = grad.clone()
+            optimizer.step()
+    torch.testing.assert_close(params[0], params[1], rtol=1e-12, atol=1e-13)
+    assert not torch.equal(params[0].detach(), start)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's tracer does
+def test_betas_and_rates_compile_once(corpus, monkeypatch):
+    """Tracing alone decides what is compiled anew, so a backend without code generation shows it."""
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **kwargs: compile_(f, backend="aot_eager", **kwargs))
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    settings = replace(TINY, batch_size=15, eps=1e-6)  # 4 batches of 60 windows
+    trainer = Trainer(settings, corpus, CPU, compiled=True)
+    rows = loop.train(trainer, settings)[0]
+    n_graphs = counters["stats"]["unique_graphs"]
+    others = [replace(settings, lr=lr, beta2=beta2) for lr, beta2 in ((3e-3, 0.9), (1e-3, 0.99), (2e-3, 0.5))]
+    compiled = [loop.train(trainer, other)[0] for other in others]
+    assert counters["stats"]["unique_graphs"] == n_graphs
+    assert not counters["graph_break"]
+    for each, one in zip([settings, *others], [rows, *compiled], strict=True):
+        plain = loop.train(Trainer(each, corpus, CPU), each)[0]
+        assert [row["valid_loss"] for row in one] == pytest.approx(
+            [row["valid_loss"] for row in plain], rel=1e-5
+        )
+    torch._dynamo.reset()
+
+
+PROGRAM = """
+import sys, json, torch
+from dataclasses import replace
+from pathlib import Path
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from tests.test_train_trainer import TINY, CPU
+from train import loop, ranks
+from train.corpora import Corpus
+from train.trainer import Trainer
+
+text = np.random.default_rng(3).integers(0, 11, 801)
+corpus = Corpus("toy", tuple("abcdefghijk"), text[:481], text[481:641], text[641:], "of the toy corpus")
+settings = replace(TINY, batch_size=15, micro_batch_size=4)
+with ranks.joined("cpu") as (peers, device):
+    trainer = Trainer(settings, corpus, device, ranks=peers)
+    trainer.start(settings)
+    nll, _ = trainer.gradient(torch.arange(20, 35))
+    grad, seen, gradient = trainer.values.grad.clone(), [], trainer.gradient
+    def watched(windows, memory=None):
+        seen.append(windows.tolist())
+        return gradient(windows, memory)
+    trainer.gradient = watched
+    rows, outcome = loop.train(trainer, settings, Path(sys.argv[2]) / "state", checkpoint_seconds=0)
+    torch.save({"nll": nll, "grad": grad, "rows": rows, "seen": seen, "test": outcome["test_perplexity"],
+                "size": peers.size}, f"{sys.argv[2]}/{peers.rank}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_gradient_and_the_order_of_one(tmp_path):
+    root, results = os.getcwd(), {}
+    for size in (1, 2):
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        (folder / "program.py").write_text(PROGRAM)
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+        command = [*launcher, str(folder / "program.py"), root, str(folder)]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        results[size] = [torch.load(folder / f"{rank}.pt") for rank in range(size)]
+    (one,), (left, right) = results[1], results[2]
+    assert (one["size"], left["size"], right["size"]) == (1, 2, 2)
+    assert torch.equal(left["grad"], right["grad"])
+    assert one["grad"].abs().max() > 1e-3
+    torch.testing.assert_close(left["grad"], one["grad"], rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(left["nll"], one["nll"], rtol=1e-7, atol=0)
+    assert one["seen"] == left["seen"] == right["seen"]
+    for name in ("train_loss", "valid_loss"):
+        assert [row[name] for row in left["rows"]] == pytest.approx(
+            [row[name] for row in one["rows"]], rel=1e-5
+        )
+    assert left["rows"] == right["rows"]
+    assert left["test"] == pytest.approx(one["test"], rel=1e-5)
+
+
+def test_more_processes_than_samples_are_refused(corpus):
+    with pytest.raises(InputError, match="the processes are 17, allowed: at most --batch-size 16"):
+        Trainer(TINY, corpus, CPU, ranks=Ranks(0, 17))
+    with pytest.raises(InputError, match="the processes are 2, allowed: 1 with --mem-len"):
+        Trainer(replace(TINY, mem_len=8, shuffle=False), corpus, CPU, ranks=Ranks(0, 2))
+
+
+def test_coefficients_are_those_of_the_step():
+    numbers = optimizers.coefficients(2, 0.1, 0.9, 0.99, 1e-3, 1e-2, 0.5)
+    expected = [0.1, 0.01, 0.1 / 0.19, 0.95, np.sqrt(1 - 0.99**2), 1e-2 * (1 - 0.99**2), 1e-3]
+    np.testing.assert_allclose(numbers.numpy(), expected, rtol=1e-12)
