@@ -42,10 +42,12 @@ bench: $(VENV)/installed
 	$(BIN)/python -m bench.kernels
 
 pins: $(VENV)/installed  # new versions of everything, within the ranges of pyproject.toml
+	echo "torch ; sys_platform == 'never'" > $(VENV)/no-torch.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --upgrade -q pyproject.toml --no-header --no-annotate \
-		--extra sim --extra analysis --extra paper --extra workflow --extra test --extra bench -o $(VENV)/pins.txt
+		--overrides $(VENV)/no-torch.txt --extra sim --extra train --extra analysis --extra paper --extra workflow \
+		--extra test --extra bench -o $(VENV)/pins.txt
 	(echo "# Exact versions of everything but torch. Made by 'make pins'; edit pyproject.toml, not this file."; \
-		cat $(VENV)/pins.txt) > envs/constraints.txt
+		grep -v "'never'" $(VENV)/pins.txt) > envs/constraints.txt
 
 clean:
 	rm -rf results results-* .snakemake
