@@ -111,7 +111,7 @@ def of_turning(table: "pd.DataFrame", points: "pd.DataFrame") -> dict[str, Any]:
 
 
 def of_runs(paths: list[str]) -> dict[str, Any]:
-    """Sum up how the runs were made (the JSON files of `train.run`)."""
+    """Sum up how the runs were made (the JSON files of `train.sweep`)."""
     records = []
     for path in paths:
         try:
@@ -121,7 +121,7 @@ def of_runs(paths: list[str]) -> dict[str, Any]:
             raise InputError(f"{path}: is not JSON ({error})") from error
     first = records[0]
     return {
-        "n_runs": len(records),
+        "n_runs": sum(record["n_runs"] for record in records),
         "n_params": first["n_params"],
         "n_windows": first["n_windows"],
         "n_types": first["corpus"]["n_types"],
@@ -142,7 +142,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--map", required=True, metavar="CSV", help="table of sim.turning")
     parser.add_argument("--turning", required=True, metavar="CSV", help="turning points of sim.turning")
     parser.add_argument("--terms", required=True, nargs="+", metavar="CSV", help="tables of sim.terms")
-    parser.add_argument("--runs", required=True, nargs="+", metavar="JSON", help="records of train.run")
+    parser.add_argument("--runs", required=True, nargs="+", metavar="JSON", help="records of train.sweep")
     parser.add_argument("--out", required=True, metavar="JSON", help="numbers of the article")
     return parser
 

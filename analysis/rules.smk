@@ -42,10 +42,7 @@ rule plot_expectation:
 rule plot_perplexity:
     input:
         sources("analysis.plot_perplexity"),
-        tables=[
-            f"{R}/train/run/b{case['batch_size']}_lr{case['lr']}_beta2-{case['beta2']}_seed{case['seed']}.csv"
-            for case in RUN_GRID
-        ],
+        tables=[f"{panel}_evaluations.csv" for panel in PANELS if "/beta2_" in panel],
     output:
         figure=f"{R}/analysis/plot_perplexity.svg",
         summary=f"{R}/analysis/plot_perplexity.csv",
@@ -154,7 +151,7 @@ rule article_numbers:
         turning=rules.sim_turning.output.turning,
         map=rules.sim_turning.output.map,
         terms=expand(f"{R}/sim/terms/{{case}}.csv", case=TERMS),
-        runs=[path.removesuffix(".csv") + ".json" for path in rules.plot_perplexity.input.tables],
+        runs=[f"{panel}.json" for panel in PANELS],
     output:
         f"{R}/analysis/article_numbers.json",
     log:

@@ -58,7 +58,7 @@ def test_second_run_does_nothing(checkout):
         ("analysis/plot_c_total.py", {"plot_c_total", "article"}),
         ("analysis/sturm.py", {"certify", "article_numbers", "article"}),
         ("sim/monte_carlo/kernels.py", {"sim_expectation", "plot_expectation", "article_numbers", "article"}),
-        ("train/optimizers.py", {"train_run", "plot_perplexity", "article_numbers", "article"}),
+        ("train/optimizers.py", {"train_sweep", "plot_perplexity", "article_numbers", "article"}),
         ("paper/article.typ", {"article"}),
     ],
 )
@@ -92,8 +92,8 @@ def test_lint_is_clean(checkout):
     [
         ("resulst: x", ["resulst"]),
         ("sim: {expectation: {settings: {noise: -1}}}", ["sim.expectation.settings.noise", "-1", "minimum"]),
-        ("train: {run: {grid: {beta2: [1.0]}}}", ["train.run.grid.beta2.0", "1.0", "Maximum"]),
-        ("train: {run: {settings: {lerning_rate: 1}}}", ["train.run.settings", "lerning_rate"]),
+        ("train: {sweep: {curves: {beta2: {beta1: [0.9], beta2: [1.0]}}}}", ["train.sweep.curves.beta2.beta2.0", "1.0", "Maximum"]),
+        ("train: {sweep: {settings: {lerning_rate: 1}}}", ["train.sweep.settings", "lerning_rate"]),
         ("results: /elsewhere", ["results", "/elsewhere", "pattern"]),
     ],
 )

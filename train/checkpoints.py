@@ -4,16 +4,12 @@ import hashlib
 import io
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from sim.records import InputError, atomic_write
-
-if TYPE_CHECKING:
-    from train.trainer import Trainer
 
 MAGIC = b"adam-minibatch-noise checkpoint 1\n"
 
@@ -95,23 +91,6 @@ def read(path: Path, device: torch.device) -> dict[str, Any]:
     if not data.startswith(_header(payload)):
         raise InputError(f"{path}: the checkpoint is damaged (sha256 differs); delete it to start over")
     return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
-
-
-def save_snapshot(folder: Path, trainer: "Trainer", row: dict[str, Any]) -> Path:
-    """Keep the parameters of an evaluation for measurements after the run, as FOLDER/step-N.pt.
-
-    Parameters
-    ----------
-    folder : path
-    trainer : Trainer
-    row : dict
-        Of the evaluation, see `Course.record`.
-    """
-    path = folder / f"step-{row['step']}.pt"
-    model = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    settings = {**asdict(trainer.settings), "corpus_sha256": trainer.corpus.sha256}
-    save(path, {"model": model, "settings": settings, "row": row})
-    return path
 
 
 def _previous(path: Path) -> Path:

@@ -12,6 +12,7 @@ from train import checkpoints
 from train.batches import epoch_order
 from train.course import Course, perplexity
 from train.settings import Settings
+from train.snapshots import save_snapshot
 from train.trainer import Trainer
 
 
@@ -34,7 +35,7 @@ def train(
         Where the state is kept, every `checkpoint_seconds`; a run goes on from there if the file exists.
     checkpoint_seconds : float
     snapshots : path, optional
-        Folder that gets the parameters at each evaluation (`checkpoints.save_snapshot`).
+        Folder that gets the parameters at each evaluation (`train.snapshots`).
     progress : bool
         Show a bar on standard error.
 
@@ -84,7 +85,7 @@ def train(
             if course.record(valid_loss, s, n_batches):
                 course.best_values = trainer.values.detach().clone()
             if snapshots and not ranks.rank:
-                checkpoints.save_snapshot(snapshots, trainer, course.rows[-1])
+                save_snapshot(snapshots / f"step-{course.step}.pt", trainer.snapshot(course.rows[-1]))
             bar.set_postfix(valid=f"{perplexity(valid_loss):.4g}", best=f"{perplexity(course.best_loss):.4g}")
         course.seconds = time.perf_counter() - started
         if checkpoint and ranks.agree(time.perf_counter() - saved >= checkpoint_seconds):

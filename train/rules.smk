@@ -1,29 +1,71 @@
-RUN = config["train"]["run"]
-RUN_GRID = grid(RUN)
+SWEEP = config["train"]["sweep"]
+PANELS = [
+    f"{R}/train/sweep/{curve}_b{batch_size}_lr{lr}"
+    for curve in SWEEP["curves"]
+    for lr in SWEEP["lr"]
+    for batch_size in SWEEP["batch_size"]
+]
 
 
-rule train_run:
+rule train_sweep:
     input:
-        sources("train.run"),
+        sources("train.sweep"),
     output:
-        csv=f"{R}/train/run/b{{batch_size}}_lr{{lr}}_beta2-{{beta2}}_seed{{seed}}.csv",
-        json=f"{R}/train/run/b{{batch_size}}_lr{{lr}}_beta2-{{beta2}}_seed{{seed}}.json",
+        csv=f"{R}/train/sweep/{{curve}}_b{{batch_size}}_lr{{lr}}.csv",
+        json=f"{R}/train/sweep/{{curve}}_b{{batch_size}}_lr{{lr}}.json",
+        evaluations=f"{R}/train/sweep/{{curve}}_b{{batch_size}}_lr{{lr}}_evaluations.csv",
     params:
-        settings=flags(RUN["settings"]),
+        settings=flags(SWEEP["settings"]),
+        curve=lambda wildcards: flags(SWEEP["curves"][wildcards.curve]),
+        seed=flags({"seed": SWEEP["seed"]}),
         data=flags({"data_dir": config["data_dir"]}),
-        checkpoint=f"{R}/checkpoints/train/run/b{{batch_size}}_lr{{lr}}_beta2-{{beta2}}_seed{{seed}}.pt",
+        work=f"{R}/checkpoints/train/sweep/{{curve}}_b{{batch_size}}_lr{{lr}}",
     log:
-        f"{R}/logs/train/run/b{{batch_size}}_lr{{lr}}_beta2-{{beta2}}_seed{{seed}}.log",
+        f"{R}/logs/train/sweep/{{curve}}_b{{batch_size}}_lr{{lr}}.log",
     benchmark:
-        f"{R}/benchmarks/train/run/b{{batch_size}}_lr{{lr}}_beta2-{{beta2}}_seed{{seed}}.tsv"
+        f"{R}/benchmarks/train/sweep/{{curve}}_b{{batch_size}}_lr{{lr}}.tsv"
     conda:
         "../envs/train.yaml"
+    wildcard_constraints:
+        curve="|".join(SWEEP["curves"]),
+        batch_size=r"\d+",
     threads: 1
     resources:
-        gpu=RUN["gpu"],
+        gpu=SWEEP["gpu"],
         mem_mb=8000,
-        runtime=RUN["minutes"],
+        runtime=SWEEP["minutes"],
     shell:
-        "python -m train.run {params.settings} {params.data} --batch-size {wildcards.batch_size} --lr {wildcards.lr}"
-        " --beta2 {wildcards.beta2} --seed {wildcards.seed} --n-threads {threads}"
+        "python -m train.sweep {params.settings} {params.data} --batch-size {wildcards.batch_size}"
+        " --lr {wildcards.lr} {params.curve} {params.seed} --n-threads {threads}"
+        " --work {params.work} --out {output.csv} > {log} 2>&1"
+
+
+VISION = config["train"]["vision"]
+
+
+rule train_vision:
+    input:
+        sources("train.vision"),
+    output:
+        csv=f"{R}/train/vision/{{case}}.csv",
+        json=f"{R}/train/vision/{{case}}.json",
+    params:
+        settings=lambda wildcards: flags(VISION["cases"][wildcards.case]),
+        data=flags({"data_dir": config["data_dir"]}),
+        checkpoint=f"{R}/checkpoints/train/vision/{{case}}.pt",
+    log:
+        f"{R}/logs/train/vision/{{case}}.log",
+    benchmark:
+        f"{R}/benchmarks/train/vision/{{case}}.tsv"
+    conda:
+        "../envs/train.yaml"
+    wildcard_constraints:
+        case="|".join(VISION["cases"]),
+    threads: 1
+    resources:
+        gpu=VISION["gpu"],
+        mem_mb=8000,
+        runtime=VISION["minutes"],
+    shell:
+        "python -m train.vision {params.settings} {params.data} --n-threads {threads}"
         " --checkpoint {params.checkpoint} --out {output.csv} > {log} 2>&1"

@@ -169,7 +169,7 @@ def _write(out: Path, records: list[dict[str, Any]], n_runs: int, made: dict[str
     summary = {
         "n_runs": len(records),
         "n_missing": n_runs - len(records),
-        "n_params": records[0]["outcome"]["n_params"],
+        **{name: records[0]["outcome"][name] for name in ("n_params", "n_windows")},
     }
     seconds = sum(record["outcome"]["seconds"] for record in records)
     write_json(

@@ -11,6 +11,7 @@ from sim.records import InputError
 from train.batches import mean_loss, to_windows
 from train.optimizers import Adam
 from train.ranks import Ranks
+from train.snapshots import Snapshot
 from train.transformer_xl import TransformerXL
 
 if TYPE_CHECKING:
@@ -154,6 +155,11 @@ class Trainer:
     def load_values(self, values: Tensor) -> None:
         """Replace the parameters, given as one vector."""
         self.values.copy_(values)
+
+    def snapshot(self, row: dict[str, Any]) -> Snapshot:
+        """Return the parameters at the evaluation that added `row` (see `Course.record`)."""
+        known = {name: row[name] for name in ("epoch", "step", "valid_perplexity")}
+        return Snapshot(self.settings, self.corpus.sha256, **known, state=self.model.state_dict())
 
     @property
     def n_params(self) -> int:
