@@ -128,7 +128,7 @@ def of_runs(paths: list[str]) -> dict[str, Any]:
         "minutes": sum(record["seconds"] for record in records) / 60,
         "device": first["made_with"]["device"],
         "torch": first["made_with"]["torch"],
-        "settings": first["settings"],
+        "settings": {**first["settings"], "beta1": first["runs"][0]["beta1"]},
     }
 
 
