@@ -48,6 +48,7 @@ def test_packages_hold_a_docstring_only():
         "sim/expansion",
         "sim/monte_carlo",
         "sim/memory",
+        "sim/feature_noise",
         "train",
         "analysis",
     ):

@@ -235,6 +235,7 @@ def _define_operator(function, instruction):
 
 _define_operator(operator.add, "fadd")
 _define_operator(operator.mul, "fmul")
+_define_operator(operator.truediv, "fdiv")
 
 
 def _pointer(context, builder, sig, args, lanes):

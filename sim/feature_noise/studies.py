@@ -1,0 +1,180 @@
+r"""The studies of stochastic Adam on the two-layer CNN: which runs, and what was to be concluded from them.
+
+Acceptance rules, written down before any run of a study; "error" is that of the last record, and a mean is over seeds:
+
+table          A published error is reproduced if it lies within 0.05 or 3 standard deviations over seeds of the mean
+               and the training error is 0; the published contrast (large batch fails, small batch does not) is
+               reproduced if the mean test error is >= 0.5 - 0.02 at batch n/2 and <= 0.01 at batch 2. "Fails to
+               train": mean training error >= 0.25. "Fine": mean training error <= 0.01.
+choices        A choice gives the published numbers if it reproduces both errors at batch n/2 by the rule above.
+steps          (a), (b) "More noise" is the reason if, at equal steps (equal lr * steps), the mean test error is >= 0.4
+               at batch n/2 and <= 0.05 at batch 2; "more steps" if the errors differ by less than 0.05; otherwise open.
+supports       (c) Overlap matters if, at batch n/2, the mean test errors differ by more than 0.1 and 3 standard errors.
+replacement    (d) It matters if mean test errors differ by more than 0.05 and 3 standard errors.
+betas          (e) More C_total is less test error: holds at a batch size if Spearman's correlation over the pairs of
+               betas is below -0.648 (5%, two-sided, 10 pairs), is contradicted above 0.648, else is not seen.
+batch          The turn B* is where the mean test error, interpolated in log B, first passes 0.25; n/B* = const holds
+               if the slope of log B* against log n is within 0.25 of 1.
+decay          lambda is usable if mean training error <= 0.01 and mean test error <= 0.05. Upper end: geometric mean of
+               the largest usable one and the next on the grid. Exponents against sigma_0 (q - 2 = 1) and B (2) by least
+               squares; hold if the predicted value is within 2 standard errors.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+from sim.feature_noise.settings import Settings
+
+PUBLISHED_DECAY = {"adam": 1e-5, "adamw": 1e-2}
+"""lambda of the published table."""
+TOO_LARGE_DECAY = {"adam": 0.05, "adamw": 0.5}
+"""lambda that is said to fail with Adam and not with AdamW."""
+SMALL = 2
+"""The published small batch; the large one is half of the samples."""
+EPS = {"outside": (1e-8, 0.0), "none": (1e-15, 0.0), "inside": (0.0, 1e-8)}
+"""(eps, eps_root); "none" is too small to matter."""
+BETAS = [(b1, b2) for b1 in (0.0, 0.5, 0.9) for b2 in (0.5, 0.9, 0.95) if b1**2 < b2]
+"""The published sweep; two more pairs follow it in the study."""
+Cases = dict[str, Settings]
+
+
+def table(base: Settings) -> Cases:
+    """The published cells and the two too large decays, at batch n/2 and 2."""
+    return {
+        f"{optimizer} {decay:g} b{batch_size}": replace(
+            base, optimizer=optimizer, weight_decay=decay, batch_size=batch_size
+        )
+        for decays in (PUBLISHED_DECAY, TOO_LARGE_DECAY)
+        for optimizer, decay in decays.items()
+        for batch_size in (base.n_samples // 2, SMALL)
+    }
+
+
+def choices(base: Settings) -> Cases:
+    """What the paper does not state: q, eps, bias correction; at batch n/2."""
+    cases = {}
+    for (optimizer, decay), q, (where, (eps, eps_root)), correction in itertools.product(
+        PUBLISHED_DECAY.items(), (3, 4), EPS.items(), (True, False)
+    ):
+        cases[f"{optimizer} q{q} eps-{where} {'corrected' if correction else 'plain'}"] = replace(
+            base,
+            optimizer=optimizer,
+            weight_decay=decay,
+            q=q,
+            eps=eps,
+            eps_root=eps_root,
+            bias_correction=correction,
+            batch_size=base.n_samples // 2,
+        )
+    return cases
+
+
+def steps(base: Settings) -> Cases:
+    """More noise or more steps: each batch size for as many steps, and for as much lr * steps, as the other.
+
+    ``--n-steps`` caps the length of the longest: the large batch for as many steps as the small one takes.
+    """
+    large, cases = base.n_samples // 2, {}
+    ratio = large // SMALL
+    few = base.n_epochs * base.n_samples // large
+    many = min(base.n_steps or ratio * few, ratio * few)
+    for optimizer, decay in PUBLISHED_DECAY.items():
+        run = replace(base, optimizer=optimizer, weight_decay=decay)
+        cases |= {
+            f"{optimizer} b{large} few steps": replace(run, batch_size=large, n_steps=few),
+            f"{optimizer} b{SMALL} few steps": replace(run, batch_size=SMALL, n_steps=few),
+            f"{optimizer} b{large} many steps": replace(run, batch_size=large, n_steps=many),
+            f"{optimizer} b{SMALL} many steps": replace(run, batch_size=SMALL, n_steps=many),
+            f"{optimizer} b{large} few steps, lr x {ratio}": replace(
+                run, batch_size=large, n_steps=few, lr=run.lr * ratio
+            ),
+            f"{optimizer} b{SMALL} many steps, lr / {ratio}": replace(
+                run, batch_size=SMALL, n_steps=many, lr=run.lr / ratio
+            ),
+        }
+    return cases
+
+
+def supports(base: Settings) -> Cases:
+    """Disjoint against overlapping supports, everything else equal: fewer noise coordinates of the same total size."""
+    s = max(1, (base.patch_length - 1) // base.n_samples)
+    std = base.noise_std * (base.n_noise / s) ** 0.5
+    wide = base.n_samples * s + 1
+    narrow = max(s + 1, round(s * base.patch_length / base.n_noise)) + 1  # overlap as in the published study
+    layouts = {
+        "disjoint": (wide, "disjoint"),
+        "n s = d": (wide, "overlapping"),
+        "n s >> d": (narrow, "overlapping"),
+    }
+    return {
+        f"{optimizer} b{batch_size} {name}": replace(
+            base,
+            optimizer=optimizer,
+            weight_decay=decay,
+            batch_size=batch_size,
+            patch_length=d,
+            supports=layout,
+            n_noise=s,
+            noise_std=std,
+        )
+        for optimizer, decay in PUBLISHED_DECAY.items()
+        for batch_size in (base.n_samples // 2, SMALL)
+        for name, (d, layout) in layouts.items()
+    }
+
+
+def replacement(base: Settings) -> Cases:
+    """Batches drawn with and without replacement."""
+    return {
+        f"{optimizer} b{batch_size} {'with' if again else 'without'}": replace(
+            base, optimizer=optimizer, weight_decay=decay, batch_size=batch_size, replacement=again
+        )
+        for optimizer, decay in PUBLISHED_DECAY.items()
+        for batch_size in (base.n_samples // 2, SMALL)
+        for again in (False, True)
+    }
+
+
+def betas(base: Settings) -> Cases:
+    """The published sweep of betas at both batch sizes."""
+    return {
+        f"b{batch_size} {b1:g} {b2:g}": replace(base, batch_size=batch_size, beta1=b1, beta2=b2)
+        for batch_size in (base.n_samples // 2, SMALL)
+        for b1, b2 in [*BETAS, (0.9, 0.99), (0.9, 0.999)]
+    }
+
+
+def batch(base: Settings) -> Cases:
+    """Every batch size that is a power of two, or all samples, for three numbers of samples."""
+    cases = {}
+    for n in (base.n_samples // 4, base.n_samples // 2, base.n_samples):
+        sizes = [2**k for k in range(n.bit_length()) if n % 2**k == 0]
+        sizes += [size for size in (n // 5, n // 2, n) if size > sizes[-1] and n % size == 0]
+        for size in sizes:
+            cases[f"n{n} b{size}"] = replace(base, n_samples=n, batch_size=size)
+    return cases
+
+
+def decay(base: Settings) -> Cases:
+    """Weight decay for three first weights at batch 2, and for AdamW three more batch sizes."""
+    grids = {
+        "adam": [10**k for k in (-7, -6.5, -6, -5.5, -5, -4.5, -4, -3.5, -3, -2.5, -2)],
+        "adamw": [10**k for k in (-2, -1, -0.5, 0, 0.5, 1, 1.5, 2)],
+    }
+    cases = {}
+    for optimizer, grid in grids.items():
+        points = [(SMALL, scale) for scale in (0.5, 1.0, 2.0)]
+        if optimizer == "adamw":
+            points += [(size, 1.0) for size in (1, 4, 8) if base.n_samples % size == 0]
+        for (size, scale), value in itertools.product(points, grid):
+            std = scale * base.init_std
+            cases[f"{optimizer} b{size} init{std:g} {value:.3g}"] = replace(
+                base, optimizer=optimizer, batch_size=size, init_std=std, weight_decay=value
+            )
+    return cases
+
+
+STUDIES: dict[str, Callable[[Settings], Cases]] = {
+    study.__name__: study for study in (table, choices, steps, supports, replacement, betas, batch, decay)
+}

@@ -1,0 +1,130 @@
+"""A run of Adam or AdamW on the two-layer CNN, from its settings to measurements over time.
+
+One run is one thread; the same settings give the same bits whatever else runs beside it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from sim.feature_noise import catch_up, kernels, network
+from sim.feature_noise.data import TEST, make_samples
+from sim.feature_noise.settings import Settings
+from sim.losses.cnn import make_weights
+from sim.monte_carlo.sampling import draw_permutations
+from sim.monte_carlo.vectors import aligned_zeros, zero_vector
+
+BLOCK = 8192
+"""Steps whose batches are drawn together, about."""
+WITH_REPLACEMENT = 5
+"""Stream of a seed: batches drawn with replacement."""
+
+
+def batches(settings: Settings) -> Iterator[np.ndarray]:
+    """Yield the samples of all steps, in blocks (n, batch_size) of int32, without end.
+
+    Parameters
+    ----------
+    settings : Settings
+    """
+    n_epochs = max(1, BLOCK // settings.n_batches)
+    first = 0
+    while True:
+        if settings.replacement:
+            rng = np.random.default_rng([settings.seed, WITH_REPLACEMENT, first])
+            shape = n_epochs * settings.n_batches, settings.batch_size
+            yield rng.integers(settings.n_samples, size=shape, dtype=np.int32)
+        else:
+            orders = draw_permutations(settings.n_samples, n_epochs, settings.seed, first)
+            yield orders.reshape(-1, settings.batch_size)
+        first += n_epochs
+
+
+def record_steps(n_steps: int, n_records: int) -> np.ndarray:
+    """Steps after which to measure: 0, and at most `n_records` spaced evenly in their logarithm, the last included."""
+    return np.unique(
+        np.concatenate([[0], np.rint(np.geomspace(1, n_steps, n_records)).astype(int), [n_steps]])
+    )
+
+
+class Run:
+    """Data, weights and moments of a run, and how far it is.
+
+    Parameters
+    ----------
+    settings : Settings
+
+    Attributes
+    ----------
+    n_done : int
+        Steps taken.
+    train, test : Samples
+        `test` is None without test samples.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        s = settings
+        s.check()
+        self.settings, self.n_done = s, 0
+        model = s.patch_length, s.n_noise, s.noise_std, s.feature_noise, s.seed
+        self.train = make_samples(s.n_samples, *model, supports=s.supports)
+        self.test = make_samples(s.n_test, *model, stream=TEST) if s.n_test else None
+        self._state = network.columns(make_weights(s.n_filters, s.patch_length, s.init_std, s.seed))
+        self._gradient = aligned_zeros((s.patch_length + 1, self._state.shape[2]))
+        self._row_steps = np.zeros(s.patch_length, np.int64)
+        self._tables = catch_up.tables(s.lr, s.beta1, s.beta2, s.eps, s.eps_root, s.decay)
+        self._blocks, self._left = batches(s), np.empty((0, s.batch_size), np.int32)
+
+    def advance(self, n_steps: int, samples: np.ndarray | None = None) -> None:
+        """Take steps; with `samples` (n_steps, batch_size), on these instead of drawn ones."""
+        s, n_last = self.settings, self.n_done + n_steps
+        kernel_settings = s.lr, s.beta1, s.beta2, s.eps, s.eps_root, s.l2, s.decay
+        zero, wide = zero_vector(network.LANES), network.wide_vector(self._state.shape[2])
+        data = self.train.places, self.train.entries, self.train.labels
+        while self.n_done < n_last:
+            if samples is not None:
+                self._left = np.ascontiguousarray(samples, np.int32)
+            elif not len(self._left):
+                self._left = next(self._blocks)
+            now, self._left = np.split(self._left, [n_last - self.n_done])
+            kernels.advance(
+                *(self._state, self._row_steps, data, network.signs(s.n_filters), s.q, now, self.n_done),
+                *(s.n_dense, s.bias_correction, self._gradient, kernel_settings, self._tables, zero, wide),
+            )
+            self.n_done += len(now)
+        kernels.settle_all(self._state, self._row_steps, n_last, kernel_settings, self._tables, zero)
+
+    @property
+    def filters(self) -> np.ndarray:
+        """The filters now, (2, n_filters, patch_length)."""
+        return network.filters(self._state, self.settings.n_filters)
+
+    def measure(self) -> network.Measurement:
+        """Measure the network as it is."""
+        return network.measure(self._state, self.train, self.test, self.settings.n_filters, self.settings.q)
+
+
+def train(settings: Settings, progress: Callable[[int], object] = lambda n: None) -> list[dict[str, Any]]:
+    """Run from start to end.
+
+    Parameters
+    ----------
+    settings : Settings
+    progress : callable
+        Called with the number of steps since the last call.
+
+    Returns
+    -------
+    list of dict
+        One a record: step, epoch, and the fields of `network.Measurement`.
+    """
+    run, rows = Run(settings), []
+    for step in record_steps(settings.total_steps, settings.n_records):
+        while run.n_done < step:
+            n = min(int(step) - run.n_done, 20 * BLOCK)
+            run.advance(n)
+            progress(n)
+        rows.append({"step": int(step), "epoch": step / settings.n_batches, **asdict(run.measure())})
+    return rows

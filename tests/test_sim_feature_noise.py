@@ -1,0 +1,271 @@
+"""The room sim.feature_noise: data, gradients and whole trajectories, against dense NumPy, autograd and torch."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sim.feature_noise import catch_up, network
+from sim.feature_noise.data import TEST, make_samples
+from sim.feature_noise.settings import Settings
+from sim.feature_noise.training import Run, batches, record_steps, train
+from sim.losses import cnn
+from sim.records import InputError
+
+SMALL = Settings(
+    n_samples=12,
+    patch_length=40,
+    n_noise=6,
+    noise_std=0.5,
+    n_filters=3,
+    init_std=0.4,
+    lr=2e-3,
+    n_steps=120,
+    n_test=30,
+    n_records=5,
+)
+
+
+def dense(samples):
+    """The dense twin of sparse samples."""
+    return cnn.CnnData(samples.dense(), samples.labels, np.zeros(samples.n_samples, int))
+
+
+def naive_adam(s, run, n_steps):
+    """Adam or AdamW on dense arrays, line by line; filters after the last step."""
+    data, weights = dense(run.train), run.filters
+    first, second = np.zeros_like(weights), np.zeros_like(weights)
+    drawn = np.concatenate([block for block, _ in zip(batches(s), range(3), strict=False)])[:n_steps]
+    for t, batch in enumerate(drawn, 1):
+        g = cnn.gradients(weights, data.take(batch), s.q).mean(axis=0)
+        if s.optimizer == "adam":
+            g = g + s.weight_decay * weights
+        else:
+            weights = weights * (1 - s.lr * s.weight_decay)
+        first = s.beta1 * first + (1 - s.beta1) * g
+        second = s.beta2 * second + (1 - s.beta2) * g**2
+        bias1, bias2 = (1 - s.beta1**t, 1 - s.beta2**t) if s.bias_correction else (1, 1)
+        weights = weights - s.lr * (first / bias1) / (np.sqrt(second / bias2 + s.eps_root) + s.eps)
+    return weights
+
+
+# ------------------------------------------------------------------------------------------------------- data
+def test_samples_are_those_of_the_dense_model():
+    samples, twin = make_samples(30, 20, 5, 0.3, 0.2, 7), cnn.make_data(30, 20, 5, 0.3, 0.2, 7)
+    np.testing.assert_array_equal(samples.labels, twin.labels)
+    np.testing.assert_array_equal(samples.dense()[:, 1], twin.noise_patches)
+    np.testing.assert_array_equal(samples.dense()[:, 0].sum(axis=0), [samples.labels.sum(), *[0] * 19])
+
+
+def test_disjoint_supports_share_no_coordinate_but_the_first():
+    places = make_samples(5, 31, 6, 1.0, 0.2, 0, supports="disjoint").places
+    assert len(np.unique(places[:, 1:])) == 30
+    assert (places[:, 0] == 0).all()
+    with pytest.raises(InputError, match="at most patch_length - 1 = 29"):
+        make_samples(5, 30, 6, 1.0, 0.2, 0, supports="disjoint")
+
+
+def test_test_samples_are_others():
+    one, other = (make_samples(50, 20, 5, 0.3, 0.2, 7, stream=stream) for stream in (2, TEST))
+    assert not np.isin(one.entries[:, 1:], other.entries[:, 1:]).any()
+
+
+def test_with_replacement_draws_every_sample_independently():
+    s = replace(SMALL, replacement=True, batch_size=4)
+    drawn = next(batches(s))
+    counts = np.bincount(drawn.ravel(), minlength=12)
+    assert abs(counts - drawn.size / 12).max() < 5 * np.sqrt(drawn.size / 12)
+    assert (np.diff(np.sort(drawn, axis=1), axis=1) == 0).any()  # twice in one batch
+    drawn = next(batches(replace(s, replacement=False)))
+    assert (np.sort(drawn.reshape(-1, 12), axis=1) == np.arange(12)).all()
+
+
+# -------------------------------------------------------------------------------------------------- gradients
+@pytest.mark.parametrize("q", [3, 4, 5])
+@pytest.mark.parametrize("n_filters", [1, 3, 20])
+def test_gradient_matches_autograd(q, n_filters):
+    samples = make_samples(9, 40, 6, 0.5, 0.2, 1)
+    weights = cnn.make_weights(n_filters, 40, 0.4, 1)
+    batch = np.array([4, 0, 7], np.int32)
+    gradient = network.mean_gradient(network.columns(weights), samples, network.signs(n_filters), q, batch)
+    filters = torch.tensor(weights, requires_grad=True)
+    patches = torch.tensor(samples.dense()[batch])
+    scores = (torch.relu(torch.einsum("jrl,npl->njrp", filters, patches)) ** q).sum(dim=(2, 3))
+    labels = torch.tensor((samples.labels[batch] < 0).astype(int))
+    torch.nn.functional.cross_entropy(scores, labels).backward()
+    expected = filters.grad.numpy().reshape(2 * n_filters, 40).T
+    np.testing.assert_allclose(gradient[:, : 2 * n_filters], expected, rtol=1e-12, atol=1e-14)
+    assert not gradient[:, 2 * n_filters :].any()
+
+
+# ----------------------------------------------------------------------------------------------- trajectories
+OPTIMIZERS = [("adam", 0.0), ("adam", 0.3), ("adamw", 0.0), ("adamw", 0.5)]
+
+
+@pytest.mark.parametrize(("optimizer", "weight_decay"), OPTIMIZERS)
+@pytest.mark.parametrize(("beta1", "beta2"), [(0.9, 0.999), (0.5, 0.9)])
+@pytest.mark.parametrize("batch_size", [1, 4, 12])
+def test_trajectory_matches_torch(optimizer, weight_decay, beta1, beta2, batch_size):
+    s = replace(
+        SMALL,
+        optimizer=optimizer,
+        weight_decay=weight_decay,
+        beta1=beta1,
+        beta2=beta2,
+        batch_size=batch_size,
+    )
+    run = Run(s)
+    filters = torch.tensor(run.filters, requires_grad=True)
+    patches, labels = torch.tensor(run.train.dense()), torch.tensor((run.train.labels < 0).astype(int))
+    make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimizer]
+    betas = beta1, beta2
+    peer = make([filters], lr=s.lr, betas=betas, eps=s.eps, weight_decay=weight_decay, foreach=False)
+    for batch in next(batches(s))[:100]:
+        peer.zero_grad()
+        scores = (torch.relu(torch.einsum("jrl,npl->njrp", filters, patches[batch])) ** 3).sum(dim=(2, 3))
+        torch.nn.functional.cross_entropy(scores, labels[batch]).backward()
+        peer.step()
+    run.advance(100)
+    np.testing.assert_allclose(run.filters, filters.detach().numpy(), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("bias_correction", [True, False])
+@pytest.mark.parametrize(
+    ("eps", "eps_root"), [(1e-8, 0.0), (1e-2, 0.0), (0.0, 1e-16), (0.0, 1e-5), (1e-3, 1e-5)]
+)
+@pytest.mark.parametrize(("optimizer", "weight_decay"), OPTIMIZERS[1::2])
+def test_trajectory_matches_naive(bias_correction, eps, eps_root, optimizer, weight_decay):
+    s = replace(
+        SMALL,
+        bias_correction=bias_correction,
+        eps=eps,
+        eps_root=eps_root,
+        optimizer=optimizer,
+        weight_decay=weight_decay,
+        batch_size=1,
+    )
+    run = Run(s)
+    expected = naive_adam(s, run, 120)
+    run.advance(120)
+    np.testing.assert_allclose(run.filters, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_trajectory_matches_naive_where_bias_correction_ends():
+    s = replace(SMALL, beta1=0.5, beta2=0.7, batch_size=1)
+    assert 100 < s.n_dense < 110
+    run = Run(s)
+    expected = naive_adam(s, run, 300)
+    run.advance(300)
+    np.testing.assert_allclose(run.filters, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_no_row_is_pending_long_enough_to_matter_but_all_are_checked():
+    """One sample of six coordinates out of 400: the others wait for 700 steps, in parts of at most MAX_STEPS."""
+    s = replace(
+        SMALL, n_samples=2, patch_length=400, batch_size=1, bias_correction=False, weight_decay=2.0, q=4
+    )
+    run = Run(s)
+    order = np.array([0] * 5 + [1] * 700 + [0] * 5, np.int32)[:, None]
+    data, weights = dense(run.train), run.filters
+    first, second = np.zeros_like(weights), np.zeros_like(weights)
+    for batch in order:
+        g = cnn.gradients(weights, data.take(batch), 4).mean(axis=0)
+        first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g**2
+        weights = weights * (1 - s.lr * 2.0) - s.lr * first / (np.sqrt(second) + s.eps)
+    run.advance(len(order), order)
+    np.testing.assert_allclose(run.filters, weights, rtol=1e-11, atol=1e-13)
+    assert len(catch_up.tables(s.lr, 0.9, 0.999, 1e-8, 0.0, s.decay)[1]) - 1 < 700
+
+
+def test_stopping_on_the_way_changes_rounding_only():
+    s = replace(SMALL, bias_correction=False, batch_size=1)
+    whole, parts = Run(s), Run(s)
+    whole.advance(100)
+    for n in (1, 0, 30, 2, 67):
+        parts.advance(n)
+    np.testing.assert_allclose(parts.filters, whole.filters, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("eps", [1e-12, 1e-6, 1.0])
+@pytest.mark.parametrize(
+    ("eps_inside", "beta2"), [(False, 0.999), (True, 0.999), (False, 0.99), (False, 0.5)]
+)
+def test_tables_match_the_sum_over_steps(eps, eps_inside, beta2):
+    lr, beta1, decay = 0.1, 0.9, 1 - 1e-4
+    v = 10.0 ** np.arange(-20, 3)
+    eps, eps_root = (0.0, eps) if eps_inside else (eps, 0.0)
+    series, centers, decays, powers1, powers2 = catch_up.tables(lr, beta1, beta2, eps, eps_root, decay)
+    assert len(centers) - 1 >= (10 if beta2 == 0.999 else 1)
+    for n in range(1, len(centers)):
+        k = np.arange(n)
+        by_step = np.sqrt(v[:, None] * beta2 ** k.astype(float) + eps_root) + eps
+        expected = -lr * (decay ** (n - 1.0 - k) * beta1 ** k.astype(float) / by_step).sum(axis=1)
+        if eps_inside:
+            y = 1 / np.sqrt(centers[n] * v + eps_root)
+            z = v * y**2
+        else:
+            y = 1 / (centers[n] * np.sqrt(v) + eps)
+            z = np.sqrt(v) * y
+        np.testing.assert_allclose(y * np.polynomial.Polynomial(series[n])(z), expected, rtol=2e-15)
+        np.testing.assert_allclose([decays[n], powers1[n], powers2[n]], [decay**n, beta1**n, beta2**n])
+
+
+# ----------------------------------------------------------------------------------------------- measurements
+def test_measurement_matches_dense_formulas():
+    s = replace(SMALL, n_filters=5)
+    run = Run(s)
+    run.advance(60)
+    measured, data, weights = run.measure(), dense(run.train), run.filters
+    margins, gradients = cnn.margins(weights, data, 3), cnn.gradients(weights, data, 3)
+    assert measured.loss == pytest.approx(np.logaddexp(0, -margins).mean(), rel=1e-12)
+    assert measured.train_error == (margins <= 0).mean()
+    assert measured.test_error == (cnn.margins(weights, dense(run.test), 3) <= 0).mean()
+    assert (measured.signal_plus, measured.signal_minus) == (
+        weights[0, :, 0].max(),
+        (-weights[1, :, 0]).max(),
+    )
+    noise = np.einsum("jrl,nl->njr", weights, run.train.dense()[:, 1]).max(axis=2)
+    own = noise[np.arange(12), (data.labels < 0).astype(int)]
+    assert measured.noise == pytest.approx(own.min(), rel=1e-12)
+    mean = gradients.mean(axis=0)
+    scale = ((gradients - mean) ** 2).sum() / len(gradients) / (mean**2).sum()
+    assert measured.noise_scale == pytest.approx(scale, rel=1e-10)
+
+
+def test_a_tie_is_an_error():
+    run = Run(replace(SMALL, init_std=0.0))
+    assert run.measure().train_error == run.measure().test_error == 1
+
+
+def test_records_end_with_the_last_step_and_do_not_depend_on_their_number():
+    assert list(record_steps(100, 3)) == [0, 1, 10, 100]
+    assert list(record_steps(1, 5)) == [0, 1]
+    assert list(record_steps(7, 1)) == [0, 7]
+    few, many = (train(replace(SMALL, n_records=n))[-1] for n in (2, 40))
+    assert few["step"] == many["step"] == 120
+    assert few["loss"] == pytest.approx(many["loss"], rel=1e-11)
+
+
+def test_bits_do_not_depend_on_what_runs_beside():
+    from concurrent.futures import ThreadPoolExecutor
+
+    alone = [train(replace(SMALL, seed=seed)) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda seed: train(replace(SMALL, seed=seed)), range(4)))
+    assert alone == together
+    assert alone[0] != alone[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 5}, "allowed: a divisor of n_samples = 12"),
+        ({"eps": 0.0}, "divides by zero"),
+        ({"q": 2}, "whole number >= 3"),
+        ({"n_noise": 40}, "allowed: 1 to patch_length - 1 = 39"),
+    ],
+)
+def test_run_rejects_settings(change, message):
+    with pytest.raises(InputError, match=message):
+        Run(replace(SMALL, **change))
