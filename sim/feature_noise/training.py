@@ -43,10 +43,8 @@ def batches(settings: Settings) -> Iterator[np.ndarray]:
 
 
 def record_steps(n_steps: int, n_records: int) -> np.ndarray:
-    """Steps after which to measure: 0, and at most `n_records` spaced evenly in their logarithm, the last included."""
-    return np.unique(
-        np.concatenate([[0], np.rint(np.geomspace(1, n_steps, n_records)).astype(int), [n_steps]])
-    )
+    """Steps after which to measure: 0, and at most `n_records` spaced evenly in their logarithm, from the last back."""
+    return np.unique([0, *np.rint(n_steps ** np.linspace(1, 0, n_records)).astype(int)])
 
 
 class Run:
