@@ -20,6 +20,15 @@ def make_model(dropout=0.0):
     return model
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Thousands of tiny operations: threads would only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def problem():
     text = torch.from_numpy(np.random.default_rng(1).integers(0, N_TOKEN - 1, N * TGT_LEN + 1))

