@@ -153,8 +153,8 @@ def test_diverged_run_is_recorded_and_the_sweep_goes_on(tmp_path, monkeypatch):
 
     gradient = Trainer.gradient
 
-    def poisoned(self, windows, memory=None):
-        nll, memory = gradient(self, windows, memory)
+    def poisoned(self, windows, memory=None, noise=None):
+        nll, memory = gradient(self, windows, memory, noise)
         if self.settings.beta2 == 0.5:
             self.values.grad.fill_(torch.nan)
         return nll, memory

@@ -131,9 +131,9 @@ with ranks.joined("cpu") as (peers, device):
     trainer.start(settings)
     nll, _ = trainer.gradient(torch.arange(20, 35))
     grad, seen, gradient = trainer.values.grad.clone(), [], trainer.gradient
-    def watched(windows, memory=None):
+    def watched(windows, memory=None, noise=None):
         seen.append(windows.tolist())
-        return gradient(windows, memory)
+        return gradient(windows, memory, noise)
     trainer.gradient = watched
     rows, outcome = loop.train(trainer, settings, Path(sys.argv[2]) / "state", checkpoint_seconds=0)
     torch.save({"nll": nll, "grad": grad, "rows": rows, "seen": seen, "test": outcome["test_perplexity"],
@@ -182,3 +182,56 @@ def test_coefficients_are_those_of_the_step():
     numbers = optimizers.coefficients(2, 0.1, 0.9, 0.99, 1e-3, 1e-2, 0.5)
     expected = [0.1, 0.01, 0.1 / 0.19, 0.95, np.sqrt(1 - 0.99**2), 1e-2 * (1 - 0.99**2), 1e-3]
     np.testing.assert_allclose(numbers.numpy(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("micro_batch_size", [0, 5])
+def test_noise_is_measured_from_a_part_of_the_batch_and_the_whole(corpus, micro_batch_size):
+    settings = replace(TINY, batch_size=20, micro_batch_size=micro_batch_size, noise_interval=1)
+    trainer = Trainer(settings, corpus, CPU)
+    trainer.start(settings)
+    noise, windows = trainer.noise_estimator(), torch.arange(7, 27)
+    nll, _ = trainer.gradient(windows, None, noise)
+    grad = trainer.values.grad.clone()
+    plain, _ = trainer.gradient(windows)
+    torch.testing.assert_close(trainer.values.grad, grad, rtol=1e-5, atol=1e-8)
+    assert float(nll) == pytest.approx(float(plain), rel=1e-7)
+    n_small = micro_batch_size or 10
+    trainer.gradient(windows[:n_small])
+    small_sq_norm = float(trainer.values.grad.square().sum())
+    state = noise.state_dict()
+    assert (state["small_size"], state["big_size"], state["n_samples"]) == (n_small, 20, 60)
+    assert state["squares"][0].tolist() == pytest.approx(
+        [small_sq_norm, float(grad.square().sum())], rel=1e-5
+    )
+
+
+def test_noise_scale_is_in_every_row_and_survives_a_restart(corpus, tmp_path, monkeypatch):
+    settings = replace(TINY, batch_size=20, noise_interval=2, n_epochs=4, lr=1e-30, patience=0)
+    rows, _ = loop.train(Trainer(settings, corpus, CPU), settings)
+    assert [row["n_measurements"] for row in rows] == [2, 3, 5, 6]  # of 3, 6, 9, 12 steps
+    assert rows[-1]["b_simple_low"] <= rows[-1]["b_simple_estimate"] <= rows[-1]["b_simple_high"]
+    save = loop.checkpoints.save
+
+    def save_and_stop(path, state):
+        save(path, state)
+        if state["course"]["step"] == 7:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.checkpoints, "save", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(Trainer(settings, corpus, CPU), settings, tmp_path / "state", 0)
+    assert loop.train(Trainer(settings, corpus, CPU), settings, tmp_path / "state")[0] == rows
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 60}, "allowed with --noise-interval: 2 ... 59"),
+        ({"batch_size": 1}, "allowed with --noise-interval: 2 ... 59"),
+        ({"mem_len": 4, "shuffle": False}, "--noise-interval is 1, allowed: 0 with --mem-len"),
+    ],
+)
+def test_noise_needs_two_batch_sizes(corpus, changes, message):
+    with pytest.raises(InputError, match=message):
+        Trainer(replace(TINY, noise_interval=1, **changes), corpus, CPU)

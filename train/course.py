@@ -1,6 +1,7 @@
 """Where a run of training stands, and the row that each evaluation adds."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,9 @@ class Course:
         """Count a step that trained on `n_words` words with the summed cross-entropy `nll`."""
         self.step, self.nll, self.n_words = self.step + 1, self.nll + nll, self.n_words + n_words
 
-    def record(self, valid_loss: float, settings: Settings, n_batches: int) -> bool:
+    def record(
+        self, valid_loss: float, settings: Settings, n_batches: int, noise: Mapping[str, float] | None = None
+    ) -> bool:
         """Add the row of an evaluation and decide whether it was the last.
 
         Parameters
@@ -64,6 +67,8 @@ class Course:
         settings : Settings
         n_batches : int
             Steps in an epoch.
+        noise : mapping, optional
+            Further columns.
 
         Returns
         -------
@@ -94,6 +99,7 @@ class Course:
                 "best_valid_perplexity": perplexity(self.best_loss),
                 "status": "ok" if finite else "diverged",
             }
+            | dict(noise or {})
         )
         self.nll, self.n_words = 0.0, 0
         return best

@@ -56,14 +56,18 @@ def train(
     n_steps, interval = s.n_epochs * n_batches, max(1, round(n_batches / s.evaluations_per_epoch))
     n_words = s.batch_size * s.tgt_len  # in a step
     trainer.start(s)
+    noise = trainer.noise_estimator()
     identity, course = {**asdict(s), "corpus_sha256": trainer.corpus.sha256, "n_ranks": ranks.size}, Course()
     if checkpoint and checkpoints.exists(checkpoint):
         state = checkpoints.load(checkpoint, identity, trainer.device)
         trainer.load_state_dict(state["trainer"])
+        if noise:
+            noise.load_state_dict(state["noise"])
         checkpoints.set_rng_state(state["rng"][ranks.rank])
         course = Course(**state["course"])
         started -= course.seconds
 
+    trainer.say_what_is_dropped()
     order = None
     bar = tqdm(total=n_steps, initial=course.step, unit="step", disable=not progress or ranks.rank > 0)
     while not course.end:
@@ -73,7 +77,8 @@ def train(
                 trainer.device
             )
         batch = order[i_batch * s.batch_size : (i_batch + 1) * s.batch_size]
-        nll, course.memory = trainer.gradient(batch, course.memory if i_batch else None)
+        measured = noise if noise and course.step % s.noise_interval == 0 else None
+        nll, course.memory = trainer.gradient(batch, course.memory if i_batch else None, measured)
         trainer.optimizer.step()
         course.add_step(nll, n_words)
         bar.update()
@@ -82,7 +87,7 @@ def train(
             before = time.perf_counter()
             valid_loss = trainer.loss("valid")
             course.evaluation_seconds += time.perf_counter() - before
-            if course.record(valid_loss, s, n_batches):
+            if course.record(valid_loss, s, n_batches, noise.result().columns() if noise else {}):
                 course.best_values = trainer.values.detach().clone()
             if snapshots and not ranks.rank:
                 save_snapshot(snapshots / f"step-{course.step}.pt", trainer.snapshot(course.rows[-1]))
@@ -91,6 +96,7 @@ def train(
         if checkpoint and ranks.agree(time.perf_counter() - saved >= checkpoint_seconds):
             rng = ranks.gather(checkpoints.get_rng_state())
             state = {"trainer": trainer.state_dict(), "course": vars(course), "rng": rng}
+            state["noise"] = noise.state_dict() if noise else None
             if not ranks.rank:
                 checkpoints.save(checkpoint, {"settings": identity, **state})
             saved = time.perf_counter()

@@ -45,6 +45,7 @@ class Settings:
     n_epochs: int = 16
     patience: int = 2
     evaluations_per_epoch: float = 1.0
+    noise_interval: int = 0
     seed: int = 0
     shuffle: bool = True
     dtype: str = "float32"
@@ -74,6 +75,12 @@ class Settings:
             raise InputError(
                 f"--batch-size is {self.batch_size}, allowed: 1 ... {n_windows}, the number of training windows"
             )
+        if self.noise_interval and not 2 <= self.batch_size < n_windows:
+            raise InputError(
+                f"--batch-size is {self.batch_size}, allowed with --noise-interval: 2 ... {n_windows - 1}"
+            )
+        if self.mem_len and self.noise_interval:
+            raise InputError(f"--noise-interval is {self.noise_interval}, allowed: 0 with --mem-len")
         if self.mem_len and self.shuffle:
             raise InputError(
                 f"--mem-len is {self.mem_len}, allowed: 0 unless --no-shuffle (consecutive windows)"
@@ -119,6 +126,12 @@ def add_flags(parser: Parser, but: str = "") -> None:
     add(course, "n_epochs", "at most so many epochs", count)
     add(course, "patience", "stop after so many evaluations without a new best; 0: never", number(int, 0))
     add(course, "evaluations_per_epoch", "below 1: one every several epochs", positive)
+    add(
+        course,
+        "noise_interval",
+        "estimate the noise scale from every so many-th step; 0: never",
+        number(int, 0),
+    )
     add(course, "seed", "of initial weights, order and dropout", seed)
     add(
         course,

@@ -13,6 +13,7 @@ from train.optimizers import Adam
 from train.ranks import Ranks
 from train.snapshots import Snapshot
 from train.transformer_xl import TransformerXL
+from train.two_batch import TwoBatchEstimator, sq_norm
 
 if TYPE_CHECKING:
     from train.corpora import Corpus
@@ -63,14 +64,14 @@ class Trainer:
         windows = to_windows(corpus.train, s.tgt_len, device)
         self.inputs, self.targets = (x[: s.max_train_windows or None] for x in windows)
         s.check(len(self.inputs))
+        if self.ranks.size > 1 and s.noise_interval:
+            raise InputError(f"--noise-interval is {s.noise_interval}, allowed: 0 with several processes")
         if self.ranks.size > min(s.batch_size, 1 if s.mem_len else s.batch_size):
             allowed = "1 with --mem-len" if s.mem_len else f"at most --batch-size {s.batch_size}"
             raise InputError(f"the processes are {self.ranks.size}, allowed: {allowed}")
         self.settings = settings
         self.n_batches, self.n_dropped = divmod(len(self.inputs), s.batch_size)
-        if self.n_dropped and not self.ranks.rank:
-            dropped = f"{self.n_dropped} of {len(self.inputs)} windows (batch size {s.batch_size})"
-            print(f"each epoch drops {dropped}", file=sys.stderr)
+        self._dropping_is_said = not self.n_dropped or self.ranks.rank > 0
         self.micro_batch_size = min(s.micro_batch_size or s.batch_size, s.batch_size)
         self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=s.dtype == "bfloat16")
         self.model = self._fresh_model().to(device)
@@ -105,7 +106,9 @@ class Trainer:
         if self.ranks.rank:  # dropout differs from process to process
             torch.manual_seed(s.seed + (self.ranks.rank << 32))
 
-    def gradient(self, windows: Tensor, memory: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def gradient(
+        self, windows: Tensor, memory: Tensor | None = None, noise: TwoBatchEstimator | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Put the gradient of the mean cross-entropy a word into `values.grad`, micro-batch by micro-batch.
 
         Parameters
@@ -114,6 +117,9 @@ class Trainer:
             Numbers of the windows of the batch.
         memory : Tensor, optional
             See `TransformerXL.hidden`.
+        noise : TwoBatchEstimator, optional
+            Takes in the squared norms of the gradients of a micro-batch and of the batch. A batch that is one
+            micro-batch is cut in halves for it.
 
         Returns
         -------
@@ -125,16 +131,31 @@ class Trainer:
         n_words = windows.numel() * self.inputs.shape[1]
         nll = torch.zeros((), dtype=torch.float64, device=self.device)
         self.values.grad.zero_()
-        for part in self.ranks.share(windows).split(self.micro_batch_size):
+        size = noise.small_size if noise else self.micro_batch_size
+        small_sq_norm = None
+        for part in self.ranks.share(windows).split(size):
             # a size met only once an epoch is not worth compiling for
-            forward = self.forward if len(part) == self.micro_batch_size else self.model
+            forward = self.forward if len(part) == size else self.model
             with self.autocast:
                 loss, memory = forward(self.inputs[part], self.targets[part], memory)
             (loss / n_words).backward()
             nll += loss.detach()
+            if (
+                noise and small_sq_norm is None
+            ):  # so far the gradient of the first part, over the words of all
+                small_sq_norm = sq_norm([self.values.grad]) * (len(windows) / size) ** 2
+        if noise:
+            noise.add(small_sq_norm, sq_norm([self.values.grad]))
         self.ranks.sum_(self.values.grad)
         self.ranks.sum_(nll)
         return nll, memory
+
+    def noise_estimator(self) -> TwoBatchEstimator | None:
+        """Return a new estimator of the noise scale, if the settings ask for one."""
+        if not self.settings.noise_interval:
+            return None
+        small_size = min(self.micro_batch_size, self.settings.batch_size // 2)
+        return TwoBatchEstimator(len(self.inputs), small_size, self.settings.batch_size)
 
     def loss(self, split: str) -> float:
         """Mean cross-entropy of the words of a split, in nats, without dropout."""
@@ -155,6 +176,13 @@ class Trainer:
     def load_values(self, values: Tensor) -> None:
         """Replace the parameters, given as one vector."""
         self.values.copy_(values)
+
+    def say_what_is_dropped(self) -> None:
+        """Say once, on standard error, how many windows an epoch leaves out, if any."""
+        if not self._dropping_is_said:
+            of = f"of {len(self.inputs)} windows (batch size {self.settings.batch_size})"
+            print(f"each epoch drops {self.n_dropped} {of}", file=sys.stderr)
+        self._dropping_is_said = True
 
     def snapshot(self, row: dict[str, Any]) -> Snapshot:
         """Return the parameters at the evaluation that added `row` (see `Course.record`)."""
