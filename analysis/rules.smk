@@ -102,6 +102,28 @@ rule plot_turning:
         " --out {output} > {log} 2>&1"
 
 
+rule plot_invariance:
+    input:
+        sources("analysis.plot_invariance"),
+        slopes=rules.sim_invariance.output.slopes,
+        spread=rules.sim_invariance.output.spread,
+    output:
+        figure=f"{R}/analysis/plot_invariance.svg",
+        summary=f"{R}/analysis/plot_invariance.json",
+    log:
+        f"{R}/logs/analysis/plot_invariance.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/plot_invariance.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    shell:
+        "python -m analysis.plot_invariance --slopes {input.slopes} --spread {input.spread} --out {output.figure}"
+        " --summary {output.summary} > {log} 2>&1"
+
+
 rule plot_terms:
     input:
         sources("analysis.plot_terms"),

@@ -40,6 +40,8 @@ from sim.records import (
 if TYPE_CHECKING:
     from sim.theory import Array
 
+BREAK = 0.05
+"""Share of the fall of the loss above which the spread over batch sizes breaks the invariance."""
 MAX_MICRO_BATCHES = 1_000_000
 LRS = [10 ** (-6 + i / 2) for i in range(11)]
 
@@ -232,7 +234,7 @@ def main(argv: list[str] | None = None) -> int:
         spread = spread_rows(args, bar.update)
     if args.spread_out:
         write_csv(args.spread_out, spread)
-    points = breaking_points(spread)
+    points = breaking_points(spread, BREAK)
     n_points = len(counts)
     columns = ["case", "lam", "rule", "kappa", "slope", "slope_stderr", "distance", "limit", "verdict"]
     fits = [[row[column] for column in columns] for row in slopes[n_points - 1 :: n_points]]  # smallest lr

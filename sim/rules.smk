@@ -68,6 +68,29 @@ rule sim_turning:
         " > {log} 2>&1"
 
 
+rule sim_invariance:
+    input:
+        sources("sim.invariance"),
+    output:
+        slopes=f"{R}/sim/invariance.csv",
+        spread=f"{R}/sim/invariance_spread.csv",
+    params:
+        settings=flags(config["sim"]["invariance"]),
+    log:
+        f"{R}/logs/sim/invariance.log",
+    benchmark:
+        f"{R}/benchmarks/sim/invariance.tsv"
+    conda:
+        "../envs/sim.yaml"
+    threads: 2
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    shell:
+        "python -m sim.invariance {params.settings} --n-threads {threads} --format csv --out {output.slopes}"
+        " --spread-out {output.spread} > {log} 2>&1"
+
+
 TERMS = config["sim"]["terms"]
 
 

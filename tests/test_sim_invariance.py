@@ -184,7 +184,7 @@ def test_invariance_breaks_at_the_smallest_lr_above_the_threshold():
         for rule, curve in (("a", [0.01, 0.05, 0.06, 0.01]), ("b", [0.0, 0.0, 0.0, 0.05]))
         for lr, relative in zip((1, 2, 3, 4), curve, strict=True)
     ]
-    first, second = breaking_points(rows)
+    first, second = breaking_points(rows, 0.05)
     assert (first["breaks_at"], second["breaks_at"]) == (3, None)
     assert (first["smallest_relative"], first["largest_relative"]) == (0.01, 0.06)
 

@@ -12,8 +12,6 @@ from sim.monte_carlo.invariance_slopes import settings_of
 from sim.monte_carlo.micro_batches import micro_batch_trajectory
 from sim.theory import Array
 
-BREAK = 0.05
-"""Share of the fall of the loss above which the spread over batch sizes breaks the invariance; fixed before any run."""
 N_TRAIN, N_TEST, MICRO_BATCH_SIZE = 512, 1000, 8
 """Training and test samples, and the samples of a micro-batch."""
 N_CHECKPOINTS = 16
@@ -106,13 +104,13 @@ def spreads(losses: Array, accuracy: Array) -> dict[str, float]:
     }
 
 
-def breaking_points(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Find the smallest lr0 at which the invariance breaks, for every problem and rule; None: at none of them."""
+def breaking_points(rows: list[dict[str, Any]], threshold: float) -> list[dict[str, Any]]:
+    """Find the smallest lr0 whose `relative` is above `threshold`, for every problem and rule; None: at none."""
     keys = list(dict.fromkeys((row["problem"], row["rule"]) for row in rows))
     points = []
     for problem, rule in keys:
         curve = [row for row in rows if (row["problem"], row["rule"]) == (problem, rule)]
-        broken = [row["lr0"] for row in curve if row["relative"] > BREAK]
+        broken = [row["lr0"] for row in curve if row["relative"] > threshold]
         points.append(
             {
                 "problem": problem,
