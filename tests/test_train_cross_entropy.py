@@ -60,3 +60,18 @@ def test_holds_a_chunk_of_logits_at_a_time(monkeypatch):
     tensors, targets = arguments(n_rows=5)
     cross_entropy_sum(*tensors, targets)
     assert seen == [(2, 7), (2, 7), (1, 7)]
+
+
+def test_under_autocast_products_are_rough_and_sums_are_not():
+    """Against float64: bfloat16 has 8 bits, but errors of single logits average out in a sum over 512 words."""
+    tensors, targets = arguments(n_rows=512, d_model=64, n_tokens=300, dtype=torch.float32, scale=0.3)
+    exact = [tensor.detach().double().requires_grad_() for tensor in tensors]
+    expected = functional.cross_entropy(functional.linear(*exact), targets, reduction="sum")
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = cross_entropy_sum(*tensors, targets)
+    assert loss.dtype == torch.float32
+    assert 1e-7 < abs(float(loss / expected) - 1) < 1e-3
+    grads = torch.autograd.grad(loss, tensors)
+    for grad, other in zip(grads, torch.autograd.grad(expected, exact), strict=True):
+        assert grad.dtype == torch.float32
+        assert 1e-5 < float((grad - other).norm() / other.norm()) < 1e-2

@@ -235,3 +235,59 @@ def test_noise_scale_is_in_every_row_and_survives_a_restart(corpus, tmp_path, mo
 def test_noise_needs_two_batch_sizes(corpus, changes, message):
     with pytest.raises(InputError, match=message):
         Trainer(replace(TINY, noise_interval=1, **changes), corpus, CPU)
+
+
+CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """A corpus and sizes large enough for the kernels of a GPU."""
+    text = np.random.default_rng(5).integers(0, 1000, 64 * 40 + 1)
+    settings = Settings(n_layer=2, n_head=4, d_model=128, d_head=32, d_inner=256, tgt_len=64, batch_size=32)
+    return settings, Corpus("toy", tuple(map(str, range(1000))), text, text[:900], text[:900], "")
+
+
+def cuda_gradient(settings, corpus, compiled, device="cuda"):
+    trainer = Trainer(settings, corpus, torch.device(device), compiled=compiled)
+    trainer.start(settings)
+    nll, _ = trainer.gradient(torch.arange(32, device=device))
+    return float(nll), trainer.values.grad.double().cpu()
+
+
+@pytest.mark.parametrize("case", [pytest.param("float32", marks=CUDA), pytest.param("bfloat16", marks=CUDA)])
+def test_compiled_cuda_gradient_is_that_of_the_cpu(wide, case):
+    settings, corpus = wide
+    nll, grad = cuda_gradient(settings, corpus, compiled=False, device="cpu")
+    other_nll, other = cuda_gradient(replace(settings, dtype=case), corpus, compiled=True)
+    tolerance = {"float32": 1e-4, "bfloat16": 2e-2}[case]
+    assert other_nll == pytest.approx(nll, rel=tolerance)
+    assert float((other - grad).norm() / grad.norm()) < tolerance
+
+
+@pytest.mark.parametrize("micro_batch_size", [pytest.param(8, marks=CUDA)])
+def test_micro_batches_on_cuda_give_the_gradient_of_the_batch(wide, micro_batch_size):
+    settings, corpus = wide
+    _, whole = cuda_gradient(settings, corpus, compiled=True)
+    _, parts = cuda_gradient(replace(settings, micro_batch_size=micro_batch_size), corpus, compiled=True)
+    assert float((parts - whole).norm() / whole.norm()) < 1e-4
+
+
+@pytest.mark.parametrize("dropout", [pytest.param(0.1, marks=CUDA)])
+def test_resumed_run_on_cuda_goes_on_where_it_stopped(wide, dropout, tmp_path, monkeypatch):
+    settings = replace(wide[0], dropout=dropout, n_epochs=3, batch_size=8, patience=0, dtype="bfloat16")
+    trainer, save = Trainer(settings, wide[1], torch.device("cuda"), compiled=True), loop.checkpoints.save
+    rows, _ = loop.train(trainer, settings)
+
+    def save_and_stop(path, state):
+        save(path, state)
+        if state["course"]["step"] == 7:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.checkpoints, "save", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(trainer, settings, tmp_path / "state", 0)
+    resumed, _ = loop.train(trainer, settings, tmp_path / "state")
+    losses, others = ([row["valid_loss"] for row in each] for each in (rows, resumed))
+    assert others == pytest.approx(losses, rel=1e-2)  # a GPU does not add in a fixed order
