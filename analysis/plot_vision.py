@@ -50,8 +50,9 @@ def draw_errors(axis: "Axes", drawn: dict[str, list[dict[str, Any]]], studies: l
             bars = [[row["mean"] - row["low"] for row in rows], [row["high"] - row["mean"] for row in rows]]
             same_steps = study == "steps"
             label = OPTIMIZERS[optimizer] + (f", {rows[0]['n_steps']:,} steps each" if same_steps else "")
+            shift = 1.06 ** (i if not same_steps else -i)  # so that bars do not hide each other
             axis.errorbar(
-                [row[x] for row in rows],
+                [shift * row[x] for row in rows],
                 mean,
                 bars,
                 color=style.OKABE_ITO[i],

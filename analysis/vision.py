@@ -142,9 +142,10 @@ def verdicts(drawn: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     -------
     dict
         batch, steps: for each optimiser the rows of the smallest and the largest batch size, and whether the test error
-        of the largest is "higher", "lower" or "not separated" by the ranges over the seeds. decay: for each optimiser
-        the largest weight decay that trains, the next one tried, and the least mean test error. invariance: for each
-        rule the spread at the smallest learning rate, and the smallest learning rate from which on it is broken.
+        of the largest is "higher", "lower" or "not separated" (see `compare`). decay: for each optimiser the largest
+        weight decay that trains and the smallest that does not, the rows of the largest tried and of the least mean
+        test error; and the weight decays at which Adam's test error is higher than AdamW's. invariance: for each rule
+        the spread at the smallest and largest learning rate, and the learning rate from which on it is broken.
     """
     out = {}
     for study in ("batch", "steps"):
@@ -152,20 +153,31 @@ def verdicts(drawn: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         for optimizer, rows in by(drawn[study], "optimizer").items():
             rows = sorted(rows, key=lambda row: row["batch_size"])
             small, large = rows[0], rows[-1]
-            verdict = "higher" if large["low"] > small["high"] else "not separated"
-            verdict = "lower" if large["high"] < small["low"] else verdict
-            out[study][optimizer] = {"smallest": small, "largest": large, "verdict": verdict}
+            out[study][optimizer] = {"smallest": small, "largest": large, "verdict": compare(small, large)}
     out["decay"] = {}
     for optimizer, rows in by(drawn["decay"], "optimizer").items():
         rows = sorted(rows, key=lambda row: row["weight_decay"])
-        fails = [row["weight_decay"] for row in rows if row["train_error"] >= TRAINS]
         trains = [row["weight_decay"] for row in rows if row["train_error"] < TRAINS]
-        best = min(row["mean"] for row in rows)
+        fails = [row["weight_decay"] for row in rows if row["train_error"] >= TRAINS]
         limits = {
             "largest_that_trains": max(trains, default=None),
             "smallest_that_fails": min(fails, default=None),
         }
-        out["decay"][optimizer] = limits | {"largest_tried": rows[-1]["weight_decay"], "best": best}
+        out["decay"][optimizer] = limits | {
+            "largest": rows[-1],
+            "best": min(rows, key=lambda row: row["mean"]),
+        }
+    if {"adam", "adamw"} <= set(out["decay"]):
+        adam, adamw = (
+            {row["weight_decay"]: row for row in drawn["decay"] if row["optimizer"] == name}
+            for name in ("adam", "adamw")
+        )
+        higher = [
+            value
+            for value in sorted(set(adam) & set(adamw))
+            if compare(adamw[value], adam[value]) == "higher"
+        ]
+        out["decay"]["adam_is_higher_at"] = higher
     out["invariance"] = {}
     for rule, rows in by(drawn["invariance"], "scaling").items():
         rows = sorted(rows, key=lambda row: row["lr"])
@@ -174,6 +186,13 @@ def verdicts(drawn: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         broken_from = rows[n_holds]["lr"] if n_holds < len(rows) else None
         out["invariance"][rule] = {"first": rows[0], "last": rows[-1], "broken_from": broken_from}
     return out
+
+
+def compare(first: dict[str, Any], second: dict[str, Any]) -> str:
+    """Say whether the second's test error is "higher", "lower" or "not separated" by the ranges over the seeds."""
+    if second["low"] > first["high"]:
+        return "higher"
+    return "lower" if second["high"] < first["low"] else "not separated"
 
 
 def by(rows: list[dict[str, Any]], name: str) -> dict[str, list[dict[str, Any]]]:

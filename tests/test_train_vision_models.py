@@ -20,6 +20,15 @@ CASES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small are slower on two threads, and far slower where other processes want the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def n_params(model):
     return sum(param.numel() for param in model.parameters())
 
