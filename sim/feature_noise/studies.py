@@ -7,6 +7,7 @@ table          A published error is reproduced if it lies within 0.05 or 3 stand
                reproduced if the mean test error is >= 0.5 - 0.02 at batch n/2 and <= 0.01 at batch 2. "Fails to
                train": mean training error >= 0.25. "Fine": mean training error <= 0.01.
 choices        A choice gives the published numbers if it reproduces both errors at batch n/2 by the rule above.
+               (Mean or sum over the batch was added after a first look at seed 0 of the other choices.)
 steps          (a), (b) "More noise" is the reason if, at equal steps (equal lr * steps), the mean test error is >= 0.4
                at batch n/2 and <= 0.05 at batch 2; "more steps" if the errors differ by less than 0.05; otherwise open.
 supports       (c) Overlap matters if, at batch n/2, the mean test errors differ by more than 0.1 and 3 standard errors.
@@ -32,8 +33,16 @@ TOO_LARGE_DECAY = {"adam": 0.05, "adamw": 0.5}
 """lambda that is said to fail with Adam and not with AdamW."""
 SMALL = 2
 """The published small batch; the large one is half of the samples."""
-EPS = {"outside": (1e-8, 0.0), "none": (1e-15, 0.0), "inside": (0.0, 1e-8)}
-"""(eps, eps_root); "none" is too small to matter."""
+FORMS = {
+    "eps-outside": (1e-8, 0.0, False),
+    "eps-none": (1e-15, 0.0, False),
+    "eps-inside": (0.0, 1e-8, False),
+    "summed": (1e-8, 0.0, True),
+}
+"""(eps, eps_root, whether the loss of a batch is the sum over its samples); "none" is too small to matter.
+
+With the sum, gradients are batch_size times larger: the same as eps and Adam's lambda that much smaller.
+"""
 BETAS = [(b1, b2) for b1 in (0.0, 0.5, 0.9) for b2 in (0.5, 0.9, 0.95) if b1**2 < b2]
 """The published sweep; two more pairs follow it in the study."""
 Cases = dict[str, Settings]
@@ -52,20 +61,20 @@ def table(base: Settings) -> Cases:
 
 
 def choices(base: Settings) -> Cases:
-    """What the paper does not state: q, eps, bias correction; at batch n/2."""
-    cases = {}
-    for (optimizer, decay), q, (where, (eps, eps_root)), correction in itertools.product(
-        PUBLISHED_DECAY.items(), (3, 4), EPS.items(), (True, False)
+    """What the paper does not state: q, eps, bias correction, mean or sum over the batch; at batch n/2."""
+    large, cases = base.n_samples // 2, {}
+    for (optimizer, decay), q, (form, (eps, eps_root, summed)), correction in itertools.product(
+        PUBLISHED_DECAY.items(), (3, 4), FORMS.items(), (True, False)
     ):
-        cases[f"{optimizer} q{q} eps-{where} {'corrected' if correction else 'plain'}"] = replace(
+        cases[f"{optimizer} q{q} {form} {'corrected' if correction else 'plain'}"] = replace(
             base,
             optimizer=optimizer,
-            weight_decay=decay,
+            weight_decay=decay / large if summed and optimizer == "adam" else decay,
             q=q,
-            eps=eps,
+            eps=eps / large if summed else eps,
             eps_root=eps_root,
             bias_correction=correction,
-            batch_size=base.n_samples // 2,
+            batch_size=large,
         )
     return cases
 
@@ -73,12 +82,13 @@ def choices(base: Settings) -> Cases:
 def steps(base: Settings) -> Cases:
     """More noise or more steps: each batch size for as many steps, and for as much lr * steps, as the other.
 
-    ``--n-steps`` caps the length of the longest: the large batch for as many steps as the small one takes.
+    Few steps are those of --n-epochs at the large batch; many are those at batch 2, at most --n-steps if that is not 0.
     """
     large, cases = base.n_samples // 2, {}
-    ratio = large // SMALL
     few = base.n_epochs * base.n_samples // large
-    many = min(base.n_steps or ratio * few, ratio * few)
+    many = large // SMALL * few
+    many = min(base.n_steps or many, many)
+    ratio = many // few
     for optimizer, decay in PUBLISHED_DECAY.items():
         run = replace(base, optimizer=optimizer, weight_decay=decay)
         cases |= {
@@ -146,11 +156,11 @@ def betas(base: Settings) -> Cases:
 
 
 def batch(base: Settings) -> Cases:
-    """Every batch size that is a power of two, or all samples, for three numbers of samples."""
+    """Batch sizes 1, 2, 4, ... and a tenth, a fifth, half and all of the samples, for three numbers of samples."""
     cases = {}
     for n in (base.n_samples // 4, base.n_samples // 2, base.n_samples):
         sizes = [2**k for k in range(n.bit_length()) if n % 2**k == 0]
-        sizes += [size for size in (n // 5, n // 2, n) if size > sizes[-1] and n % size == 0]
+        sizes += [n // k for k in (10, 5, 2, 1) if n % k == 0 and n // k > sizes[-1]]
         for size in sizes:
             cases[f"n{n} b{size}"] = replace(base, n_samples=n, batch_size=size)
     return cases
