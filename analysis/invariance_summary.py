@@ -59,6 +59,8 @@ def summarize(slopes: "pd.DataFrame", spread: "pd.DataFrame", args: argparse.Nam
                 "smallest": rows["relative"].min(),
                 "at_smallest_lr": rows.loc[rows["lr0"].idxmin(), "relative"],
                 "largest": rows["relative"].max(),
+                "accuracy_at_smallest_lr": rows.loc[rows["lr0"].idxmin(), "spread_accuracy"],
+                "accuracy_largest": rows["spread_accuracy"].max(),
             }
             for rule, rows in part.groupby("rule")
         }

@@ -24,7 +24,7 @@ CASES = {
 }
 PROBLEMS = {"least-squares": ("least squares", "-"), "cnn": ("CNN", "--")}
 SLOPES = ("case", "lam", "rule", "kappa", "lr", "distance", "limit", "slope", "verdict")
-SPREAD = ("problem", "rule", "lr0", "batch_size", "relative", "spread", "spread_path", "fall", "loss")
+SPREAD = ("problem", "rule", "lr0", "batch_size", "relative", "spread_accuracy", "n_seeds")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,7 +69,7 @@ def draw_slopes(axis: "Axes", table: "pd.DataFrame") -> None:
     lr = table["lr"].agg(["min", "max"]).to_numpy()
     highest = rows[rows["rule"] == "invariant"]["distance"].max()
     axis.plot(lr, 2 * highest * lr / lr.max(), color="0.5", lw=0.8)
-    axis.text(lr[0], 4.5 * highest * lr[0] / lr[1], "slope 1", color="0.4", fontsize=7)
+    axis.text(lr[0], 8 * highest * lr[0] / lr[1], "slope 1", color="0.4", fontsize=7)
     axis.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="largest distance / path")
     axis.set_title(rf"from $\kappa$ = {kappa:.0f} to $\kappa$ = 1")
 

@@ -10,11 +10,18 @@ rule article:
         numbers=rules.article_numbers.output,
         certify=rules.certify.output,
         expectation=rules.plot_expectation.output,
-        perplexity=rules.plot_perplexity.output,
+        sweep=expand(f"{R}/analysis/plot_sweep_{{curve}}.svg", curve=SWEEP["curves"]),
+        best_beta2=f"{R}/analysis/plot_best_beta2.svg",
+        noise_scale=f"{R}/analysis/plot_noise_scale.svg",
+        # of what is recorded from the published experiment; without records the article shows what is missing
+        recorded_sweep=expand(f"{R}/analysis/records_plot_sweep_{{curve}}.svg", curve=SWEEPS["records_"]["curves"]),
+        recorded_best_beta2=f"{R}/analysis/records_plot_best_beta2.svg",
+        recorded_noise_scale=f"{R}/analysis/records_plot_noise_scale.svg" if NOISE_TABLES["records_"] else [],
         c_total=rules.plot_c_total.output,
         closeness=rules.plot_closeness.output,
         turning=rules.plot_turning.output,
         terms=rules.plot_terms.output,
+        invariance=rules.plot_invariance.output,
     output:
         f"{R}/paper/article.pdf",
     log:
