@@ -145,6 +145,34 @@ rule plot_terms:
         " --summary {output.summary} > {log} 2>&1"
 
 
+VISION_TABLES = {
+    study: [f"{R}/train/vision/{case}.csv" for case in cases]
+    for study, cases in config["analysis"]["plot_vision"].items()
+}
+
+
+rule plot_vision:
+    input:
+        sources("analysis.plot_vision"),
+        **VISION_TABLES,
+    output:
+        figure=f"{R}/analysis/plot_vision.svg",
+        numbers=f"{R}/analysis/plot_vision.json",
+    params:
+        tables=flags({study: tables for study, tables in VISION_TABLES.items() if tables}),
+    log:
+        f"{R}/logs/analysis/plot_vision.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/plot_vision.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    shell:
+        "python -m analysis.plot_vision {params.tables} --out {output.figure} --numbers {output.numbers} > {log} 2>&1"
+
+
 rule certify:
     input:
         sources("analysis.certify"),

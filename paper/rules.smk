@@ -22,6 +22,7 @@ rule article:
         turning=rules.plot_turning.output,
         terms=rules.plot_terms.output,
         invariance=rules.plot_invariance.output,
+        vision=rules.plot_vision.output,
     output:
         f"{R}/paper/article.pdf",
     log:
