@@ -27,39 +27,6 @@ def of_expectation(table: "pd.DataFrame") -> dict[str, Any]:
     }
 
 
-def of_perplexity(table: "pd.DataFrame") -> dict[str, Any]:
-    """Find the best beta2 of each batch size (rows of `analysis.plot_perplexity --summary`)."""
-    cells = []
-    for (lr, batch_size), part in table.groupby(["lr", "batch_size"]):
-        part = part.dropna(subset="mean")
-        if part.empty:
-            continue
-        best, longest = part.loc[part["mean"].idxmin()], part.loc[part["beta2"].idxmax()]
-        shortest = part.loc[part["beta2"].idxmin()]
-        cells.append(
-            {
-                "lr": lr,
-                "batch_size": int(batch_size),
-                "best_beta2": best["beta2"],
-                "best_perplexity": best["mean"],
-                "best_low": best["low"],
-                "best_high": best["high"],
-                "epoch": best["epoch"],
-                "baseline_beta2": longest["beta2"],
-                "baseline_perplexity": longest["mean"],
-                "gain_percent": 100 * (1 - best["mean"] / longest["mean"]),
-                "shortest_beta2": shortest["beta2"],
-                "shortest_loss_percent": 100 * (shortest["mean"] / best["mean"] - 1),
-            }
-        )
-    return {
-        "corpus": str(table["corpus"].iloc[0]),
-        "n_seeds": int(table["n_seeds"].min()),
-        "n_diverged": int(table["n_diverged"].sum()),
-        "cells": cells,
-    }
-
-
 def of_closeness(table: "pd.DataFrame") -> dict[str, Any]:
     """Find the ranges of the fitted slopes (rows of `sim.closeness`)."""
     import numpy as np
@@ -135,15 +102,21 @@ def of_runs(paths: list[str]) -> dict[str, Any]:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = Parser(prog="python -m analysis.article_numbers", description=__doc__)
-    parser.add_argument("--expectation", required=True, metavar="CSV", help="summary of plot_expectation")
-    parser.add_argument("--perplexity", required=True, metavar="CSV", help="summary of plot_perplexity")
-    parser.add_argument("--certify", required=True, metavar="CSV", help="table of certify")
-    parser.add_argument("--closeness", required=True, metavar="CSV", help="table of sim.closeness")
-    parser.add_argument("--map", required=True, metavar="CSV", help="table of sim.turning")
-    parser.add_argument("--turning", required=True, metavar="CSV", help="turning points of sim.turning")
-    parser.add_argument("--terms", required=True, nargs="+", metavar="CSV", help="tables of sim.terms")
-    parser.add_argument("--runs", required=True, nargs="+", metavar="JSON", help="records of train.sweep")
-    parser.add_argument("--out", required=True, metavar="JSON", help="numbers of the article")
+    add = parser.add_argument
+    add("--expectation", required=True, metavar="CSV", help="summary of plot_expectation")
+    add("--best", required=True, nargs="+", metavar="CSV", help="tables of best_betas")
+    add("--critical", required=True, metavar="JSON", help="summary of plot_best_beta2")
+    add("--noise-scale", required=True, nargs="+", metavar="CSV", help="tables of train.noise_scale")
+    add("--recorded", required=True, nargs="+", metavar="CSV", help="--best, of the records")
+    add("--recorded-critical", required=True, metavar="JSON", help="--critical, of the records")
+    add("--recorded-noise-scale", nargs="*", default=[], metavar="CSV", help="--noise-scale, of the records")
+    add("--certify", required=True, metavar="CSV", help="table of certify")
+    add("--closeness", required=True, metavar="CSV", help="table of sim.closeness")
+    add("--map", required=True, metavar="CSV", help="table of sim.turning")
+    add("--turning", required=True, metavar="CSV", help="turning points of sim.turning")
+    add("--terms", required=True, nargs="+", metavar="CSV", help="tables of sim.terms")
+    add("--runs", required=True, nargs="+", metavar="JSON", help="records of train.sweep")
+    add("--out", required=True, metavar="JSON", help="numbers of the article")
     return parser
 
 
@@ -151,6 +124,7 @@ def main(argv: list[str] | None = None) -> None:
     """Collect and write."""
     args = parser().parse_args(argv)
     from analysis import tables
+    from analysis.sweep_numbers import of_noise_scale, of_sweep
 
     certificates = tables.read([args.certify], ["verdict", "published"])
     published = certificates[certificates["published"].notna()]
@@ -158,7 +132,10 @@ def main(argv: list[str] | None = None) -> None:
         args.out,
         {
             "expectation": of_expectation(tables.read([args.expectation], ["measured", "excess"])),
-            "perplexity": of_perplexity(tables.read([args.perplexity], ["mean", "n_seeds"])),
+            "sweep": of_sweep(args.best),
+            "noise_scale": of_noise_scale(args.noise_scale, args.critical),
+            "recorded": of_sweep(args.recorded),
+            "recorded_noise_scale": of_noise_scale(args.recorded_noise_scale, args.recorded_critical),
             "closeness": of_closeness(tables.read([args.closeness], ["correction", "slope"])),
             "turning": of_turning(tables.read([args.map], ["which"]), tables.read([args.turning], ["which"])),
             "terms": of_terms(args.terms),

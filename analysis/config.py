@@ -38,6 +38,43 @@ def check(config: Mapping[str, Any], schema: str) -> None:
         raise InputError(f"configuration, {key}: {error.message}{limit}")
 
 
+def load(*paths: str) -> dict[str, Any]:
+    """Read configuration files as Snakemake does: each changes only what it names, section by section.
+
+    Parameters
+    ----------
+    *paths : str
+        The first is the one that names everything.
+    """
+    import yaml
+
+    merged: dict[str, Any] = {}
+    for path in paths:
+        with open(path, encoding="utf-8") as file:
+            _update(merged, yaml.safe_load(file))
+    return merged
+
+
+def _update(old, new):
+    for key, value in new.items():
+        if isinstance(value, Mapping) and isinstance(old.get(key), Mapping):
+            _update(old[key], value)
+        else:
+            old[key] = value
+
+
+def recorded(folder: str) -> list[str]:
+    """Return the tables of measurements that are kept in a folder of `records`, without those of evaluations.
+
+    Parameters
+    ----------
+    folder : str
+        May be missing.
+    """
+    paths = sorted(Path(folder).glob("*.csv"))
+    return [str(path) for path in paths if not path.stem.endswith("_evaluations")]
+
+
 def grid(section: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return every combination of the lists in `section["grid"]`, the last key running fastest.
 

@@ -1,3 +1,6 @@
+from analysis.config import load, recorded
+
+
 rule plot_c_total:
     input:
         sources("analysis.plot_c_total"),
@@ -39,25 +42,125 @@ rule plot_expectation:
         " --summary {output.summary} > {log} 2>&1"
 
 
-rule plot_perplexity:
+# Sweeps are drawn twice by the same rules: those of this configuration, and the recorded ones ("records_") on the grid of
+# the published experiment.
+PUBLISHED = load("config/config.yaml", "config/full.yaml")
+SWEEPS = {"": SWEEP, "records_": PUBLISHED["train"]["sweep"]}
+BASELINES = {"": config["analysis"]["best_betas"], "records_": PUBLISHED["analysis"]["best_betas"]}
+RUN_TABLES = {"": [f"{panel}.csv" for panel in PANELS], "records_": recorded("records/train/sweep")}
+NOISE_TABLES = {
+    "": [f"{R}/train/noise_scale/{case}.csv" for case in config["analysis"]["plot_noise_scale"]["cases"]],
+    "records_": recorded("records/train/noise_scale"),
+}
+
+
+rule plot_sweep:
     input:
-        sources("analysis.plot_perplexity"),
-        tables=[f"{panel}_evaluations.csv" for panel in PANELS if "/beta2_" in panel],
+        sources("analysis.plot_sweep"),
+        tables=lambda wildcards: RUN_TABLES[wildcards.scale],
     output:
-        figure=f"{R}/analysis/plot_perplexity.svg",
-        summary=f"{R}/analysis/plot_perplexity.csv",
+        figure=f"{R}/analysis/{{scale}}plot_sweep_{{curve}}.svg",
+        summary=f"{R}/analysis/{{scale}}plot_sweep_{{curve}}.csv",
+    params:
+        grid=lambda wildcards: flags(
+            {"swept": wildcards.curve, **SWEEPS[wildcards.scale]["curves"][wildcards.curve]}
+            | {name: SWEEPS[wildcards.scale][name] for name in ("lr", "batch_size")}
+        ),
     log:
-        f"{R}/logs/analysis/plot_perplexity.log",
+        f"{R}/logs/analysis/{{scale}}plot_sweep_{{curve}}.log",
     benchmark:
-        f"{R}/benchmarks/analysis/plot_perplexity.tsv"
+        f"{R}/benchmarks/analysis/{{scale}}plot_sweep_{{curve}}.tsv"
     conda:
         "../envs/analysis.yaml"
+    wildcard_constraints:
+        scale="(records_)?",
+        curve="beta[12]",
     resources:
         mem_mb=2000,
         runtime=10,
     shell:
-        "python -m analysis.plot_perplexity --tables {input.tables} --out {output.figure}"
+        "python -m analysis.plot_sweep --tables {input.tables} {params.grid} --out {output.figure}"
         " --summary {output.summary} > {log} 2>&1"
+
+
+rule best_betas:
+    input:
+        sources("analysis.best_betas"),
+        tables=lambda wildcards: RUN_TABLES[wildcards.scale],
+        published="analysis/published/table1.csv",
+    output:
+        f"{R}/analysis/{{scale}}best_betas_{{curve}}.csv",
+    params:
+        grid=lambda wildcards: flags(
+            {"swept": wildcards.curve, **SWEEPS[wildcards.scale]["curves"][wildcards.curve]}
+            | {name: SWEEPS[wildcards.scale][name] for name in ("lr", "batch_size")}
+        ),
+        baseline=lambda wildcards: flags({"baseline": BASELINES[wildcards.scale][wildcards.curve]}),
+        published=lambda wildcards, input: (
+            f"--published {input.published}" if (wildcards.scale, wildcards.curve) == ("records_", "beta2") else ""
+        ),
+    log:
+        f"{R}/logs/analysis/{{scale}}best_betas_{{curve}}.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/{{scale}}best_betas_{{curve}}.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    wildcard_constraints:
+        scale="(records_)?",
+        curve="beta[12]",
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    shell:
+        "python -m analysis.best_betas --tables {input.tables} {params.grid} {params.baseline} {params.published}"
+        " --out {output} > {log} 2>&1"
+
+
+rule plot_noise_scale:
+    input:
+        sources("analysis.plot_noise_scale"),
+        tables=lambda wildcards: NOISE_TABLES[wildcards.scale],
+    output:
+        f"{R}/analysis/{{scale}}plot_noise_scale.svg",
+    log:
+        f"{R}/logs/analysis/{{scale}}plot_noise_scale.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/{{scale}}plot_noise_scale.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    wildcard_constraints:
+        scale="(records_)?",
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    shell:
+        "python -m analysis.plot_noise_scale --tables {input.tables} --out {output} > {log} 2>&1"
+
+
+rule plot_best_beta2:
+    input:
+        sources("analysis.plot_best_beta2"),
+        best=f"{R}/analysis/{{scale}}best_betas_beta2.csv",
+        noise_scale=lambda wildcards: NOISE_TABLES[wildcards.scale],
+    output:
+        figure=f"{R}/analysis/{{scale}}plot_best_beta2.svg",
+        summary=f"{R}/analysis/{{scale}}plot_best_beta2.json",
+    params:
+        beta1=lambda wildcards: flags({"beta1": SWEEPS[wildcards.scale]["curves"]["beta2"]["beta1"]}),
+    log:
+        f"{R}/logs/analysis/{{scale}}plot_best_beta2.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/{{scale}}plot_best_beta2.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    wildcard_constraints:
+        scale="(records_)?",
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    shell:
+        "python -m analysis.plot_best_beta2 --best {input.best} --noise-scale {input.noise_scale} {params.beta1}"
+        " --out {output.figure} --summary {output.summary} > {log} 2>&1"
 
 
 rule plot_closeness:
@@ -195,7 +298,12 @@ rule article_numbers:
     input:
         sources("analysis.article_numbers"),
         expectation=rules.plot_expectation.output.summary,
-        perplexity=rules.plot_perplexity.output.summary,
+        best=expand(f"{R}/analysis/best_betas_{{curve}}.csv", curve=SWEEP["curves"]),
+        critical=f"{R}/analysis/plot_best_beta2.json",
+        noise_scale=NOISE_TABLES[""],
+        recorded=f"{R}/analysis/records_best_betas_beta2.csv",
+        recorded_critical=f"{R}/analysis/records_plot_best_beta2.json",
+        recorded_noise_scale=NOISE_TABLES["records_"],
         certify=rules.certify.output,
         closeness=rules.sim_closeness.output,
         turning=rules.sim_turning.output.turning,
@@ -214,6 +322,8 @@ rule article_numbers:
         mem_mb=2000,
         runtime=10,
     shell:
-        "python -m analysis.article_numbers --expectation {input.expectation} --perplexity {input.perplexity}"
+        "python -m analysis.article_numbers --expectation {input.expectation} --best {input.best}"
+        " --critical {input.critical} --noise-scale {input.noise_scale} --recorded {input.recorded}"
+        " --recorded-critical {input.recorded_critical} --recorded-noise-scale {input.recorded_noise_scale}"
         " --certify {input.certify} --closeness {input.closeness} --map {input.map} --turning {input.turning}"
         " --terms {input.terms} --runs {input.runs} --out {output} > {log} 2>&1"

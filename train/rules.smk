@@ -40,6 +40,59 @@ rule train_sweep:
         " --work {params.work} --out {output.csv} > {log} 2>&1"
 
 
+rule train_run:  # along which the noise scale is measured; the model is that of the sweep
+    input:
+        sources("train.run"),
+    output:
+        csv=f"{R}/train/run/{{case}}.csv",
+        json=f"{R}/train/run/{{case}}.json",
+        snapshots=temp(directory(f"{R}/train/run/{{case}}_snapshots")),
+    params:
+        settings=lambda wildcards: flags({**SWEEP["settings"], **config["train"]["run"][wildcards.case]}),
+        data=flags({"data_dir": config["data_dir"]}),
+    log:
+        f"{R}/logs/train/run/{{case}}.log",
+    benchmark:
+        f"{R}/benchmarks/train/run/{{case}}.tsv"
+    conda:
+        "../envs/train.yaml"
+    wildcard_constraints:
+        case="|".join(config["train"]["run"]),
+    threads: 1
+    resources:
+        gpu=SWEEP["gpu"],
+        mem_mb=8000,
+        runtime=SWEEP["minutes"],
+    shell:
+        "python -m train.run {params.settings} {params.data} --n-threads {threads}"
+        " --snapshots {output.snapshots} --out {output.csv} > {log} 2>&1"
+
+
+rule train_noise_scale:
+    input:
+        sources("train.noise_scale"),
+        snapshots=rules.train_run.output.snapshots,
+    output:
+        f"{R}/train/noise_scale/{{case}}.csv",
+    params:
+        settings=flags(config["train"]["noise_scale"]),
+        data=flags({"data_dir": config["data_dir"]}),
+    log:
+        f"{R}/logs/train/noise_scale/{{case}}.log",
+    benchmark:
+        f"{R}/benchmarks/train/noise_scale/{{case}}.tsv"
+    conda:
+        "../envs/train.yaml"
+    threads: 1
+    resources:
+        gpu=SWEEP["gpu"],
+        mem_mb=8000,
+        runtime=SWEEP["minutes"],
+    shell:
+        "python -m train.noise_scale --snapshots {input.snapshots}/*.pt {params.settings} {params.data}"
+        " --n-threads {threads} --format csv --out {output} > {log} 2>&1"
+
+
 VISION = config["train"]["vision"]
 
 
