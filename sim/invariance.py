@@ -7,14 +7,17 @@ A batch is kappa micro-batches; learning rate and 1 - beta are scaled with kappa
     linear       a control: scaled as the first, squared as the second.
 
 Slopes: the largest distance to kappa = 1, relative to the path, as lr, 1 - beta1 and 1 - beta2 fall together at a
-fixed number of samples times lr. Accepted, fixed before any run: a log-log slope of 1 within 0.1 for the invariant
-rule in every case; and for the square-root rule, where the mean dominates (lam < 1), a floor: at the smallest lr the
-distance is within 10 % of the limit that `sim.monte_carlo.small_lr_limit` computes without drawing a batch.
+fixed number of samples times lr. Accepted: a log-log slope of 1 within 0.1 for the invariant rule in every case; and
+for the square-root rule, where the mean dominates (lam < 1), a floor: at the smallest lr the distance is within 10 % of
+the limit that `sim.monte_carlo.small_lr_limit` computes without drawing a batch.
 
 Spread, as in the published figure: the same samples at fixed betas for each lr0, the learning rate at kappa = 1. It is
 the largest difference between batch sizes of the training loss (mean over seeds), at the end and, if "path", over the
-whole run; relative to how far the loss of kappa = 1 moved. Invariance breaks, fixed before any run, at the smallest
-lr0 whose path spread exceeds 5 % of that. Exit status 0: all accepted; 1: not; 2: bad usage.
+whole run; relative to how far the loss of kappa = 1 moved. Invariance breaks at the smallest lr0 whose path spread
+exceeds 5 % of that.
+
+These rules were fixed after a pilot with seeds 0 to 4 and before any run with the default seeds, from 10 on. Exit
+status 0: all accepted; 1: not; 2: bad usage.
 """
 
 import argparse
@@ -207,7 +210,7 @@ def parser() -> argparse.ArgumentParser:
     add("--n-epochs", type=count, default=40, help="spread: passes over the samples")
     add("--n-seeds", type=count, default=5, help="spread: seeds of data, start and order")
     add("--weight-decay", type=nonnegative, default=0.01, help="spread: decoupled")
-    add("--seed", type=seed, default=0, help="of the slopes; the first of the spread")
+    add("--seed", type=seed, default=10, help="of the slopes; the first of the spread")
     add("--n-threads", type=count, help="default: all cores; no effect on the result")
     add("--spread-out", metavar="FILE", help="also write the spread as CSV")
     add_output_flags(parser)
