@@ -1,0 +1,237 @@
+"""Draw the studies of stochastic Adam on the two-layer CNN: what is fitted over time, and test error against settings.
+
+--figure alignments: the published runs over time; batch: test error against batch size; decay: against weight decay;
+confounders: steps, supports, replacement, betas. Points are means over seeds, bars run from the lowest to the highest.
+"""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from analysis.generalization_verdicts import COLUMNS, ends, verdicts
+from sim.records import InputError, Parser, run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAMES = {"adam": "Adam", "adamw": "AdamW"}
+DECAYS = {"adam": 1e-5, "adamw": 1e-2}
+"""lambda of the published table."""
+STUDIES = {
+    "alignments": ("table",),
+    "batch": ("batch",),
+    "decay": ("decay",),
+    "confounders": ("steps", "supports", "replacement", "betas"),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = Parser(prog="python -m analysis.plot_generalization", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--figure", choices=STUDIES, required=True, help="which")
+    parser.add_argument(
+        "--tables", nargs="+", required=True, metavar="CSV", help="of sim.generalization_studies"
+    )
+    parser.add_argument("--out", required=True, metavar="FILE", help="figure, .svg, .pdf or .png")
+    return parser
+
+
+def _bars(axis: "Axes", x, part: "pd.DataFrame", label: str | None = None, **look):
+    """Draw means of the test error by the values of `x`, with bars from the lowest to the highest seed."""
+    groups = part.groupby(x)["test_error"]
+    mean, low, high = groups.mean(), groups.min(), groups.max()
+    axis.errorbar(mean.index, mean, yerr=[mean - low, high - mean], label=label, **look)
+
+
+def draw_alignments(table: "pd.DataFrame") -> "Figure":
+    """Draw alignments with signal and noise, and the test error, over the steps of the published runs."""
+    import matplotlib.pyplot as plt
+
+    from analysis import style
+
+    blue, orange, green = style.OKABE_ITO[:3]
+    sizes = sorted(table["batch_size"].unique(), reverse=True)
+    figure, axes = plt.subplots(2, 2, figsize=(style.WIDTH, 4.4), sharey=True, sharex="col", squeeze=False)
+    for row, (optimizer, decay) in zip(axes, DECAYS.items(), strict=True):
+        for axis, batch_size in zip(row, sizes, strict=True):
+            chosen = (table["optimizer"] == optimizer) & (table["weight_decay"] == decay)
+            part = table[chosen & (table["batch_size"] == batch_size) & (table["step"] > 0)]
+            for i, (_, seed) in enumerate(part.groupby("seed")):
+                kept = {"lw": 0.9, "alpha": 0.85}
+                first = i == 0
+                signal = seed[["signal_plus", "signal_minus"]]
+                axis.plot(
+                    seed["step"],
+                    signal["signal_plus"],
+                    color=blue,
+                    label="signal, each class" * first,
+                    **kept,
+                )
+                axis.plot(seed["step"], signal["signal_minus"], color=blue, **kept)
+                axis.plot(
+                    seed["step"], seed["noise"], "--", color=orange, label="noise, least" * first, **kept
+                )
+                axis.plot(
+                    seed["step"], seed["test_error"], ":", color=green, label="test error" * first, **kept
+                )
+            axis.set(
+                xscale="log",
+                ylim=(-0.4, 2.05),
+                title=f"{NAMES[optimizer]}, λ = {decay:g}, batch {batch_size}",
+            )
+            axis.axhline(0, color="0.7", lw=0.6, zorder=0)
+    for axis in axes[1]:
+        axis.set_xlabel("step")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("alignment; error")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def draw_batch(table: "pd.DataFrame") -> "Figure":
+    """Draw test error against batch size, and against its share of the samples."""
+    import matplotlib.pyplot as plt
+
+    from analysis import style
+
+    figure, axes = plt.subplots(1, 2, figsize=(style.WIDTH, 2.7), sharey=True)
+    last = ends(table)
+    looks = zip(sorted(last["n_samples"].unique()), style.OKABE_ITO, style.MARKERS, strict=False)
+    for n, color, marker in looks:
+        part = last[last["n_samples"] == n]
+        look = {"color": color, "marker": marker}
+        _bars(axes[0], "batch_size", part, f"n = {n}", **look)
+        _bars(axes[1], part["n_samples"] / part["batch_size"], part, **look)
+    axes[0].set(xscale="log", xlabel="batch size B", ylabel="test error", ylim=(-0.03, 1.03))
+    axes[1].set(xscale="log", xlabel="batches an epoch n/B")
+    axes[1].invert_xaxis()
+    for axis, base in zip(axes, (2, 2), strict=True):
+        axis.set_xscale("log", base=base)
+        axis.axhline(0.25, color="0.6", lw=0.7, ls=":")
+    axes[0].legend(loc="upper left")
+    return figure
+
+
+def draw_decay(table: "pd.DataFrame") -> "Figure":
+    """Draw training and test error against weight decay."""
+    import matplotlib.pyplot as plt
+
+    from analysis import style
+
+    figure, axes = plt.subplots(2, 3, figsize=(style.WIDTH, 4.2), sharey=True, sharex="col")
+    last = ends(table)
+    small, start = last[last["batch_size"] == 2], last["init_std"].median()
+    panels = [
+        ("Adam, batch 2", small[small["optimizer"] == "adam"], "init_std", "σ₀ = "),
+        ("AdamW, batch 2", small[small["optimizer"] == "adamw"], "init_std", "σ₀ = "),
+        ("AdamW", last[(last["optimizer"] == "adamw") & (last["init_std"] == start)], "batch_size", "B = "),
+    ]
+    for column, (title, part, name, prefix) in zip(axes.T, panels, strict=True):
+        for row, what in zip(column, ("train_error", "test_error"), strict=True):
+            looks = zip(sorted(part[name].unique()), style.OKABE_ITO, style.MARKERS, strict=False)
+            for value, color, marker in looks:
+                mean = part[part[name] == value].groupby("weight_decay")[what].mean()
+                row.plot(mean.index, mean, color=color, marker=marker, label=f"{prefix}{value:g}", lw=1)
+            row.set(xscale="log", ylim=(-0.03, 1.03))
+        column[0].set_title(title)
+        column[0].legend(loc="upper left", fontsize=7)
+        column[1].set_xlabel("weight decay λ")
+    axes[0, 0].set_ylabel("training error")
+    axes[1, 0].set_ylabel("test error")
+    return figure
+
+
+def draw_confounders(table: "pd.DataFrame") -> "Figure":
+    """Draw one panel a confounder."""
+    import matplotlib.pyplot as plt
+
+    from analysis import style
+
+    found = verdicts(table)
+    figure, axes = plt.subplots(2, 2, figsize=(style.WIDTH, 5.2))
+    draw_steps(axes[0, 0], table[table["study"] == "steps"])
+    for axis, study, title in (
+        (axes[0, 1], "supports", "(c) supports of the noise"),
+        (axes[1, 0], "replacement", "(d) drawing batches"),
+    ):
+        draw_cases(axis, ends(table[table["study"] == study]))
+        axis.set_title(title)
+    for i, group in enumerate(found.get("betas", {}).get("groups", [])):
+        x, y = ([cell[name] for cell in group["rows"]] for name in ("c_total_start", "test_error"))
+        label = f"batch {group['batch_size']}: λ̂ = {group['lam_start']:.2g}, ρ = {group['rho_start']:.2f}"
+        color, marker = style.OKABE_ITO[i], style.MARKERS[i]
+        axes[1, 1].plot(x, y, marker, color=color, label=label)
+    axes[1, 1].set(xlabel="C_total", ylabel="test error", title="(e) pairs of betas", ylim=(-0.03, 1.3))
+    axes[1, 1].set_xscale("symlog", linthresh=1)
+    axes[1, 1].legend(loc="upper left", fontsize=7)
+    return figure
+
+
+def draw_steps(axis: "Axes", table: "pd.DataFrame") -> None:
+    """Draw test error over the steps of both batch sizes, with the same learning rate."""
+    from analysis import style
+
+    same = table[table["lr"] == table["lr"].median()]
+    groups = same[same["step"] > 0].groupby(["optimizer", "batch_size"])
+    for i, ((optimizer, batch_size), part) in enumerate(groups):
+        longest = part[part["n_steps"] == part["n_steps"].max()]
+        label = f"{NAMES[optimizer]}, batch {batch_size}"
+        _bars(
+            axis,
+            "step",
+            longest,
+            label,
+            color=style.OKABE_ITO[i],
+            marker=style.MARKERS[i],
+            lw=1,
+            markersize=3,
+        )
+    axis.set(xscale="log", xlabel="step", ylabel="test error", title="(a) equal steps", ylim=(-0.03, 1.5))
+    axis.legend(fontsize=7, ncols=2, loc="upper left")
+
+
+def draw_cases(axis: "Axes", last: "pd.DataFrame") -> None:
+    """Draw a mark a case, one under the other, means with bars from the lowest to the highest seed."""
+    from analysis import style
+
+    cases = list(dict.fromkeys(last["case"]))
+    for i, case in enumerate(cases):
+        error = last[last["case"] == case]["test_error"]
+        spread = [[error.mean() - error.min()], [error.max() - error.mean()]]
+        color = style.OKABE_ITO[0] if " b2 " in case else style.OKABE_ITO[1]
+        axis.errorbar(error.mean(), -i, xerr=spread, marker="o", color=color)
+    labels = [_label(case) for case in cases]
+    axis.set_yticks([-i for i in range(len(cases))], labels, fontsize=7)
+    axis.set(xlabel="test error", xlim=(-0.03, 1.03), ylim=(-len(cases) + 0.5, 0.5))
+
+
+def _label(case):
+    optimizer, batch, rest = case.split(" ", 2)
+    return f"{NAMES[optimizer]}, B = {batch[1:]}, {rest.replace('>>', '≫')}"
+
+
+DRAW = {
+    "alignments": draw_alignments,
+    "batch": draw_batch,
+    "decay": draw_decay,
+    "confounders": draw_confounders,
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read, draw, write."""
+    args = parser().parse_args(argv)
+    from analysis import style, tables
+
+    table = tables.read(args.tables, COLUMNS)
+    wanted = STUDIES[args.figure]
+    missing = set(wanted) - set(table["study"])
+    if missing:
+        raise InputError(f"--tables hold no study {sorted(missing)[0]!r}, needed for --figure {args.figure}")
+    style.apply()
+    style.save(DRAW[args.figure](table[table["study"].isin(wanted)]), args.out)
+
+
+if __name__ == "__main__":
+    run(main)
