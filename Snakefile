@@ -1,16 +1,20 @@
 """Simulations, training, figures and the article. Each stage has its rules beside its code."""
 
+import os
 import sys
 
 from snakemake.utils import min_version
 
 from analysis.config import check, flags, grid, sources
-from sim.records import InputError
+from sim.records import InputError, take_lock
 
 min_version("9.27")
 
 
 configfile: "config/config.yaml"
+
+
+report: "paper/captions/report.rst"
 
 
 try:
@@ -20,6 +24,14 @@ except InputError as error:
     sys.exit(2)
 
 R = config["results"]
+
+
+onstart:
+    try:
+        LOCK = take_lock(R)  # held until this process ends
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(2)
 
 
 include: "sim/rules.smk"

@@ -162,40 +162,50 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
-@contextlib.contextmanager
-def locked(path: str | Path, wanted: bool = True) -> Iterator[None]:
-    """Keep a second process from working on the same result.
+def take_lock(path: str | Path) -> IO[str]:
+    """Keep other processes from working on a result, for as long as this process lives and holds what is returned.
 
     Parameters
     ----------
     path : path
-        The result; the lock is a hidden file beside it, which ends with the process that holds it.
-    wanted : bool
-        False: do nothing.
+        The result; the lock is a hidden file beside it. It outlives the process, the lock does not.
+
+    Returns
+    -------
+    file object
+        Closing it gives the lock back.
 
     Raises
     ------
     InputError
         Another process holds the lock.
     """
-    if not wanted:
-        yield
-        return
     import fcntl
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
-    with open(lock, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.stat(lock)  # gone if its holder has just left: then a third process may hold a new one
-        except (BlockingIOError, FileNotFoundError):
-            raise InputError(f"{path}: another process is working on it") from None
+    name = path.with_name(f".{path.name}.lock")
+    file = open(name, "w")  # noqa: SIM115 (open is what holds the lock)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.stat(name)  # gone if its holder has just left: then a third process may hold a new one
+    except (BlockingIOError, FileNotFoundError):
+        file.close()
+        raise InputError(f"{path}: another process is working on it") from None
+    return file
+
+
+@contextlib.contextmanager
+def locked(path: str | Path, wanted: bool = True) -> Iterator[None]:
+    """Hold the lock of `take_lock` during a block, if it is `wanted`, and leave no file behind."""
+    if not wanted:
+        yield
+        return
+    with take_lock(path) as file:
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
+            os.unlink(file.name)
 
 
 def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -1,11 +1,6 @@
 import csv
 import json
 import os
-import random
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
@@ -79,31 +74,6 @@ def test_says_how_the_runs_were_made_and_leaves_no_work_behind(undisturbed):
     assert [entry["beta2"] for entry in made["runs"]] == [0.9, 0.99, 0.9, 0.99]
     assert all(entry["tokens_per_second"] > 0 for entry in made["runs"])
     assert len(made["corpus"]["sha256"]) == 64
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments_gives_the_same_bytes(undisturbed, tmp_path):
-    """kill -9 of the real process, three times, then an undisturbed end."""
-    rng, out = random.Random(5), tmp_path / "panel.csv"
-    command = [sys.executable, "-m", "train.sweep", *FLAGS, *SWEPT, "--n-epochs", "6", "--out", str(out)]
-    n_killed = 0
-    for _ in range(3):
-        process = subprocess.Popen([*command, "--checkpoint-seconds", "0"], stderr=subprocess.DEVNULL)
-        n_finished, wanted = len(list(tmp_path.glob("panel.work/*.json"))), rng.choice([0, 1, 1])
-        while process.poll() is None:  # until it has begun, or ended a run more
-            finished = len(list(tmp_path.glob("panel.work/*.json"))) - n_finished
-            if finished >= wanted and any(tmp_path.glob("panel.work/*.pt")):
-                break
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.2))
-        process.kill()
-        n_killed += process.wait() == -signal.SIGKILL
-        assert not out.exists() or n_killed < 3
-    assert n_killed > 0
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert contents(tmp_path) == contents(undisturbed)
-    assert "Traceback" not in done.stderr
-    assert sorted(os.listdir(tmp_path)) == sorted(os.listdir(undisturbed))
 
 
 def test_resumes_from_the_state_of_the_current_run_alone(undisturbed, tmp_path, monkeypatch):

@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     settings, out = from_flags(arguments), arguments.out
     work = arguments.work or out.with_suffix(".work")
-    machine.check_out(out, work / "runs.csv")
+    machine.check_out(out)
     runs = cells(settings, **{name: getattr(arguments, name) for name in SWEPT.split()})
     if len(set(runs)) < len(runs):
         raise InputError("the lists of betas and seeds hold a value twice, allowed: each once")
@@ -126,6 +126,7 @@ def main(argv: list[str] | None = None) -> int:
             _finished(work, settings, corpus.sha256)
         compiled = machine.compiled(arguments, device)
         trainer = Trainer(settings, corpus, device, compiled=compiled, ranks=peers)
+        machine.check_out(work / "runs.csv")
         records, quiet = [], not arguments.progress or peers.rank > 0
         # outlives the bar of a run, which is one line below
         bar = tqdm(total=len(runs), unit="run", disable=quiet, smoothing=0)
