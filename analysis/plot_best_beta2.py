@@ -6,12 +6,11 @@ minimum (`sim.expansion.second_order`). Strips on top: the critical batch size f
 the largest B_simple. In the limit it is where lam = 1/2 (`sim.theory.critical_batch_size`), exactly the smallest batch
 size from which on C_total falls with beta2 (`turned_at` of `sim.turning`).
 
-B_simple is taken where validation perplexity is near its least: at the snapshots of a run between half and one and a
-half times the epoch of that. The middle is the median over runs of B_simple at the minimum itself.
+B_simple is taken near the least validation perplexity (`analysis.noise_scales`).
 """
 
 import argparse
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from sim.records import InputError, Parser, beta, run, write_json
@@ -20,23 +19,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from analysis.noise_scales import NoiseScale
     from sim.theory import Array
 
-NEAR = (0.5, 1.5)
-"""Epochs at which B_simple counts, as a multiple of the epoch of least validation perplexity."""
 COLUMNS = ["lr", "batch_size", "status", "best_beta", "beta_low", "beta_high", "epoch", "n_windows"]
 LIMIT, EXACT = "limit", "exact"
 N_CURVE, N_BETAS = 80, 45
 """Batch sizes and betas of the curves."""
-
-
-@dataclass(frozen=True)
-class NoiseScale:
-    """B_simple near the minimum of validation perplexity, in windows."""
-
-    low: float
-    middle: float
-    high: float
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,22 +41,8 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def near_minimum(table: "pd.DataFrame") -> NoiseScale:
-    """Reduce rows of `analysis.plot_noise_scale.read` (module docstring)."""
-    import numpy as np
-
-    from analysis.plot_noise_scale import RUN
-
-    middles, near = [], []
-    for _, part in table.groupby(RUN):
-        best = part.loc[part["valid_perplexity"].idxmin()]
-        middles.append(best["noise_scale"])
-        near += part["noise_scale"][part["epoch"].between(*(x * best["epoch"] for x in NEAR))].tolist()
-    return NoiseScale(float(min(near)), float(np.median(middles)), float(max(near)))
-
-
 def critical_batch_sizes(
-    noise: NoiseScale, n_samples: int, n_epochs: int, beta1: float, min_batch_size: int
+    noise: "NoiseScale", n_samples: int, n_epochs: int, beta1: float, min_batch_size: int
 ) -> dict[str, list[float | None]]:
     """Critical batch sizes of both theories at the three noise scales.
 
@@ -164,7 +139,7 @@ def draw_measured(axis: "Axes", table: "pd.DataFrame") -> None:
         )
 
 
-def draw_theory(axes: "list[Axes]", table: "pd.DataFrame", noise: NoiseScale, beta1: float) -> dict:
+def draw_theory(axes: "list[Axes]", table: "pd.DataFrame", noise: "NoiseScale", beta1: float) -> dict:
     """Draw lines and strips of both theories; return what the strips show.
 
     Parameters
@@ -206,12 +181,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     import matplotlib.pyplot as plt
 
-    from analysis import plot_noise_scale, style, tables
+    from analysis import noise_scales, style, tables
 
     table = tables.read([args.best], [*COLUMNS, "swept"])
     if (table["swept"] != "beta2").any():
         raise InputError(f"{args.best}: sweeps {table['swept'].iloc[0]}, allowed: beta2")
-    noise = near_minimum(plot_noise_scale.read(args.noise_scale)) if args.noise_scale else None
+    noise = noise_scales.near_minimum(noise_scales.read(args.noise_scale)) if args.noise_scale else None
     measured = table["best_beta"].notna().any()
     style.apply()
     figure, axes = plt.subplots(2, 1, figsize=(style.WIDTH, 3.6), sharex=True, height_ratios=[1, 6])
@@ -223,7 +198,11 @@ def main(argv: list[str] | None = None) -> None:
     axes[0].spines[["left", "bottom"]].set_visible(False)
     axes[0].tick_params(length=0, which="both")
     axes[1].set(
-        xscale="log", yscale="log", xlabel="batch size (windows)", ylabel=r"best $\beta_2$", ylim=(3.5, 1300)
+        xscale="log",
+        yscale="log",
+        xlabel="batch size (windows)",
+        ylabel=r"best $\beta_2$",
+        ylim=(1.6 if table["best_beta"].isna().any() else 3.5, 1300),
     )
     ticks = sorted(table["batch_size"].unique())
     axes[1].set_xticks(
@@ -238,7 +217,7 @@ def main(argv: list[str] | None = None) -> None:
     style.save(figure, args.out)
 
 
-def _title(noise: NoiseScale | None) -> str:
+def _title(noise: "NoiseScale | None") -> str:
     if noise is None:
         return r"$B_{simple}$ not yet measured"
     spread = f"{noise.middle:.3g} ({noise.low:.3g} to {noise.high:.3g})"

@@ -1,8 +1,8 @@
 """Draw minimal validation perplexity against beta1 or beta2, as Figures 2 and 3 of Cattaneo and Shigida (2026).
 
 A panel a learning rate with a curve a batch size; a single learning rate with few batch sizes gets a panel a batch
-size. Hollow marks at the bottom stand for cells of the grid that are not yet run, crosses at the top for values of
-which a run diverged. The ring marks the best mean.
+size. Hollow marks at the bottom stand for cells of the grid that are not yet run, a grey name in the legend for a
+batch size of which none is, crosses at the top for values of which a run diverged. The ring marks the best mean.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from sim.records import Parser, run, write_csv
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MAX_PANELS = 4
 """Most batch sizes that get a panel of their own."""
@@ -23,8 +24,9 @@ MISSING_GREY = "0.6"
 
 @dataclass(frozen=True)
 class Look:
-    """How the curve of a batch size looks, and its place among the marks at the edges."""
+    """How the curve of a batch size looks, whether it has a run, and its place among the marks at the edges."""
 
+    begun: bool
     place: int
     colour: object
     marker: str
@@ -41,17 +43,32 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def looks(batch_sizes: list[int], alone: bool) -> dict[int, Look]:
-    """Choose colours: of a panel of its own any, of one among many a place on a scale from dark to light."""
+def looks(cells: "pd.DataFrame", alone: bool) -> dict[int, Look]:
+    """Choose how batch sizes look: in a panel of its own any colour, as one among many a place from dark to light.
+
+    Parameters
+    ----------
+    cells : pandas.DataFrame
+        See `analysis.sweeps.cells`.
+    alone : bool
+        Whether each batch size has panels of its own.
+    """
     import matplotlib as mpl
 
     from analysis import style
 
-    n, scale = len(batch_sizes), mpl.colormaps["viridis"]
+    sizes, scale = sorted(cells["batch_size"].unique()), mpl.colormaps["viridis"]
+    n = len(sizes)
     colours = style.OKABE_ITO[:n] if alone else [scale(0.9 * i / max(n - 1, 1)) for i in range(n)]
+    begun = sorted(cells["batch_size"][cells["status"] != "missing"].unique())
     return {
-        size: Look(0 if alone else i, colours[i], style.MARKERS[i % len(style.MARKERS)])
-        for i, size in enumerate(batch_sizes)
+        size: Look(
+            begun=alone or size in begun,
+            place=begun.index(size) if size in begun and not alone else 0,
+            colour=colours[i] if alone or size in begun else MISSING_GREY,
+            marker=style.MARKERS[i % len(style.MARKERS)],
+        )
+        for i, size in enumerate(sizes)
     }
 
 
@@ -81,10 +98,8 @@ def draw_curve(axis: "Axes", part: "pd.DataFrame", swept: str, look: Look) -> No
         (part["status"] == "missing", look.marker, 0.03 + 0.045 * look.place),
         (part["n_diverged"] > 0, "x", 0.97 - 0.045 * look.place),
     ):
-        if where.any():
-            colour = look.colour if done.any() or marker == "x" else MISSING_GREY
-            heights = [height] * int(where.sum())
-            axis.plot(memory[where], heights, marker, mfc="none", color=colour, mew=0.7, transform=edge)
+        heights = [height] * int(where.sum())
+        axis.plot(memory[where], heights, marker, mfc="none", color=look.colour, mew=0.7, transform=edge)
 
 
 def set_axis(axis: "Axes", cells: "pd.DataFrame", swept: str, title: str) -> None:
@@ -97,7 +112,7 @@ def set_axis(axis: "Axes", cells: "pd.DataFrame", swept: str, title: str) -> Non
     axis.minorticks_off()
     if not (cells["status"] == "measured").any():
         axis.set_yticks([])
-        axis.text(0.5, 0.55, "not yet run", ha="center", color=MISSING_GREY, transform=axis.transAxes)
+        axis.text(0.5, 0.5, "not yet run", ha="center", color=MISSING_GREY, transform=axis.transAxes)
 
 
 def with_room(axis: "Axes", n_below: int, n_above: int) -> None:
@@ -121,51 +136,53 @@ def main(argv: list[str] | None = None) -> None:
     style.apply()
     sizes, rates = sorted(cells["batch_size"].unique()), sorted(cells["lr"].unique(), reverse=True)
     alone = len(rates) == 1 and len(sizes) <= MAX_PANELS
-    look = looks(sizes, alone)
-    groups = (
-        [(rate, [size]) for rate in rates for size in sizes] if alone else [(rate, sizes) for rate in rates]
-    )
-    figure, axes = plt.subplots(1, len(groups), figsize=(style.WIDTH, 2.7 if alone else 3.6), squeeze=False)
-    for axis, (rate, shown) in zip(axes[0], groups, strict=True):
+    look = looks(cells, alone)
+    panels = [(rates[0], [size]) for size in sizes] if alone else [(rate, sizes) for rate in rates]
+    figure, axes = plt.subplots(1, len(panels), figsize=(style.WIDTH, 2.7 if alone else 3.6), squeeze=False)
+    for axis, (rate, shown) in zip(axes[0], panels, strict=True):
         panel = cells[(cells["lr"] == rate) & cells["batch_size"].isin(shown)]
-        for size in shown:
+        begun = [size for size in shown if look[size].begun] if (panel["status"] != "missing").any() else []
+        for size in begun:
             draw_curve(axis, panel[panel["batch_size"] == size], args.swept, look[size])
-        set_axis(
-            axis, panel, args.swept, f"batch size {shown[0]}, lr {rate:g}" if alone else f"lr {rate:.3g}"
+        title = f"batch size {shown[0]}, lr {rate:g}" if alone else f"lr {rate:.3g}"
+        set_axis(axis, panel, args.swept, title)
+        drawn = panel[panel["batch_size"].isin(begun)]
+        edges = drawn[drawn["status"] == "missing"], drawn[drawn["n_diverged"] > 0]
+        with_room(
+            axis, *(max((1 + look[size].place for size in edge["batch_size"]), default=0) for edge in edges)
         )
-        edges = [panel[panel["status"] == "missing"], panel[panel["n_diverged"] > 0]]
-        with_room(axis, *(0 if edge.empty else 1 + look[edge["batch_size"].max()].place for edge in edges))
     axes[0, 0].set_ylabel("minimal validation perplexity")
     corpus = f" on {runs['corpus'].iloc[0]}" if len(runs) else ""
     figure.suptitle(f"Transformer-XL{corpus}; {sweeps.error_words(cells)}", fontsize=9)
-    handles, labels, grey = _legend(cells, look, alone)
-    legend = figure.legend(handles, labels, loc="outside lower center", ncols=min(len(handles), 5))
-    for text in legend.get_texts():
-        text.set_color(MISSING_GREY if text.get_text() in grey else "black")
+    _legend(figure, cells, look, alone)
     style.save(figure, args.out)
 
 
-def _legend(cells: "pd.DataFrame", look: dict[int, Look], alone: bool) -> tuple[list, list[str], set[str]]:
-    """Make handles and labels, and the set of those labels that stand for nothing measured."""
+def _legend(figure: "Figure", cells: "pd.DataFrame", look: dict[int, Look], alone: bool) -> None:
+    """Name batch sizes, those without a run in grey, and the marks that occur."""
     from matplotlib.lines import Line2D
 
-    handles, labels, grey = [], [], set()
+    handles, labels = [], []
     for size, its in look.items() if not alone else ():
-        empty = not (cells[cells["batch_size"] == size]["status"] == "measured").any()
-        labels.append(f"b = {size}" + (" (not yet run)" if empty else ""))
-        grey |= {labels[-1]} if empty else set()
-        colour = MISSING_GREY if empty else its.colour
-        handles.append(Line2D([], [], color=colour, marker=its.marker, mfc="none" if empty else colour))
-    marks = {
-        "best mean": (cells["status"] == "measured", "o", 10),
-        "not yet run": (cells["status"] == "missing", "o", 4),
-    }
-    marks["a run diverged"] = (cells["n_diverged"] > 0, "x", 4)
-    for label, (where, marker, size) in marks.items():
+        labels.append(f"b = {size}")
+        handles.append(
+            Line2D([], [], color=its.colour, marker=its.marker, mfc=its.colour if its.begun else "none")
+        )
+    marks = [("best mean", cells["status"] == "measured", "o", 10)]
+    marks += [
+        ("not yet run", cells["status"] == "missing", "o", 4),
+        ("a run diverged", cells["n_diverged"] > 0, "x", 4),
+    ]
+    for label, where, marker, size in marks:
         if where.any():
             labels.append(label)
             handles.append(Line2D([], [], ls="", marker=marker, mfc="none", color="0.3", ms=size, mew=0.8))
-    return handles, labels, grey
+    title = None if all(its.begun for its in look.values()) else "grey: no run yet"
+    legend = figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(len(handles), 6), title=title, title_fontsize=8
+    )
+    for text, its in zip(legend.get_texts(), look.values() if not alone else (), strict=False):
+        text.set_color("black" if its.begun else MISSING_GREY)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def of_noise_scale(paths: list[str], critical: str) -> dict[str, Any]:
     critical : str
         Path of JSON.
     """
-    from analysis import plot_noise_scale
+    from analysis import noise_scales
 
     with open(critical, encoding="utf-8") as file:
         try:
@@ -70,7 +70,7 @@ def of_noise_scale(paths: list[str], critical: str) -> dict[str, Any]:
             raise InputError(f"{critical}: is not JSON ({error})") from error
     if not paths:
         return {"n_snapshots": 0, "critical": summary}
-    table = plot_noise_scale.read(paths)
+    table = noise_scales.read(paths)
     first, last, best = table.iloc[0], table.iloc[-1], table.loc[table["valid_perplexity"].idxmin()]
     ratio = {name: best[f"component_{name}"] / best["b_simple"] for name in ("q05", "q50", "q95")}
     return {
