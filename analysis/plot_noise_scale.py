@@ -12,11 +12,17 @@ from sim.records import InputError, Parser, run
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 RUN = ["corpus", "lr", "batch_size", "beta1", "beta2", "seed"]
 """Columns that tell one run from another."""
 ESTIMATE = ["b_simple_estimate", "b_simple_low", "b_simple_high", "level"]
 QUANTILES = ["component_q05", "component_q25", "component_q50", "component_q75", "component_q95"]
+
+FAR_UP = 1e12
+"""Drawn in place of an infinite end, where |g|² cannot be told from zero."""
+GREY = "0.45"
+"""What stands for every run in the legend."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,12 +61,13 @@ def draw_noise_scale(axis: "Axes", snapshots: "pd.DataFrame", evaluations: "pd.D
 
     colour, marker = style.OKABE_ITO[i % 8], style.MARKERS[i % 8]
     rows = snapshots.sort_values("epoch")
-    axis.plot(rows["epoch"], rows["b_simple"], marker=marker, color=colour, lw=0.9, zorder=3)
-    drawn = rows[rows["b_simple_estimate"].notna()]
-    top = drawn["b_simple_high"].replace(np.inf, 1e300)  # where |g|² cannot be told from zero
-    axis.vlines(drawn["epoch"], drawn["b_simple_low"].clip(lower=1e-3), top, color=colour, lw=3, alpha=0.45)
+    axis.plot(rows["epoch"], rows["b_simple"], marker=marker, color=colour, lw=0.9, ms=3.5, zorder=3)
+    drawn = rows[rows["b_simple_estimate"].between(0, np.inf, inclusive="neither")]
+    middle = drawn["b_simple_estimate"]
+    bars = [middle - drawn["b_simple_low"], drawn["b_simple_high"].replace(np.inf, FAR_UP) - middle]
+    axis.errorbar(drawn["epoch"], middle, bars, fmt="none", ecolor=colour, elinewidth=0.8, capsize=4.5)
     rows = evaluations.sort_values("epoch")
-    low, high = rows["b_simple_low"].clip(lower=1e-3), rows["b_simple_high"].replace(np.inf, 1e300)
+    low, high = rows["b_simple_low"].clip(lower=1 / FAR_UP), rows["b_simple_high"].replace(np.inf, FAR_UP)
     axis.fill_between(rows["epoch"], low, high, color=colour, alpha=0.15, lw=0)
     axis.plot(rows["epoch"], rows["b_simple_estimate"].replace(np.inf, np.nan), "--", color=colour, lw=0.9)
 
@@ -97,22 +104,38 @@ def label(key: tuple, keys: list[tuple]) -> str:
     return ", ".join([f"batch {run['batch_size']}", f"lr {run['lr']:.3g}", *others])
 
 
-def make_legend(figure, handles, labels, level: float, estimated: bool) -> None:
-    """Put the runs, and what is drawn how, below the panels."""
+def make_legend(figure: "Figure", labels: list[str], level: float, estimated: bool) -> None:
+    """Put below the panels: the runs, and how each kind of measurement is drawn.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    labels : list of str
+        Of the runs.
+    level : float
+        Of the intervals.
+    estimated : bool
+        Whether a run measured while it trained.
+    """
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    grey = "0.45"
-    kinds = [
-        (Line2D([], [], color=grey, marker="o", lw=0.9), "exact, every window"),
-        (Line2D([], [], color=grey, lw=3, alpha=0.45), f"drawn batches, {level:.0%} interval"),
+    from analysis import style
+
+    looks = zip(style.OKABE_ITO, style.MARKERS, strict=True)
+    entries = [
+        (Line2D([], [], color=colour, marker=marker, lw=0.9, ms=3.5), text)
+        for (colour, marker), text in zip(looks, labels, strict=False)
     ]
+    entries.append((Line2D([], [], color=GREY, marker="o", lw=0.9, ms=3.5), "exact, every window"))
+    bar = Line2D([], [], color=GREY, marker="_", ls="", ms=9)
+    entries.append((bar, f"drawn batches, {level:.0%} interval"))
     if estimated:
-        band = (Patch(color=grey, alpha=0.25, lw=0), Line2D([], [], color=grey, ls="--", lw=0.9))
-        kinds.append((band, f"while training, {level:.0%} interval"))
-    all_handles = [*handles, *(handle for handle, _ in kinds)]
-    all_labels = [*labels, *(text for _, text in kinds)]
-    figure.legend(all_handles, all_labels, loc="outside lower center", ncols=3, fontsize=7.5)
+        band = (Patch(color=GREY, alpha=0.25, lw=0), Line2D([], [], color=GREY, ls="--", lw=0.9))
+        entries.append((band, f"while training, {level:.0%} interval"))
+    entries.append((Line2D([], [], color="black", ls=":", lw=0.9), "one constant for all components"))
+    handles, texts = zip(*entries, strict=True)
+    figure.legend(handles, texts, loc="outside lower center", ncols=3, fontsize=7.5)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -120,44 +143,39 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     import matplotlib.pyplot as plt
     import numpy as np
-    from matplotlib.lines import Line2D
+    import pandas as pd
 
     from analysis import style, tables
 
-    table = tables.read(args.tables, [*RUN, "epoch", "b_simple", *ESTIMATE, *QUANTILES])
+    table = tables.read(args.tables, [*RUN, "epoch", "n_samples", "b_simple", *ESTIMATE, *QUANTILES])
     runs = tables.read(args.runs, [*RUN, "epoch", *ESTIMATE]) if args.runs else table.iloc[:0]
     if table["corpus"].nunique() != 1:
         raise InputError(f"the tables hold {table['corpus'].nunique()} corpora, allowed: one")
-    groups = {key: part for key, part in table.groupby(RUN, sort=True)}
+    seen = pd.concat([table["b_simple"], table["b_simple_estimate"], runs["b_simple_estimate"]])
+    seen = seen[(seen > 0) & (seen < np.inf)]
+    if seen.empty:
+        raise InputError(f"{args.tables[0]}: holds no measurement, allowed: at least one finite noise scale")
+    groups = dict(list(table.groupby(RUN, sort=True)))
     style.apply()
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(style.WIDTH, 3.2), gridspec_kw={"width_ratios": [3, 2]}
-    )
+    figure, (left, right) = plt.subplots(1, 2, figsize=(style.WIDTH, 3.3), width_ratios=[5, 4])
     epochs = np.sort(table["epoch"].unique())
     gap = np.diff(epochs).min() if len(epochs) > 1 else 1.0
-    handles = []
     for i, (key, part) in enumerate(groups.items()):
         mine = (runs[RUN] == list(key)).all(axis=1)
         draw_noise_scale(left, part, runs[mine], i)
         draw_components(right, part, i, 0.6 * gap * ((i + 0.5) / len(groups) - 0.5))
-        handles.append(Line2D([], [], color=style.OKABE_ITO[i % 8], marker=style.MARKERS[i % 8], lw=0.9))
-    exact = table["b_simple"].to_numpy()
-    seen = np.concatenate([exact, table["b_simple_estimate"], runs["b_simple_estimate"]])
-    seen = seen[np.isfinite(seen) & (seen > 0)]
-    left.set(yscale="log", ylim=(seen.min() / 2, seen.max() * 2))
-    left.set(xlabel="epoch", ylabel=r"$B_{simple}$ (samples)", title="noise scale")
-    right.axhline(1, color="black", ls="--", lw=0.8, zorder=0)
+    left.set(xlabel="epoch", ylabel=r"$B_{simple}$ (samples)", title="noise scale", yscale="log")
+    left.set_ylim(seen.min() / 2, seen.max() * 2)
+    right.axhline(1, color="black", ls=":", lw=0.9, zorder=0)
     right.set(yscale="log", xlabel="epoch", ylabel=r"$(\Sigma_{jj}\,/\,g_j^2)\;/\;B_{simple}$")
-    right.set_title("components: median, 25–75%, 5–95%")
-    right.annotate(
-        "one constant", (0.98, 1), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7
-    )
-    figure.suptitle(
-        f"Transformer-XL on {table['corpus'].iloc[0]}, n = {table['n_samples'].iloc[0]} windows", fontsize=9
-    )
-    labels = [label(key, list(groups)) for key in groups]
-    levels = [*table["level"].dropna(), *runs["level"].dropna()]
-    make_legend(figure, handles, labels, levels[0] if levels else 0.95, bool(len(runs)))
+    if table["b_simple"].isna().all():  # nothing to draw, and no scale to take from it
+        right.set_ylim(0.1, 10)
+    right.set_title("quantiles of components: 5, 25, 50, 75, 95%", fontsize=8)
+    first = table.iloc[0]
+    figure.suptitle(f"Transformer-XL on {first['corpus']}, {first['n_samples']} windows", fontsize=9)
+    levels = pd.concat([table["level"], runs["level"]]).dropna()
+    level = levels.iloc[0] if len(levels) else 0.95
+    make_legend(figure, [label(key, list(groups)) for key in groups], level, bool(len(runs)))
     style.save(figure, args.out)
 
 
