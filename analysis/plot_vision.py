@@ -67,7 +67,7 @@ def draw_errors(axis: "Axes", drawn: dict[str, list[dict[str, Any]]], studies: l
     axis.set_xlabel("batch size" if x == "batch_size" else r"weight decay $\lambda$")
     if x == "batch_size":
         sizes = sorted({row[x] for study in studies for row in drawn[study]})
-        axis.set_xticks(sizes, [str(size) for size in sizes])
+        axis.set_xticks(sizes, [str(size) for size in sizes], fontsize=8 if len(sizes) < 6 else 6)
         axis.minorticks_off()
     percent(axis)
     axis.legend(loc="best")
@@ -106,7 +106,8 @@ def percent(axis: "Axes") -> None:
     """Label a logarithmic vertical axis in percent."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axis.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    low, high = axis.get_ylim()
+    axis.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high < 300 * low else (1,)))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     axis.yaxis.set_minor_formatter(NullFormatter())
 
