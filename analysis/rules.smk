@@ -250,6 +250,7 @@ rule plot_terms:
 
 VISION_TABLES = {
     study: [f"{R}/train/vision/{case}.csv" for case in cases]
+    + recorded(f"records/train/vision/{study}")
     for study, cases in config["analysis"]["plot_vision"].items()
 }
 
