@@ -296,6 +296,9 @@ def of_decay(table: "pd.DataFrame") -> dict[str, Any]:
                 "batch_size": batch_size,
                 "init_std": init_std,
                 "n_samples": part[0]["n_samples"],
+                "largest_training": max(
+                    (c["weight_decay"] for c in part if c["train_error"] <= FINE), default=None
+                ),
                 "largest_usable": None if last is None else part[last]["weight_decay"],
                 "upper": upper,
             }
@@ -316,8 +319,8 @@ def _exponents(ranges):
         points = [(row[name], row["upper"]) for row in mine if row[other] == shared[0]] if shared else []
         if len(points) > 2:
             slope, stderr = fit(*zip(*points, strict=True))
-            fits = abs(slope - expected) <= 2 * stderr
-            verdict = "holds" if fits else "no"
+            stderr = math.hypot(stderr, _grid_error([x for x, _ in points]))
+            verdict = "holds" if abs(slope - expected) <= 2 * stderr else "no"
         else:
             slope, stderr, verdict = math.nan, math.nan, "not found"
         yield {
@@ -329,6 +332,13 @@ def _exponents(ranges):
             "n_points": len(points),
             "verdict": verdict,
         }
+
+
+def _grid_error(x):
+    """Standard error that a grid of half decades, on which an end is uniform, gives to a slope against log x."""
+    logs = [math.log(value) for value in x]
+    mean = sum(logs) / len(logs)
+    return math.log(10) / 2 / math.sqrt(12) / math.sqrt(sum((value - mean) ** 2 for value in logs))
 
 
 VERDICTS = {

@@ -145,6 +145,7 @@ def draw_decay(table: "pd.DataFrame") -> "Figure":
 def draw_confounders(table: "pd.DataFrame") -> "Figure":
     """Draw one panel a confounder."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import SymmetricalLogLocator
 
     from analysis import style
 
@@ -159,11 +160,12 @@ def draw_confounders(table: "pd.DataFrame") -> "Figure":
         axis.set_title(title)
     for i, group in enumerate(found.get("betas", {}).get("groups", [])):
         x, y = ([cell[name] for cell in group["rows"]] for name in ("c_total_start", "test_error"))
-        label = f"batch {group['batch_size']}: λ̂ = {group['lam_start']:.2g}, ρ = {group['rho_start']:.2f}"
+        label = f"batch {group['batch_size']}, lam {group['lam_start']:.2g}: rank correlation {group['rho_start']:.2f}"
         color, marker = style.OKABE_ITO[i], style.MARKERS[i]
         axes[1, 1].plot(x, y, marker, color=color, label=label)
     axes[1, 1].set(xlabel="C_total", ylabel="test error", title="(e) pairs of betas", ylim=(-0.03, 1.3))
     axes[1, 1].set_xscale("symlog", linthresh=1)
+    axes[1, 1].xaxis.set_major_locator(SymmetricalLogLocator(base=100, linthresh=1))
     axes[1, 1].legend(loc="upper left", fontsize=7)
     return figure
 
@@ -176,7 +178,7 @@ def draw_steps(axis: "Axes", table: "pd.DataFrame") -> None:
     groups = same[same["step"] > 0].groupby(["optimizer", "batch_size"])
     for i, ((optimizer, batch_size), part) in enumerate(groups):
         longest = part[part["n_steps"] == part["n_steps"].max()]
-        label = f"{NAMES[optimizer]}, batch {batch_size}"
+        label = f"{NAMES[optimizer]}, {batch_size}"
         _bars(
             axis,
             "step",
@@ -188,7 +190,7 @@ def draw_steps(axis: "Axes", table: "pd.DataFrame") -> None:
             markersize=3,
         )
     axis.set(xscale="log", xlabel="step", ylabel="test error", title="(a) equal steps", ylim=(-0.03, 1.5))
-    axis.legend(fontsize=7, ncols=2, loc="upper left")
+    axis.legend(fontsize=7, ncols=2, loc="upper left", title="optimiser, batch size", title_fontsize=7)
 
 
 def draw_cases(axis: "Axes", last: "pd.DataFrame") -> None:

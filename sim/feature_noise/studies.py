@@ -169,7 +169,7 @@ def batch(base: Settings) -> Cases:
 def decay(base: Settings) -> Cases:
     """Weight decay for three first weights at batch 2, and for AdamW three more batch sizes."""
     grids = {
-        "adam": [10**k for k in (-7, -6.5, -6, -5.5, -5, -4.5, -4, -3.5, -3, -2.5, -2)],
+        "adam": [10**k for k in (-5, -4, -3.5, -3, -2.5, -2, -1.5, -1)],
         "adamw": [10**k for k in (-2, -1, -0.5, 0, 0.5, 1, 1.5, 2)],
     }
     cases = {}
