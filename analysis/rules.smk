@@ -1,11 +1,22 @@
 from analysis.config import load, recorded
 
 
+def figure(name, title):
+    """Return the file of a figure, for the report: under its title, with the caption of its rule."""
+    caption = name.removeprefix("{scale}").removesuffix("_{curve}")
+    return report(
+        f"{R}/analysis/{name}.svg",
+        caption=f"../paper/captions/{caption}.rst",
+        category="Figures",
+        labels={"figure": title, "file": f"{name}.svg"},
+    )
+
+
 rule plot_c_total:
     input:
         sources("analysis.plot_c_total"),
     output:
-        f"{R}/analysis/plot_c_total.svg",
+        figure("plot_c_total", "C_total against the betas"),
     params:
         settings=flags(config["analysis"]["plot_c_total"]),
     log:
@@ -26,7 +37,7 @@ rule plot_expectation:
         sources("analysis.plot_expectation"),
         tables=[f"{R}/sim/expectation/b{case['batch_size']}_beta2-{case['beta2']}.csv" for case in EXPECTATION_GRID],
     output:
-        figure=f"{R}/analysis/plot_expectation.svg",
+        figure=figure("plot_expectation", "E[Corr] over batch orders"),
         summary=f"{R}/analysis/plot_expectation.csv",
     log:
         f"{R}/logs/analysis/plot_expectation.log",
@@ -59,7 +70,7 @@ rule plot_sweep:
         sources("analysis.plot_sweep"),
         tables=lambda wildcards: RUN_TABLES[wildcards.scale],
     output:
-        figure=f"{R}/analysis/{{scale}}plot_sweep_{{curve}}.svg",
+        figure=figure("{scale}plot_sweep_{curve}", "Perplexity against {curve}"),
         summary=f"{R}/analysis/{{scale}}plot_sweep_{{curve}}.csv",
     params:
         grid=lambda wildcards: flags(
@@ -121,7 +132,7 @@ rule plot_noise_scale:
         sources("analysis.plot_noise_scale"),
         tables=lambda wildcards: NOISE_TABLES[wildcards.scale],
     output:
-        f"{R}/analysis/{{scale}}plot_noise_scale.svg",
+        figure("{scale}plot_noise_scale", "Gradient noise scale along a run"),
     log:
         f"{R}/logs/analysis/{{scale}}plot_noise_scale.log",
     benchmark:
@@ -143,7 +154,7 @@ rule plot_best_beta2:
         best=f"{R}/analysis/{{scale}}best_betas_beta2.csv",
         noise_scale=lambda wildcards: NOISE_TABLES[wildcards.scale],
     output:
-        figure=f"{R}/analysis/{{scale}}plot_best_beta2.svg",
+        figure=figure("{scale}plot_best_beta2", "Best beta2 against batch size"),
         summary=f"{R}/analysis/{{scale}}plot_best_beta2.json",
     params:
         beta1=lambda wildcards: flags({"beta1": SWEEPS[wildcards.scale]["curves"]["beta2"]["beta1"]}),
@@ -168,7 +179,7 @@ rule plot_closeness:
         sources("analysis.plot_closeness"),
         table=rules.sim_closeness.output,
     output:
-        f"{R}/analysis/plot_closeness.svg",
+        figure("plot_closeness", "Distance to the memoryless iteration"),
     log:
         f"{R}/logs/analysis/plot_closeness.log",
     benchmark:
@@ -188,7 +199,7 @@ rule plot_turning:
         map=rules.sim_turning.output.map,
         turning=rules.sim_turning.output.turning,
     output:
-        f"{R}/analysis/plot_turning.svg",
+        figure("plot_turning", "C_total of finite epochs"),
     params:
         settings=flags(config["analysis"]["plot_turning"]),
     log:
@@ -211,7 +222,7 @@ rule plot_invariance:
         slopes=rules.sim_invariance.output.slopes,
         spread=rules.sim_invariance.output.spread,
     output:
-        figure=f"{R}/analysis/plot_invariance.svg",
+        figure=figure("plot_invariance", "Batch size invariance"),
         summary=f"{R}/analysis/plot_invariance.json",
     log:
         f"{R}/logs/analysis/plot_invariance.log",
@@ -232,7 +243,7 @@ rule plot_terms:
         sources("analysis.plot_terms"),
         tables=[f"{R}/sim/terms/{case}.csv" for case in config["analysis"]["plot_terms"]["cases"]],
     output:
-        figure=f"{R}/analysis/plot_terms.svg",
+        figure=figure("plot_terms", "E[Corr] term by term"),
         summary=f"{R}/analysis/plot_terms.csv",
     log:
         f"{R}/logs/analysis/plot_terms.log",
@@ -260,7 +271,7 @@ rule plot_vision:
         sources("analysis.plot_vision"),
         **VISION_TABLES,
     output:
-        figure=f"{R}/analysis/plot_vision.svg",
+        figure=figure("plot_vision", "Test error on images"),
         numbers=f"{R}/analysis/plot_vision.json",
     params:
         tables=flags({study: tables for study, tables in VISION_TABLES.items() if tables}),
