@@ -4,6 +4,7 @@ Error bars: with three seeds or more the 95 % interval of the mean by Student's 
 """
 
 import argparse
+import functools
 import itertools
 from typing import TYPE_CHECKING, Any
 
@@ -184,6 +185,7 @@ def with_error(values: "np.ndarray") -> tuple[float, float, float, str]:
     return mean, mean - half, mean + half, INTERVAL
 
 
+@functools.cache
 def student_quantile(level: float, df: int) -> float:
     """Return t with P(|T| < t) = `level`, T of Student's distribution with `df` degrees of freedom.
 

@@ -43,8 +43,10 @@ def test_article_holds_the_numbers_of_this_run(checkout):
         f"violated in {numbers['expectation']['n_violated']} of {numbers['expectation']['n_settings']}"
         in text
     )
-    for cell in numbers["perplexity"]["cells"]:
-        assert str(float(f"{cell['best_perplexity']:.4g}")).removesuffix(".0") in text
+    for cell in [*numbers["sweep"]["beta2"], *numbers["sweep"]["beta1"]]:
+        assert str(float(f"{cell['mean']:.4g}")).removesuffix(".0") in text
+    assert f"{numbers['noise_scale']['n_samples']} windows was taken" in text
+    assert f"{numbers['recorded']['n_cells']} settings" in text
     assert "0.508187004519522856" in text
 
 
@@ -58,7 +60,13 @@ def test_second_run_does_nothing(checkout):
         ("analysis/plot_c_total.py", {"plot_c_total", "article"}),
         ("analysis/sturm.py", {"certify", "article_numbers", "article"}),
         ("sim/monte_carlo/kernels.py", {"sim_expectation", "plot_expectation", "article_numbers", "article"}),
-        ("train/optimizers.py", {"train_sweep", "plot_perplexity", "article_numbers", "article"}),
+        ("analysis/records_index.py", set()),
+        ("analysis/plot_best_beta2.py", {"plot_best_beta2", "article_numbers", "article"}),
+        (
+            "train/optimizers.py",
+            {"train_sweep", "train_run", "train_noise_scale", "plot_sweep", "best_betas", "plot_best_beta2"}
+            | {"plot_noise_scale", "article_numbers", "article"},
+        ),
         ("paper/article.typ", {"article"}),
     ],
 )
@@ -92,7 +100,10 @@ def test_lint_is_clean(checkout):
     [
         ("resulst: x", ["resulst"]),
         ("sim: {expectation: {settings: {noise: -1}}}", ["sim.expectation.settings.noise", "-1", "minimum"]),
-        ("train: {sweep: {curves: {beta2: {beta1: [0.9], beta2: [1.0]}}}}", ["train.sweep.curves.beta2.beta2.0", "1.0", "Maximum"]),
+        (
+            "train: {sweep: {curves: {beta2: {beta1: [0.9], beta2: [1.0]}}}}",
+            ["train.sweep.curves.beta2.beta2.0", "1.0", "Maximum"],
+        ),
         ("train: {sweep: {settings: {lerning_rate: 1}}}", ["train.sweep.settings", "lerning_rate"]),
         ("results: /elsewhere", ["results", "/elsewhere", "pattern"]),
     ],
