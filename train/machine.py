@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 def add_flags(group: Any) -> None:
     """Add the flags to a parser or to one of its groups."""
     add = group.add_argument
-    add("--data-dir", type=Path, help="folder that holds wikitext-2/{train,valid,test}.txt; else: download")
+    add(
+        "--data-dir",
+        type=Path,
+        help="folder that holds the data under its own name, wikitext-2 or cifar-10-binary.tar.gz; else: download",
+    )
     add("--cache-dir", type=Path, help="folder of downloads; None: ~/.cache/adam-minibatch-noise")
     add("--checkpoint-seconds", type=nonnegative, default=60.0, metavar="S", help="time between two states")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: cuda where there is one")

@@ -81,7 +81,9 @@ def train(
         with torch.autocast(device.type, torch.bfloat16, enabled=s.dtype == "bfloat16"):
             return model(data.normalised(images)).float()
 
-    forward = torch.compile(forward) if compiled else forward
+    if compiled:
+        torch.compiler.reset()  # the code of the cell before, which would count against the limit of recompilations
+        forward = torch.compile(forward, dynamic=False)
     order, n_trained, started = None, 0, time.perf_counter()
     total = torch.zeros(2, dtype=torch.float64, device=device)  # loss, wrong answers
     while step < n_steps:
