@@ -129,3 +129,13 @@ def test_samples_that_cancel_count_as_far_above():
 def test_what_is_not_finite_stays_visible():
     noise = gradient_noise(GradientMoments(2, torch.full((3,), torch.nan), torch.full((3,), torch.nan)))
     assert np.isnan([noise.b_simple, noise.grad_l1, *noise.component_quantiles]).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_matches_cpu(problem):
+    model, inputs, targets = problem
+    here = gradient_moments(model, inputs, targets)
+    there = gradient_moments(make_model().cuda(), inputs.cuda(), targets.cuda())
+    torch.testing.assert_close(there.total.cpu(), here.total, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(there.total_sq.cpu(), here.total_sq, rtol=1e-9, atol=1e-12)

@@ -106,13 +106,15 @@ def test_goes_on_from_its_state(rng, tmp_path):
     whole, first = (TwoBatchEstimator(40, 2, 10, window=12) for _ in range(2))
     for pair in squares:
         whole.add(*pair)
-    for pair in squares[:17]:
+    for pair in squares[:25]:
         first.add(*pair)
-    torch.save(first.state_dict(), tmp_path / "state.pt")
-    first.add(9.0, 9.0)  # of no effect on the state that was taken
+    state = first.state_dict()
+    for _ in range(12):
+        first.add(9.0, 9.0)  # of no effect on the state that was taken
+    torch.save(state, tmp_path / "state.pt")
     second = TwoBatchEstimator(40, 2, 10, window=12)
     second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    for pair in squares[17:]:
+    for pair in squares[25:]:
         second.add(*pair)
     assert second.result() == whole.result()
     with pytest.raises(InputError, match="small_size of the estimator is 2, allowed: 5"):
