@@ -339,3 +339,56 @@ rule article_numbers:
         " --recorded-critical {input.recorded_critical} --recorded-noise-scale {input.recorded_noise_scale}"
         " --certify {input.certify} --closeness {input.closeness} --map {input.map} --turning {input.turning}"
         " --terms {input.terms} --runs {input.runs} --out {output} > {log} 2>&1"
+
+
+from pathlib import Path
+
+GENERALIZATION_TABLES = expand(f"{R}/sim/generalization_studies/{{study}}.csv", study=GENERALIZATION["studies"])
+GENERALIZATION_RECORDS = sorted(map(str, Path("records/generalization").glob("*.csv")))
+
+
+rule generalization_verdicts:
+    input:
+        sources("analysis.generalization_verdicts"),
+        tables=GENERALIZATION_TABLES,
+        records=GENERALIZATION_RECORDS,
+    output:
+        f"{R}/analysis/generalization_verdicts.json",
+    log:
+        f"{R}/logs/analysis/generalization_verdicts.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/generalization_verdicts.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    shell:
+        "python -m analysis.generalization_verdicts --tables {input.tables} --records {input.records} --out {output}"
+        " > {log} 2>&1"
+
+
+rule plot_generalization:
+    input:
+        sources("analysis.plot_generalization"),
+        here=GENERALIZATION_TABLES,
+        published=GENERALIZATION_RECORDS,
+    output:
+        f"{R}/analysis/plot_generalization/{{source}}_{{part}}.svg",
+    params:
+        tables=lambda wildcards, input: input[wildcards.source],
+    log:
+        f"{R}/logs/analysis/plot_generalization/{{source}}_{{part}}.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/plot_generalization/{{source}}_{{part}}.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    wildcard_constraints:
+        source="here|published",
+        part="alignments|batch|decay|confounders",
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    shell:
+        "python -m analysis.plot_generalization --figure {wildcards.part} --tables {params.tables} --out {output}"
+        " > {log} 2>&1"

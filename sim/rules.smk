@@ -115,3 +115,30 @@ rule sim_terms:
         runtime=60,
     shell:
         "python -m sim.terms {params.settings} --format csv --out {output} > {log} 2>&1"
+
+
+GENERALIZATION = config["sim"]["generalization_studies"]
+
+
+rule sim_generalization_studies:
+    input:
+        sources("sim.generalization_studies"),
+    output:
+        f"{R}/sim/generalization_studies/{{study}}.csv",
+    params:
+        settings=lambda wildcards: flags(GENERALIZATION["settings"] | GENERALIZATION["studies"][wildcards.study]),
+    log:
+        f"{R}/logs/sim/generalization_studies/{{study}}.log",
+    benchmark:
+        f"{R}/benchmarks/sim/generalization_studies/{{study}}.tsv"
+    conda:
+        "../envs/sim.yaml"
+    wildcard_constraints:
+        study="|".join(GENERALIZATION["studies"]),
+    threads: 2
+    resources:
+        mem_mb=3000,
+        runtime=240,
+    shell:
+        "python -m sim.generalization_studies --study {wildcards.study} {params.settings} --n-threads {threads}"
+        " --format csv --out {output} > {log} 2>&1"
