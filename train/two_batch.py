@@ -189,7 +189,7 @@ def fieller_interval(
 ) -> tuple[float, float]:
     """Confidence interval of a ratio of two positive means, from pairs that vary together.
 
-    The ratios R that a t test of mean(numerator - R denominator) = 0 does not reject [2]_.
+    The ratios R that a t test of mean(numerator - R denominator) = 0 does not reject [2]_: exact for normal pairs.
 
     Parameters
     ----------
@@ -202,10 +202,6 @@ def fieller_interval(
     low, high : float
         0 <= low <= high <= infinity; (0, inf) for a single pair. If the ratios not rejected are in two pieces, as
         they can be where the denominator's mean is near zero, the interval spans both.
-
-    Notes
-    -----
-    Exact for pairs that are jointly normal.
     """
     n = len(numerators)
     if n < 2:
