@@ -158,14 +158,13 @@ def draw_confounders(table: "pd.DataFrame") -> "Figure":
     ):
         draw_cases(axis, ends(table[table["study"] == study]))
         axis.set_title(title)
-    for i, group in enumerate(found.get("betas", {}).get("groups", [])):
-        x, y = ([cell[name] for cell in group["rows"]] for name in ("c_total_start", "test_error"))
-        label = f"batch {group['batch_size']}, lam {group['lam_start']:.2g}: rank correlation {group['rho_start']:.2f}"
-        color, marker = style.OKABE_ITO[i], style.MARKERS[i]
-        axes[1, 1].plot(x, y, marker, color=color, label=label)
-    axes[1, 1].set(xlabel="C_total", ylabel="test error", title="(e) pairs of betas", ylim=(-0.03, 1.3))
     axes[1, 1].set_xscale("symlog", linthresh=1)
     axes[1, 1].xaxis.set_major_locator(SymmetricalLogLocator(base=100, linthresh=1))
+    for i, group in enumerate(found["betas"]["groups"]):
+        x, y = ([cell[name] for cell in group["rows"]] for name in ("c_total_start", "test_error"))
+        label = f"B = {group['batch_size']}, lam = {group['lam_start']:.2g}: ρ = {group['rho_start']:.2f}"
+        axes[1, 1].plot(x, y, style.MARKERS[i], color=style.OKABE_ITO[i], label=label)
+    axes[1, 1].set(xlabel="C_total", ylabel="test error", title="(e) pairs of betas", ylim=(-0.03, 1.3))
     axes[1, 1].legend(loc="upper left", fontsize=7)
     return figure
 
