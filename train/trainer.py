@@ -155,7 +155,8 @@ class Trainer:
         if not self.settings.noise_interval:
             return None
         small_size = min(self.micro_batch_size, self.settings.batch_size // 2)
-        return TwoBatchEstimator(len(self.inputs), small_size, self.settings.batch_size)
+        window = max(20, self.n_batches // self.settings.noise_interval)  # about an epoch: parameters move
+        return TwoBatchEstimator(len(self.inputs), small_size, self.settings.batch_size, window)
 
     def loss(self, split: str) -> float:
         """Mean cross-entropy of the words of a split, in nats, without dropout."""

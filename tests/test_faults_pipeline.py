@@ -1,0 +1,77 @@
+"""The workflow, killed again and again: what was finished stays, the rest is made, and the tables are the same."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.checkouts import BINARIES, copy_to, environment, snakemake
+
+pytestmark = pytest.mark.slow
+
+TARGETS = [
+    "results-test/analysis/certify.csv",
+    "results-test/analysis/plot_terms.svg",
+    "results-test/analysis/plot_turning.svg",
+    "results-test/train/sweep/beta2_b64_lr0.002.csv",
+    "results-test/train/sweep/beta2_b256_lr0.002.csv",
+]
+N_KILLS = 30
+
+
+def contents(folder):
+    """Bytes of every table and every figure; how long a job took is no part of them."""
+    paths = [path for suffix in ("csv", "svg") for path in folder.glob(f"results-test/**/*.{suffix}")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = copy_to(tmp_path_factory.mktemp("undisturbed"))
+    done = snakemake(folder, *TARGETS)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return contents(folder)
+
+
+def kill_while_working(folder, rng):
+    """Start, wait for the first job, let it go on for a while, kill -9 it and all of its jobs."""
+    command = [str(BINARIES / "snakemake"), "--cores", "2", *TARGETS, "--configfile", "config/test.yaml"]
+    with open(folder / "out", "wb") as out:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment(folder), stdout=out, stderr=out, start_new_session=True
+        )
+        while process.poll() is None and b"rule " not in (folder / "out").read_bytes():
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 3))
+        os.killpg(process.pid, signal.SIGKILL)
+        return process.wait() == -signal.SIGKILL
+
+
+def test_workflow_killed_at_30_random_moments_gives_the_same_bytes(undisturbed, tmp_path):
+    folder, rng, n_killed, finished = copy_to(tmp_path), random.Random(8), 0, {}
+    for _ in range(N_KILLS):
+        n_killed += kill_while_working(folder, rng)
+        now = contents(folder)
+        assert all(undisturbed[name] == table for name, table in now.items())  # whole, or not there
+        finished |= now
+        if n_killed and set(finished) == set(undisturbed):
+            break  # nothing left to be killed
+    assert n_killed > 5
+    done = snakemake(folder, *TARGETS)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert contents(folder) == undisturbed
+    assert not list(folder.glob("results-test/**/*.part"))
+
+
+def test_second_workflow_on_the_same_results_refuses(tmp_path):
+    folder = copy_to(tmp_path)
+    from sim.records import locked
+
+    with locked(folder / "results-test"):
+        done = snakemake(folder, TARGETS[0])
+    assert done.returncode == 2
+    assert "error: results-test: another process is working on it" in done.stderr
+    assert not (folder / "results-test").exists() or not contents(folder)
