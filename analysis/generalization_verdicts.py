@@ -253,7 +253,7 @@ def of_batch(table: "pd.DataFrame") -> dict[str, Any]:
         curve = sorted((c for c in rows if c["n_samples"] == n), key=lambda cell: cell["batch_size"])
         turns.append({"n_samples": n, "turn": _turn(curve)})
     found = [(turn["n_samples"], turn["turn"]) for turn in turns if turn["turn"]]
-    slope, stderr = fit(*zip(*found, strict=True)) if len(found) > 2 else (math.nan, math.nan)
+    slope, stderr = fit(*zip(*found, strict=True)) if len(found) > 1 else (math.nan, math.nan)
     verdict = "not found" if math.isnan(slope) else "holds" if abs(slope - 1) <= FAILS else "no"
     return {"cells": rows, "turns": turns, "slope": slope, "stderr": stderr, "verdict": verdict}
 
