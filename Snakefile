@@ -5,7 +5,7 @@ import sys
 
 from snakemake.utils import min_version
 
-from analysis.config import check, flags, grid, sources
+from analysis.config import check, flags, grid, sources, write_html
 from sim.records import InputError, take_lock
 
 min_version("9.27")
@@ -28,7 +28,7 @@ R = config["results"]
 
 onstart:
     try:
-        LOCK = take_lock(R)  # held until this process ends
+        LOCK = take_lock(f"{R}/workflow")  # held until this process ends
     except InputError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         os._exit(2)
@@ -40,7 +40,25 @@ include: "analysis/rules.smk"
 include: "paper/rules.smk"
 
 
+rule configuration:
+    output:
+        report(
+            f"{R}/configuration.html",
+            caption="paper/captions/configuration.rst",
+            category="Configuration",
+            labels={"file": "configuration"},
+        ),
+    params:
+        settings=config,
+    log:
+        f"{R}/logs/configuration.log",
+    localrule: True
+    run:
+        write_html(output[0], params.settings)
+
+
 rule all:
     default_target: True
     input:
         f"{R}/paper/article.pdf",
+        f"{R}/configuration.html",

@@ -3,11 +3,12 @@
 import functools
 import itertools
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sim.records import InputError
+from sim.records import InputError, atomic_write
 
 
 def check(config: Mapping[str, Any], schema: str) -> None:
@@ -61,6 +62,31 @@ def _update(old, new):
             _update(old[key], value)
         else:
             old[key] = value
+
+
+def write_html(path: str, config: Mapping[str, Any]) -> None:
+    """Write a configuration as a page for the report."""
+    import html
+
+    import yaml
+
+    text = yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False)
+    with atomic_write(path) as file:
+        file.write(f"<!doctype html><pre>{html.escape(text)}</pre>\n")
+
+
+def shown(name: str, title: str) -> dict[str, Any]:
+    """Return how the report shows a figure: under its title, with the caption of its rule.
+
+    Parameters
+    ----------
+    name : str
+        Of the file without ".svg", wildcards in braces; without them it is that of the caption.
+    title : str
+    """
+    caption = re.sub(r"_?\{\w+\}", "", name).rstrip("/")
+    labels = {"figure": title, "file": f"{name}.svg"}
+    return {"caption": f"../paper/captions/{caption}.rst", "category": "Figures", "labels": labels}
 
 
 def recorded(folder: str) -> list[str]:

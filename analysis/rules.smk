@@ -1,22 +1,11 @@
-from analysis.config import load, recorded
-
-
-def figure(name, title):
-    """Return the file of a figure, for the report: under its title, with the caption of its rule."""
-    caption = name.removeprefix("{scale}").removesuffix("_{curve}")
-    return report(
-        f"{R}/analysis/{name}.svg",
-        caption=f"../paper/captions/{caption}.rst",
-        category="Figures",
-        labels={"figure": title, "file": f"{name}.svg"},
-    )
+from analysis.config import load, recorded, shown
 
 
 rule plot_c_total:
     input:
         sources("analysis.plot_c_total"),
     output:
-        figure("plot_c_total", "C_total against the betas"),
+        report(f"{R}/analysis/plot_c_total.svg", **shown("plot_c_total", "C_total against the betas")),
     params:
         settings=flags(config["analysis"]["plot_c_total"]),
     log:
@@ -37,7 +26,7 @@ rule plot_expectation:
         sources("analysis.plot_expectation"),
         tables=[f"{R}/sim/expectation/b{case['batch_size']}_beta2-{case['beta2']}.csv" for case in EXPECTATION_GRID],
     output:
-        figure=figure("plot_expectation", "E[Corr] over batch orders"),
+        figure=report(f"{R}/analysis/plot_expectation.svg", **shown("plot_expectation", "E[Corr] over batch orders")),
         summary=f"{R}/analysis/plot_expectation.csv",
     log:
         f"{R}/logs/analysis/plot_expectation.log",
@@ -70,7 +59,10 @@ rule plot_sweep:
         sources("analysis.plot_sweep"),
         tables=lambda wildcards: RUN_TABLES[wildcards.scale],
     output:
-        figure=figure("{scale}plot_sweep_{curve}", "Perplexity against {curve}"),
+        figure=report(
+            f"{R}/analysis/{{scale}}plot_sweep_{{curve}}.svg",
+            **shown("{scale}plot_sweep_{curve}", "Perplexity against {curve}"),
+        ),
         summary=f"{R}/analysis/{{scale}}plot_sweep_{{curve}}.csv",
     params:
         grid=lambda wildcards: flags(
@@ -132,7 +124,10 @@ rule plot_noise_scale:
         sources("analysis.plot_noise_scale"),
         tables=lambda wildcards: NOISE_TABLES[wildcards.scale],
     output:
-        figure("{scale}plot_noise_scale", "Gradient noise scale along a run"),
+        report(
+            f"{R}/analysis/{{scale}}plot_noise_scale.svg",
+            **shown("{scale}plot_noise_scale", "Gradient noise scale along a run"),
+        ),
     log:
         f"{R}/logs/analysis/{{scale}}plot_noise_scale.log",
     benchmark:
@@ -154,7 +149,10 @@ rule plot_best_beta2:
         best=f"{R}/analysis/{{scale}}best_betas_beta2.csv",
         noise_scale=lambda wildcards: NOISE_TABLES[wildcards.scale],
     output:
-        figure=figure("{scale}plot_best_beta2", "Best beta2 against batch size"),
+        figure=report(
+            f"{R}/analysis/{{scale}}plot_best_beta2.svg",
+            **shown("{scale}plot_best_beta2", "Best beta2 against batch size"),
+        ),
         summary=f"{R}/analysis/{{scale}}plot_best_beta2.json",
     params:
         beta1=lambda wildcards: flags({"beta1": SWEEPS[wildcards.scale]["curves"]["beta2"]["beta1"]}),
@@ -179,7 +177,7 @@ rule plot_closeness:
         sources("analysis.plot_closeness"),
         table=rules.sim_closeness.output,
     output:
-        figure("plot_closeness", "Distance to the memoryless iteration"),
+        report(f"{R}/analysis/plot_closeness.svg", **shown("plot_closeness", "Distance to the memoryless iteration")),
     log:
         f"{R}/logs/analysis/plot_closeness.log",
     benchmark:
@@ -199,7 +197,7 @@ rule plot_turning:
         map=rules.sim_turning.output.map,
         turning=rules.sim_turning.output.turning,
     output:
-        figure("plot_turning", "C_total of finite epochs"),
+        report(f"{R}/analysis/plot_turning.svg", **shown("plot_turning", "C_total of finite epochs")),
     params:
         settings=flags(config["analysis"]["plot_turning"]),
     log:
@@ -222,7 +220,7 @@ rule plot_invariance:
         slopes=rules.sim_invariance.output.slopes,
         spread=rules.sim_invariance.output.spread,
     output:
-        figure=figure("plot_invariance", "Batch size invariance"),
+        figure=report(f"{R}/analysis/plot_invariance.svg", **shown("plot_invariance", "Batch size invariance")),
         summary=f"{R}/analysis/plot_invariance.json",
     log:
         f"{R}/logs/analysis/plot_invariance.log",
@@ -243,7 +241,7 @@ rule plot_terms:
         sources("analysis.plot_terms"),
         tables=[f"{R}/sim/terms/{case}.csv" for case in config["analysis"]["plot_terms"]["cases"]],
     output:
-        figure=figure("plot_terms", "E[Corr] term by term"),
+        figure=report(f"{R}/analysis/plot_terms.svg", **shown("plot_terms", "E[Corr] term by term")),
         summary=f"{R}/analysis/plot_terms.csv",
     log:
         f"{R}/logs/analysis/plot_terms.log",
@@ -271,7 +269,7 @@ rule plot_vision:
         sources("analysis.plot_vision"),
         **VISION_TABLES,
     output:
-        figure=figure("plot_vision", "Test error on images"),
+        figure=report(f"{R}/analysis/plot_vision.svg", **shown("plot_vision", "Test error on images")),
         numbers=f"{R}/analysis/plot_vision.json",
     params:
         tables=flags({study: tables for study, tables in VISION_TABLES.items() if tables}),
@@ -313,7 +311,7 @@ rule article_numbers:
         best=expand(f"{R}/analysis/best_betas_{{curve}}.csv", curve=SWEEP["curves"]),
         critical=f"{R}/analysis/plot_best_beta2.json",
         noise_scale=NOISE_TABLES[""],
-        recorded=f"{R}/analysis/records_best_betas_beta2.csv",
+        recorded=expand(f"{R}/analysis/records_best_betas_{{curve}}.csv", curve=SWEEPS["records_"]["curves"]),
         recorded_critical=f"{R}/analysis/records_plot_best_beta2.json",
         recorded_noise_scale=NOISE_TABLES["records_"],
         certify=rules.certify.output,
@@ -374,7 +372,10 @@ rule plot_generalization:
         here=GENERALIZATION_TABLES,
         published=GENERALIZATION_RECORDS,
     output:
-        f"{R}/analysis/plot_generalization/{{source}}_{{part}}.svg",
+        report(
+            f"{R}/analysis/plot_generalization/{{source}}_{{part}}.svg",
+            **shown("plot_generalization/{source}_{part}", "Stochastic Adam on a two-layer CNN: {part}"),
+        ),
     params:
         tables=lambda wildcards, input: input[wildcards.source],
     log:
