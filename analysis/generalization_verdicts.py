@@ -81,6 +81,7 @@ def cells(table: "pd.DataFrame") -> list[dict[str, Any]]:
                 "train_error": float(part["train_error"].mean()),
                 "test_error": float(part["test_error"].mean()),
                 "test_error_std": std,
+                "test_errors": sorted(part["test_error"].tolist()),
                 "stderr": std / math.sqrt(n),
                 "signal": float(part[["signal_plus", "signal_minus"]].min(axis=1).mean()),
                 "noise": float(part["noise"].mean()),
