@@ -1,7 +1,7 @@
 """Run one study of stochastic Adam on the two-layer CNN: the published table, unstated choices, confounders, sweeps.
 
 `sim.feature_noise.studies` says which runs a study has and what was to be concluded from them, written down before.
-Every run is repeated for seeds 0, 1, ...; the table has a row for each measurement of each run.
+Every run is repeated for seeds --seed, --seed + 1, ...; the table has a row for each measurement of each run.
 """
 
 import argparse
@@ -18,7 +18,9 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = Parser(prog="python -m sim.generalization_studies", description=__doc__.split("\n\n")[0])
     parser.add_argument("--study", choices=STUDIES, required=True, help="which")
-    parser.add_argument("--n-seeds", type=count, default=5, help="seeds 0, 1, ... of each run")
+    parser.add_argument(
+        "--n-seeds", type=count, default=5, help="runs of each case, of seeds --seed, --seed + 1, ..."
+    )
     parser.add_argument("--cases", nargs="+", metavar="TEXT", help="only the cases that contain one of these")
     parser.add_argument("--n-threads", type=count, help="default: all cores; no effect on the result")
     add_flags(parser)
@@ -73,7 +75,8 @@ def main(argv: list[str] | None = None) -> None:
     from sim.generalization import columns
     from sim.monte_carlo.blocks import in_threads
 
-    runs = [(name, replace(case, seed=seed)) for name, case in cases.items() for seed in range(args.n_seeds)]
+    seeds = range(args.seed, args.seed + args.n_seeds)
+    runs = [(name, replace(case, seed=seed)) for name, case in cases.items() for seed in seeds]
     total = sum(settings.total_steps for _, settings in runs)
     with tqdm(total=total, unit=" steps", unit_scale=True, disable=None, leave=False) as bar:
         records = list(in_threads(lambda run: train(run[1], bar.update), runs, args.n_threads))
