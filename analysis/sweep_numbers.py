@@ -20,8 +20,8 @@ def of_sweep(paths: list[str]) -> dict[str, Any]:
     Returns
     -------
     dict
-        n_seeds, n_diverged, n_cells, n_measured, n_runs_missing, error (kind of the bars of the means), and a list of
-        rows under "beta1" and "beta2"; what a row leaves empty is None.
+        n_seeds (the fewest), n_diverged, error (kind of the bars of the means), and a list of rows under "beta1" and
+        "beta2"; what a row leaves empty is None.
     """
     from analysis import tables
 
@@ -32,8 +32,6 @@ def of_sweep(paths: list[str]) -> dict[str, Any]:
     return {
         "n_seeds": int(done["n_seeds"].min()) if len(done) else 0,
         "n_diverged": int(table["n_diverged"].sum()),
-        "n_cells": len(table),
-        "n_measured": int((table["status"] != "missing").sum()),
         "error": kinds[0] if len(kinds) == 1 else "mixed",
         **{swept: records(table[table["swept"] == swept]) for swept in ("beta1", "beta2")},
     }

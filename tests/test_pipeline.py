@@ -2,13 +2,20 @@
 
 import json
 import os
+import re
+import subprocess
+import sys
+from html import unescape
 
 import pytest
 import yaml
 
+from tests import browser
 from tests.checkouts import copy_to, snakemake
 
 pytestmark = pytest.mark.slow
+CUT = browser.CUT if browser.can_cut() else ()
+needs_cut = pytest.mark.skipif(not CUT, reason="no network namespaces here (unshare --map-root-user --net)")
 
 
 def jobs(done):
@@ -21,9 +28,9 @@ def jobs(done):
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """Copy what git would give a newcomer, run everything once."""
+    """Copy what git would give a newcomer, run everything once, with the network cut where that can be done."""
     folder = copy_to(tmp_path_factory.mktemp("checkout"))
-    done = snakemake(folder)
+    done = snakemake(folder, prefix=CUT)
     logs = "\n".join(path.read_text() for path in sorted(folder.glob("results-test/logs/**/*.log")))
     assert done.returncode == 0, done.stderr[-3000:] + logs[-3000:]
     return folder
@@ -121,3 +128,99 @@ def test_rejects_bad_configuration_in_one_line(checkout, line, words, tmp_path):
     ]  # Snakemake's news
     assert len(lines) == 1
     assert all(word in lines[0] for word in words), lines
+
+
+@needs_cut
+def test_everything_was_made_without_a_network(checkout):
+    """The fixture ran behind `CUT`; here it is shown that nothing gets out from there, not even to this machine."""
+    code = "import socket\nsocket.create_connection(('127.0.0.1', 9), timeout=5)"
+    done = subprocess.run([*CUT, sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "Network is unreachable" in done.stderr
+    assert (checkout / "results-test/paper/article.pdf").is_file()
+
+
+@pytest.fixture(scope="module")
+def report(checkout):
+    done = snakemake(checkout, "--report", "results-test/report.html", before=())
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "ERROR" not in done.stderr, done.stderr[-3000:]  # of a caption
+    return checkout / "results-test/report.html"
+
+
+@needs_cut
+@pytest.mark.skipif(not browser.PROGRAM, reason="chromium is not installed (Debian: chromium)")
+def test_report_shows_every_figure_with_its_caption_without_a_network(report, checkout, tmp_path):
+    figures = {path.name for path in (checkout / "results-test/analysis").rglob("*.svg")}
+    assert len(figures) > 9
+    with browser.Page(report.as_uri(), tmp_path) as page:
+        open_menu(page, "Figures")
+        rows = page.run(
+            "[...document.querySelectorAll('tbody tr')].map(row => row.cells[1].innerText.trim())"
+        )
+        assert {os.path.basename(row) for row in rows} == figures
+        assert len(rows) == len(figures)
+        seen = set()
+        for i, row in enumerate(rows):
+            page.run(f"document.querySelectorAll('tbody tr')[{i}].querySelectorAll('a')[0].click()")
+            name = os.path.basename(row)
+            image = f"document.querySelector('img[src*=\"filename={name};\"]')"
+            page.wait_for(f"{image} && {image}.complete && {image}.naturalWidth > 100")
+            seen.add(page.run(f"{image}.src.length + {image}.src.slice(-2000)"))
+            page.screenshot(tmp_path / f"{i}.png")
+            assert n_colours(tmp_path / f"{i}.png") > 50
+        assert len(seen) == len(figures)
+        for i, row in enumerate(rows):
+            page.run(f"document.querySelectorAll('tbody tr')[{i}].querySelectorAll('a')[1].click()")
+            page.wait_for("document.body.innerText.includes('SNAKEMAKE RULE')")
+            assert caption(checkout, row) in " ".join(page.run("document.body.innerText").split())
+            page.run("[...document.querySelectorAll('a')].find(link => link.innerText == 'Figures').click()")
+            page.wait_for("document.querySelectorAll('tbody tr').length > 1")
+        assert remaining(page.faults) == []
+
+
+@needs_cut
+@pytest.mark.skipif(not browser.PROGRAM, reason="chromium is not installed (Debian: chromium)")
+def test_report_shows_configuration_and_run_times(report, checkout, tmp_path):
+    with browser.Page(report.as_uri(), tmp_path) as page:
+        open_menu(page, "Statistics")
+        page.wait_for("document.querySelectorAll('canvas.marks, svg.marks').length == 2")
+        open_menu(page, "Configuration")
+        page.run("document.querySelector('tbody tr a').click()")
+        page.wait_for("document.querySelector('iframe')")
+        assert remaining(page.faults) == []
+    shown = unescape(
+        re.search("<pre>(.*)</pre>", (checkout / "results-test/configuration.html").read_text(), re.DOTALL)[1]
+    )
+    settings = yaml.safe_load(shown)
+    assert settings["results"] == "results-test"
+    assert settings["sim"]["expectation"]["settings"]["n_samples"] == 64  # of config/test.yaml
+    assert settings["sim"]["expectation"]["settings"]["problem"] == "least-squares"  # of config/config.yaml
+
+
+def open_menu(page, name):
+    """Click an entry of the menu once it is there."""
+    link = f"[...document.querySelectorAll('a')].find(link => link.innerText.trim() == '{name}')"
+    page.wait_for(link + " !== undefined")
+    page.run(link + ".click()")
+
+
+def caption(checkout, file):
+    """Text that the report must show for a figure: the beginning of its rule's caption."""
+    names = [path.stem for path in (checkout / "paper/captions").glob("plot_*.rst")]
+    name = next(name for name in sorted(names, key=len, reverse=True) if name in file)
+    text = (checkout / f"paper/captions/{name}.rst").read_text().split("``")[0]
+    return " ".join(text.split())[:60]
+
+
+def n_colours(png):
+    import matplotlib.image
+    import numpy as np
+
+    pixels = np.round(matplotlib.image.imread(png)[..., :3] * 255).astype(int)
+    return len(np.unique(pixels @ [1, 256, 65536]))
+
+
+def remaining(faults):
+    """Faults without the two remarks that Snakemake's own page makes on versions of its libraries."""
+    known = ("cdn.tailwindcss.com should not be used in production", "The input spec uses Vega-Lite v3")
+    return [fault for fault in faults if not fault.startswith(known)]
