@@ -1,9 +1,10 @@
 """Time the simulator's kernels beside NumPy, JAX and torch, in one run, and against the machine's ceiling.
 
-Every contender does the whole job: it draws the orders of the samples (all of them with this project's sampler, the
-fastest at hand), and reduces what it computes. Peers are given a few chunk sizes, in one thread of Python or in
-`--n-threads`, and compete with their best. Compilation is timed apart. The contenders take turns of about `TURN`
-seconds, and a rate is the median of `--n-repeats` turns. The tables are written anew after each round of turns.
+Every contender does the whole job: it draws the orders of the samples, and reduces what it computes. A peer competes
+twice: with this project's sampler, the fastest at hand, and "alone", with what its library has for that. Peers are
+given a few chunk sizes, in one thread of Python or in `--n-threads`, and compete with their best. Compilation is
+timed apart. The contenders take turns of about `TURN` seconds, and a rate is the median of `--n-repeats` turns. The
+tables are written anew after each round of turns.
 """
 
 import os
@@ -159,8 +160,10 @@ def peers(job, n_threads: int) -> list[Contender]:
     make = "make_training" if job.n_epochs else "make_corr"
     contenders = []
     for name, module in [("numpy", peer_numpy), ("jax", peer_jax), ("torch", peer_torch)]:
-        contenders.append(best_of(job, name, getattr(module, make)(job, *problem), module.CHUNKS, n_threads))
-    chunk = int(contenders[-1].settings.split()[1])
+        function = getattr(module, make)(job, *problem)
+        best = best_of(job, name, function, module.CHUNKS, n_threads)
+        chunk, threads = (int(word) for word in best.settings.split() if word.isdigit())
+        contenders += [best, alone(job, best, function, module.draw, chunk, threads)]
     compiled = getattr(peer_torch, make)(job, *problem, compiled=True)
     contenders.append(best_of(job, "torch compiled", compiled, (chunk,), n_threads))
     return contenders
@@ -194,6 +197,20 @@ def best_of(job, name: str, function, chunks: tuple[int, ...], n_threads: int) -
     return max(trials, key=lambda trial: trial[0])[1]
 
 
+def alone(job, best: Contender, function, draw, chunk: int, n_threads: int) -> Contender:
+    """Make the contender that does without this project: `best`, but its library draws the orders too."""
+
+    def whole(n):
+        return run_peer(job, function, chunk, n_threads, n, draw)
+
+    start = time.perf_counter()
+    whole(chunk * n_threads)
+    rate = chunk * n_threads / (time.perf_counter() - start)
+    return best._replace(
+        name=f"{best.name} alone", run=whole, n_items=turn_items(job, rate, chunk * n_threads)
+    )
+
+
 def checked_orders(job, n_items: int):
     """Orders for one call of a peer, and what this project computes for the first few of them."""
     import numpy as np
@@ -215,19 +232,22 @@ def checked_orders(job, n_items: int):
     return np.stack(epochs, axis=1), adam_runs(*problem, problem[0][0] * 0, *settings)[:, -1]
 
 
-def run_peer(job, function, chunk: int, n_threads: int, n_items: int):
-    """Draw orders a chunk at a time, call `function` on them, and reduce to mean and variance over the items."""
+def run_peer(job, function, chunk: int, n_threads: int, n_items: int, draw=None):
+    """Draw orders a chunk at a time, call `function` on them, and reduce to mean and variance over the items.
+
+    `draw` takes the number of samples, of orders, a seed and the number of the first; default: this project's.
+    """
     import numpy as np
 
     from bench.jobs import SEED
     from sim.monte_carlo.blocks import in_threads
     from sim.monte_carlo.sampling import draw_permutations
 
-    n_epochs = max(job.n_epochs, 1)
+    n_epochs, draw = max(job.n_epochs, 1), draw or draw_permutations
 
     def block(first):
         size = min(chunk, n_items - first)
-        orders = draw_permutations(job.n_samples, size * n_epochs, SEED, first * n_epochs)
+        orders = draw(job.n_samples, size * n_epochs, SEED, first * n_epochs)
         values = function(orders.reshape(size, n_epochs, -1) if job.n_epochs else orders)
         return values.mean(axis=0), values.var(axis=0)
 

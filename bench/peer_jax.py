@@ -1,5 +1,7 @@
 """The jobs in JAX: written for one permutation or run, then vmap and jit, in float64."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,13 @@ from bench.peer_numpy import tabulate, weights
 
 jax.config.update("jax_enable_x64", True)
 CHUNKS = (32, 128, 256)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def draw(n_samples: int, n_orders: int, seed: int, first: int) -> jax.Array:
+    """Draw orders (n_orders, n_samples) by JAX alone."""
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), first), n_orders)
+    return jax.vmap(lambda key: jax.random.permutation(key, n_samples))(keys)
 
 
 def least_squares(job: Job, features: np.ndarray, residuals: np.ndarray):

@@ -7,6 +7,12 @@ from bench.jobs import BETA1, BETA2, EPS_ROOT, LR, Job
 CHUNKS = (32, 64, 256)
 
 
+def draw(n_samples: int, n_orders: int, seed: int, first: int) -> np.ndarray:
+    """Draw orders (n_orders, n_samples) by NumPy alone."""
+    orders = np.tile(np.arange(n_samples), (n_orders, 1))
+    return np.random.default_rng([seed, first]).permuted(orders, axis=1, out=orders)
+
+
 def weights(n_steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Factors that turn sum_k beta^(t-k) x_k into the bias-corrected mean, for beta1 and beta2."""
     t = np.arange(n_steps) + 1.0

@@ -9,6 +9,12 @@ from bench.peer_numpy import tabulate, weights
 CHUNKS = (64, 256, 1024)
 
 
+def draw(n_samples: int, n_orders: int, seed: int, first: int) -> np.ndarray:
+    """Draw orders (n_orders, n_samples) by torch alone, which sorts random numbers."""
+    generator = torch.Generator().manual_seed(seed + (first << 16))
+    return torch.rand(n_orders, n_samples, generator=generator).argsort(dim=1).numpy()
+
+
 def least_squares(job: Job, features: np.ndarray, residuals: np.ndarray):
     """Functions of batches (P, b): their gradients (P, d), and b times their Hessians times u (P, d)."""
     rows_of, shares = torch.from_numpy(features), torch.from_numpy(residuals / job.batch_size)
