@@ -70,8 +70,8 @@ def test_second_workflow_on_the_same_results_refuses(tmp_path):
     folder = copy_to(tmp_path)
     from sim.records import locked
 
-    with locked(folder / "results-test"):
+    with locked(folder / "results-test" / "workflow"):
         done = snakemake(folder, TARGETS[0])
     assert done.returncode == 2
-    assert "error: results-test: another process is working on it" in done.stderr
+    assert "error: results-test/workflow: another process is working on it" in done.stderr
     assert not (folder / "results-test").exists() or not contents(folder)
