@@ -64,14 +64,16 @@ def exact_falls(noise_scale, batch_size):
 
 
 def test_expected_best_is_the_largest_c_total():
-    betas = np.array([0.9, 0.97, 0.999])
-    found = plot_best_beta2.expected_best(40, [8, 300], betas, 1000, 2, 0.9)
-    for i, size in enumerate((8, 300)):
+    """Around the turn, where limit and exact part: 74 and 76 windows a batch."""
+    betas, sizes = 1 - np.geomspace(0.231, 0.001, 45), [8, 74, 76, 300]
+    found = plot_best_beta2.expected_best(40, sizes, betas, 1000, 2, 0.9)
+    for i, size in enumerate(sizes):
         n_batches, v, correlation = turning.epoch_geometry(1000, size)
         limit = [float(theory.c_total(0.9, beta, 40 * v)) for beta in betas]
         exact = [exact_c_total(0.9, beta, 40 * v, n_batches, 2, correlation) for beta in betas]
         assert (found["limit"][i], found["exact"][i]) == (betas[np.argmax(limit)], betas[np.argmax(exact)])
-    assert found["limit"].tolist() == [0.999, 0.9]
+    assert found["limit"].tolist() == pytest.approx([0.999, 0.999, 0.769, 0.769])
+    assert found["exact"].tolist() == pytest.approx([0.999, 0.9805, 0.9407, 0.769], abs=1e-4)
 
 
 def test_draws_the_same_bytes_twice_and_sums_up(best, tmp_path):
