@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sim.records import InputError
-from train import checkpoints, corpora, loop, run
+from train import checkpoints, corpora, downloads, loop, run
 from train.corpora import Corpus
 from train.settings import Settings
 from train.trainer import Trainer
@@ -297,7 +297,7 @@ def test_bfloat16_products_train_nearly_as_well(corpus):
         ("--d-model 7", "d_model is 7, allowed: an even number"),
         ("--tgt-len 100000", "--tgt-len is 100000, allowed: less than the length"),
         ("--corpus wikitext-2 --data-dir {tmp}/none", "train.txt: no such file"),
-        ("--corpus wikitext-2 --data-dir {tmp}", "train.txt: sha256 of its 5 bytes is"),
+        ("--corpus wikitext-2 --data-dir {tmp}", "train.txt: its sha256 is"),
         ("--checkpoint {tmp}/damaged", "damaged: the checkpoint is damaged"),
         ("--out {tmp}/metrics.json", "metrics.json', allowed: a name that ends in .csv"),
         ("--out {tmp}/damaged/metrics.csv", "damaged"),
@@ -319,7 +319,7 @@ def test_no_network_is_one_line(tmp_path, fails, monkeypatch):
     def unplugged(url):
         raise OSError("Network is unreachable")
 
-    monkeypatch.setattr(corpora, "_open_url", unplugged)
+    monkeypatch.setattr(downloads, "open_url", unplugged)
     out, cache = tmp_path / "metrics.csv", tmp_path / "cache"
     message = fails(run.main, "--corpus", "wikitext-2", "--cache-dir", cache, "--out", out)
     assert "download failed (Network is unreachable)" in message

@@ -10,8 +10,6 @@ References
 """
 
 import hashlib
-import http.client
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +19,8 @@ from typing import IO
 
 import numpy as np
 
-from sim.records import InputError, atomic_write
+from sim.records import InputError
+from train.downloads import check, fetch
 
 SPLITS = ("train", "valid", "test")
 EOS, UNKNOWN = "<eos>", "<unk>"
@@ -131,7 +130,7 @@ def wikitext2(
     sha256 : mapping from str to str
         Expected sha256 of each split's file.
     opener : callable, optional
-        From an address to a readable binary file; `urllib.request.urlopen` with a time-out unless given.
+        See `train.downloads.fetch`.
 
     Raises
     ------
@@ -149,9 +148,9 @@ def wikitext2(
         else:
             path = Path(cache_dir or "~/.cache/adam-minibatch-noise").expanduser() / f"wikitext-2/{split}.txt"
             if not path.is_file():
-                _download(WIKITEXT2_URL.format(split=split), path, sha256[split], opener or _open_url)
+                fetch(WIKITEXT2_URL.format(split=split), path, sha256[split], opener)
         data = path.read_bytes()
-        _check(str(path), data, sha256[split])
+        check(str(path), hashlib.sha256(data).hexdigest(), sha256[split])
         texts[split] = data.decode("utf-8")
     words = {split: wikitext_words(text) for split, text in texts.items()}
     # Dai et al. and Merity et al. count types over the training split; it holds every word of the other two.
@@ -221,31 +220,3 @@ def _number(name: str, words: Mapping[str, Sequence[str]], counts: Counter[str])
     for split in SPLITS:
         digest.update(splits[split].astype("<i4").tobytes())
     return Corpus(name, vocabulary, sha256=digest.hexdigest(), **splits)
-
-
-def _check(name: str, data: bytes, expected: str) -> None:
-    found = hashlib.sha256(data).hexdigest()
-    if found != expected:
-        raise InputError(
-            f"{name}: sha256 of its {len(data)} bytes is {found}, allowed: {expected}; "
-            "the file is damaged or cut short: delete it or replace it"
-        )
-
-
-def _open_url(url: str) -> IO[bytes]:
-    from urllib.request import urlopen
-
-    return urlopen(url, timeout=60)
-
-
-def _download(url: str, path: Path, sha256: str, opener: Callable[[str], IO[bytes]]) -> None:
-    """Fetch `url` to `path`, which appears only if the sha256 is right."""
-    try:
-        with opener(url) as response:
-            data = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        folder = os.path.dirname(path)
-        raise InputError(f"{url}: download failed ({error}); put the file into {folder} by hand") from error
-    _check(url, data, sha256)
-    with atomic_write(path, "wb") as file:
-        file.write(data)

@@ -1,4 +1,4 @@
-"""Fetch a large file once: streamed, its sha256 checked, in place only when whole."""
+"""Fetch a file once: over https, its sha256 checked, in place only when whole. No other module asks a network."""
 
 import hashlib
 import http.client
@@ -14,10 +14,32 @@ BLOCK = 1 << 20  # bytes at a time
 
 
 def open_url(url: str) -> IO[bytes]:
-    """Open an address for reading, with a time-out of a minute."""
-    from urllib.request import urlopen
+    """Open an address for reading, with a time-out of a minute; https only, also where it leads on to another one.
 
-    return urlopen(url, timeout=60)
+    Parameters
+    ----------
+    url : str
+
+    Raises
+    ------
+    InputError
+        An address that is not https.
+    OSError
+        It cannot be opened.
+    """
+    from urllib.request import HTTPRedirectHandler, build_opener
+
+    class OnlyHttps(HTTPRedirectHandler):
+        def redirect_request(self, request, file, code, message, headers, new):
+            return super().redirect_request(request, file, code, message, headers, _https(new))
+
+    return build_opener(OnlyHttps).open(_https(url), timeout=60)
+
+
+def _https(url: str) -> str:
+    if not url.startswith("https://"):
+        raise InputError(f"{url}: not fetched, allowed: addresses that begin with https://")
+    return url
 
 
 def fetch(url: str, path: Path, sha256: str, opener: Callable[[str], IO[bytes]] | None = None) -> None:
