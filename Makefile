@@ -11,7 +11,7 @@ SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --configfile $(CONFI
 	$(if $(DATA_DIR),--config data_dir=$(DATA_DIR))
 
 .DEFAULT_GOAL := reproduce
-.PHONY: reproduce test lint pages bench pins clean
+.PHONY: reproduce test lint report pages bench pins clean
 
 reproduce: $(VENV)/installed
 	$(SNAKEMAKE)
@@ -35,6 +35,9 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(SNAKEMAKE) --lint
+
+report: reproduce  # every figure with its caption, the configuration and run times in one file, RESULTS/report.html
+	$(SNAKEMAKE) --report $(RESULTS)/report.html
 
 pages: reproduce  # the article's pages as pictures, under RESULTS/paper
 	$(BIN)/python -m analysis.article --out $(RESULTS)/paper/article.pdf --pages $(RESULTS)/paper/pages

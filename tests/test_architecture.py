@@ -70,3 +70,27 @@ def test_help_does_not_load_the_heavy_libraries(program):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "usage: python -m " + program in done.stdout
+
+
+def test_every_rule_says_what_a_cluster_must_give_it():
+    rules = [
+        rule
+        for path in sorted(ROOT.glob("*/rules.smk"))
+        for rule in re.split(r"(?m)^rule ", path.read_text())[1:]
+        if "localrule: True" not in rule
+    ]
+    assert len(rules) > 10
+    for rule in rules:
+        for need in ("mem_mb=", "runtime="):
+            assert f"        {need}" in rule.partition("    resources:\n")[2], rule.split(":")[0]
+
+
+def test_every_figure_is_in_the_report():
+    rules = re.split(r"(?m)^rule ", (ROOT / "analysis/rules.smk").read_text())
+    figures = [
+        rule for rule in rules if '.svg"' in rule.partition("    output:")[2].partition("    shell:")[0]
+    ]
+    assert len(figures) > 9
+    for rule in figures:
+        assert rule.count('.svg"') == rule.count("report(") == 1, rule.split(":")[0]
+        assert (ROOT / f"paper/captions/{rule.split(':')[0]}.rst").is_file()
