@@ -72,7 +72,7 @@ def test_second_run_does_nothing(checkout):
         (
             "train/optimizers.py",
             {"train_sweep", "train_run", "train_noise_scale", "plot_sweep", "best_betas", "plot_best_beta2"}
-            | {"plot_noise_scale", "article_numbers", "article"},
+            | {"plot_noise_scale", "train_vision", "plot_vision", "article_numbers", "article"},
         ),
         ("paper/article.typ", {"article"}),
     ],
