@@ -103,8 +103,9 @@ def reproduces(cell: dict[str, Any], published: float) -> bool:
 
 def of_table(table: "pd.DataFrame") -> dict[str, Any]:
     """Give a verdict on each cell of the published table, and on the two decays said to be too large."""
-    rows = cells(table)
     decays = {"adam": 1e-5, "adamw": 1e-2}
+    rows = cells(table)
+    rows.sort(key=lambda c: (c["weight_decay"] != decays[c["optimizer"]], c["optimizer"], -c["batch_size"]))
     for cell in rows:
         if cell["weight_decay"] == decays[cell["optimizer"]]:
             cell["published"] = PUBLISHED[cell["optimizer"], size(cell)]
@@ -186,13 +187,20 @@ def _compare(one, other, threshold):
 def of_supports(table: "pd.DataFrame") -> dict[str, Any]:
     """Compare supports that overlap with supports that do not."""
     rows = cells(table)
-    groups: dict[str, dict[str, Any]] = {}
+    groups: dict[tuple[str, str], dict[str, Any]] = {}
     for cell in rows:
         optimizer, batch, layout = cell["case"].split(" ", 2)
-        groups.setdefault(f"{optimizer} {batch}", {})[layout] = cell
+        layout, _, size_of_noise = layout.partition(", ")
+        groups.setdefault((f"{optimizer} {batch}", size_of_noise), {})[layout] = cell
     pairs = [
-        {"case": name, "layout": layout, **_compare(group["disjoint"], group[layout], 0.1)}
-        for name, group in groups.items()
+        {
+            "case": name,
+            "size": size_of_noise or "same l2",
+            "layout": layout,
+            "disjoint": group["disjoint"]["test_error"],
+            **_compare(group["disjoint"], group[layout], 0.1),
+        }
+        for (name, size_of_noise), group in groups.items()
         for layout in group
         if layout != "disjoint"
     ]

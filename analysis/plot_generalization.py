@@ -156,7 +156,8 @@ def draw_confounders(table: "pd.DataFrame") -> "Figure":
         (axes[0, 1], "supports", "(c) supports of the noise"),
         (axes[1, 0], "replacement", "(d) drawing batches"),
     ):
-        draw_cases(axis, ends(table[table["study"] == study]))
+        last = ends(table[table["study"] == study])
+        draw_cases(axis, last[last["batch_size"] > 2] if study == "supports" else last)
         axis.set_title(title)
     axes[1, 1].set_xscale("symlog", linthresh=1)
     axes[1, 1].xaxis.set_major_locator(SymmetricalLogLocator(base=100, linthresh=1))

@@ -85,11 +85,12 @@ def test_steps_tell_noise_from_steps(errors, verdict):
 
 
 def test_supports_and_replacement_matter_beyond_threshold_and_errors():
-    found = gv.of_supports(table("supports", lambda name, case, seed: 0.4 if "n s >> d" in name else 0.1))
-    assert {pair["layout"]: pair["matters"] for pair in found["pairs"]} == {
-        "n s = d": False,
-        "n s >> d": True,
-    }
+    found = gv.of_supports(
+        table("supports", lambda name, case, seed: 0.4 if name.endswith("d, same l1") else 0.1)
+    )
+    by_size = {(pair["size"], pair["layout"]): pair["matters"] for pair in found["pairs"]}
+    assert by_size == {(size, layout): size == "same l1" for size, layout in by_size}
+    assert len(found["pairs"]) == 16
     noisy = gv.of_replacement(
         table("replacement", lambda name, case, seed: seed / 2 + name.endswith("with") / 4)
     )

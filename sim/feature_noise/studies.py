@@ -11,6 +11,7 @@ choices        A choice gives the published numbers if it reproduces both errors
 steps          (a), (b) "More noise" is the reason if, at equal steps (equal lr * steps), the mean test error is >= 0.4
                at batch n/2 and <= 0.05 at batch 2; "more steps" if the errors differ by less than 0.05; otherwise open.
 supports       (c) Overlap matters if, at batch n/2, the mean test errors differ by more than 0.1 and 3 standard errors.
+               ("Same l1" was added after the runs of the same 2-norm.)
 replacement    (d) It matters if mean test errors differ by more than 0.05 and 3 standard errors.
 betas          (e) More C_total is less test error: holds at a batch size if Spearman's correlation over the pairs of
                betas is below -0.648 (5%, two-sided, 10 pairs), is contradicted above 0.648, else is not seen.
@@ -26,6 +27,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sim.feature_noise.settings import Settings
+from sim.records import InputError
 
 PUBLISHED_DECAY = {"adam": 1e-5, "adamw": 1e-2}
 """lambda of the published table."""
@@ -85,9 +87,13 @@ def steps(base: Settings) -> Cases:
     Few steps are those of --n-epochs at the large batch; many are those at batch 2, at most --n-steps if that is not 0.
     """
     large, cases = base.n_samples // 2, {}
+    if large < SMALL:
+        raise InputError(f"--n-samples is {base.n_samples}, allowed with --study steps: >= {2 * SMALL}")
     few = base.n_epochs * base.n_samples // large
     many = large // SMALL * few
     many = min(base.n_steps or many, many)
+    if many < few:
+        raise InputError(f"--n-steps is {base.n_steps}, allowed with --study steps: 0, or >= {few}")
     ratio = many // few
     for optimizer, decay in PUBLISHED_DECAY.items():
         run = replace(base, optimizer=optimizer, weight_decay=decay)
@@ -107,9 +113,11 @@ def steps(base: Settings) -> Cases:
 
 
 def supports(base: Settings) -> Cases:
-    """Disjoint against overlapping supports, everything else equal: fewer noise coordinates of the same total size."""
+    """Disjoint against overlapping supports, everything else equal: fewer noise coordinates.
+
+    Their noise has the published 2-norm, or ("same l1") the published 1-norm, with which sign-like steps fit it.
+    """
     s = max(1, (base.patch_length - 1) // base.n_samples)
-    std = base.noise_std * (base.n_noise / s) ** 0.5
     wide = base.n_samples * s + 1
     narrow = max(s + 1, round(s * base.patch_length / base.n_noise)) + 1  # overlap as in the published study
     layouts = {
@@ -118,7 +126,7 @@ def supports(base: Settings) -> Cases:
         "n s >> d": (narrow, "overlapping"),
     }
     return {
-        f"{optimizer} b{batch_size} {name}": replace(
+        f"{optimizer} b{batch_size} {name}{size}": replace(
             base,
             optimizer=optimizer,
             weight_decay=decay,
@@ -126,8 +134,9 @@ def supports(base: Settings) -> Cases:
             patch_length=d,
             supports=layout,
             n_noise=s,
-            noise_std=std,
+            noise_std=base.noise_std * (base.n_noise / s) ** power,
         )
+        for size, power in (("", 0.5), (", same l1", 1.0))
         for optimizer, decay in PUBLISHED_DECAY.items()
         for batch_size in (base.n_samples // 2, SMALL)
         for name, (d, layout) in layouts.items()
