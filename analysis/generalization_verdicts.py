@@ -10,7 +10,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
-from sim.records import Parser, run, write_json
+from sim.records import InputError, Parser, run, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -375,6 +375,8 @@ def verdicts(table: "pd.DataFrame") -> dict[str, Any]:
     dict
         Keys: names of studies.
     """
+    if unknown := sorted(set(map(str, table["study"])) - set(VERDICTS)):
+        raise InputError(f"column 'study' holds {unknown[0]!r}, allowed: {', '.join(VERDICTS)}")
     return {study: VERDICTS[study](part) for study, part in table.groupby("study", sort=False)}
 
 
@@ -383,8 +385,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     from analysis import tables
 
-    result = {"here": verdicts(tables.read(args.tables, COLUMNS))}
-    result["published_size"] = verdicts(tables.read(args.records, COLUMNS)) if args.records else {}
+    with tables.as_written(args.tables):
+        result = {"here": verdicts(tables.read(args.tables, COLUMNS))}
+    with tables.as_written(args.records):
+        result["published_size"] = verdicts(tables.read(args.records, COLUMNS)) if args.records else {}
     write_json(args.out, result)
 
 
