@@ -47,6 +47,7 @@ RESULTS = $(shell $(BIN)/python -c 'import yaml; print({**yaml.safe_load(open("c
 bench: $(VENV)/installed
 	$(UV_INSTALL) -e '.[sim,train,analysis,bench]'
 	$(BIN)/python -m bench.kernels
+	$(BIN)/python -m bench.generalization
 
 pins: $(VENV)/installed  # new versions of everything, within the ranges of pyproject.toml
 	$(BIN)/python envs/pins.py --upgrade

@@ -21,6 +21,11 @@ rule article:
         closeness=rules.plot_closeness.output,
         turning=rules.plot_turning.output,
         terms=rules.plot_terms.output,
+        generalization=rules.generalization_verdicts.output,
+        generalization_figures=[
+            *expand(f"{R}/analysis/plot_generalization/published_{{part}}.svg", part=["alignments", "batch", "decay", "confounders"]),
+            f"{R}/analysis/plot_generalization/here_decay.svg",
+        ],
         invariance=rules.plot_invariance.output,
         vision=rules.plot_vision.output,
     output:
