@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+FEW = ("n_batches", "beta2", "measured", "stderr", "predicted", "exact")
+EXPECTATION = (*FEW, "n_permutations", "excess")
+MAP = ("which", "beta2", "batch_size", "n_batches", "n_epochs", "c_total_limit", "c_total_exact")
+TURNING = ("which", "n_epochs", "turned_at_limit", "turned_at_exact")
+"""Columns that the numbers are taken from."""
+
+
 def of_expectation(table: "pd.DataFrame") -> dict[str, Any]:
     """Sum up measured against predicted (rows of `analysis.plot_expectation --summary`)."""
     longest = table.loc[table["beta2"].idxmax()]
@@ -21,9 +28,7 @@ def of_expectation(table: "pd.DataFrame") -> dict[str, Any]:
         "n_permutations": int(table["n_permutations"].max()),
         "largest_excess": table["excess"].max(),
         "n_violated": int((table["excess"] > 1).sum()),
-        "few_batches": {
-            name: few[name] for name in ("n_batches", "beta2", "measured", "stderr", "predicted", "exact")
-        },
+        "few_batches": {name: few[name] for name in FEW},
     }
 
 
@@ -126,18 +131,20 @@ def main(argv: list[str] | None = None) -> None:
     from analysis import tables
     from analysis.sweep_numbers import of_noise_scale, of_sweep
 
+    names = [path for name, path in vars(args).items() if name != "out"]
     certificates = tables.read([args.certify], ["verdict", "published"])
     published = certificates[certificates["published"].notna()]
-    write_json(
-        args.out,
-        {
-            "expectation": of_expectation(tables.read([args.expectation], ["measured", "excess"])),
+    with tables.as_written(names):
+        numbers = {
+            "expectation": of_expectation(tables.read([args.expectation], EXPECTATION)),
             "sweep": of_sweep(args.best),
             "noise_scale": of_noise_scale(args.noise_scale, args.critical),
             "recorded": of_sweep(args.recorded),
             "recorded_noise_scale": of_noise_scale(args.recorded_noise_scale, args.recorded_critical),
-            "closeness": of_closeness(tables.read([args.closeness], ["correction", "slope"])),
-            "turning": of_turning(tables.read([args.map], ["which"]), tables.read([args.turning], ["which"])),
+            "closeness": of_closeness(
+                tables.read([args.closeness], ["problem", "algorithm", "correction", "lr", "slope"])
+            ),
+            "turning": of_turning(tables.read([args.map], MAP), tables.read([args.turning], TURNING)),
             "terms": of_terms(args.terms),
             "runs": of_runs(args.runs),
             "certify": {
@@ -146,8 +153,8 @@ def main(argv: list[str] | None = None) -> None:
                 "n_new": len(certificates) - len(published),
                 "n_refuted": int((certificates["verdict"] == "refuted").sum()),
             },
-        },
-    )
+        }
+    write_json(args.out, numbers)
 
 
 if __name__ == "__main__":

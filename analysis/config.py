@@ -46,13 +46,24 @@ def load(*paths: str) -> dict[str, Any]:
     ----------
     *paths : str
         The first is the one that names everything.
+
+    Raises
+    ------
+    InputError
+        A file that is not a mapping in YAML.
     """
     import yaml
 
     merged: dict[str, Any] = {}
     for path in paths:
         with open(path, encoding="utf-8") as file:
-            _update(merged, yaml.safe_load(file))
+            try:
+                section = yaml.safe_load(file)
+            except (yaml.YAMLError, ValueError, RecursionError) as error:
+                raise InputError(f"{path}: is not YAML ({error})") from error
+        if not isinstance(section, Mapping):
+            raise InputError(f"{path}: holds {type(section).__name__}, allowed: a mapping of names to values")
+        _update(merged, section)
     return merged
 
 

@@ -166,8 +166,9 @@ def panels(
 
 def makespan(hours: Iterable[float], n_gpus: int) -> float:
     """Return the hours until all jobs are done, the longest first, each on the GPU that is free first."""
-    free = [0.0] * n_gpus
-    for job in sorted(hours, reverse=True):
+    jobs = sorted(hours, reverse=True)
+    free = [0.0] * min(n_gpus, max(len(jobs), 1))
+    for job in jobs:
         heapq.heapreplace(free, free[0] + job)
     return max(free)
 

@@ -7,10 +7,13 @@ their smaller companions add up to. kappa = v mean(Sigma_jj / g_j^2).
 import argparse
 from typing import TYPE_CHECKING
 
-from sim.records import Parser, run
+from sim.records import InputError, Parser, run
 
 if TYPE_CHECKING:
     import pandas as pd
+
+SETTINGS = ["problem", "n_samples", "n_params", "noise", "problem_seed", "batch_size", "beta1", "beta2"]
+RESULTS = ["measured", "stderr", "predicted", "exact", "n_permutations", "excess"]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,10 +46,15 @@ def noise_effects(table: "pd.DataFrame") -> list[dict[str, float]]:
     from sim.losses.problems import GENERATORS
     from sim.theory import batch_variance_factor, expected_corr_terms, limit_constants
 
-    settings = ["problem", "n_samples", "n_params", "noise", "problem_seed", "batch_size", "beta1", "beta2"]
+    if unknown := sorted(set(map(str, table["problem"])) - set(GENERATORS)):
+        raise InputError(f"column 'problem' holds {unknown[0]!r}, allowed: {', '.join(GENERATORS)}")
+    for name in ("n_samples", "n_params", "problem_seed", "batch_size", "n_permutations"):
+        if ((bad := table[name]) % 1 != 0).any() or (bad < (name != "problem_seed")).any():
+            raise InputError(f"column {name!r} holds {bad.min():g}, allowed: whole numbers of things")
     rows = []
-    for key, part in table.groupby(settings, sort=True):
+    for key, part in table.groupby(SETTINGS, sort=True):
         name, n_samples, n_params, noise, seed, batch_size, beta1, beta2 = key
+        n_samples, n_params, seed, batch_size = map(int, (n_samples, n_params, seed, batch_size))
         moments = GENERATORS[name](n_samples, n_params, noise, seed).moments()
         g, v = moments.gradient, float(batch_variance_factor(n_samples, batch_size))
         kappa = v * np.mean(np.diag(moments.covariance) / g**2)
@@ -82,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
     from analysis import style, tables
     from sim.records import write_csv
 
-    rows = noise_effects(tables.read(args.tables, ["measured", "stderr", "predicted", "exact", "excess"]))
+    rows = noise_effects(tables.read(args.tables, [*SETTINGS, *RESULTS]))
     if args.summary:
         write_csv(args.summary, rows)
     frame = pd.DataFrame(rows)

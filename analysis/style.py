@@ -63,6 +63,10 @@ def save(figure: "Figure", path: str | Path) -> None:
     }
     if form not in metadata:
         raise InputError(f"--out is {path}, allowed: a name that ends in .{', .'.join(metadata)}")
-    with atomic_write(path, "wb") as file:
-        figure.savefig(file, format=form, metadata=metadata[form])
-    plt.close(figure)
+    try:
+        with atomic_write(path, "wb") as file:
+            figure.savefig(file, format=form, metadata=metadata[form])
+    except ValueError as error:
+        raise InputError(f"{path}: the tables cannot be drawn ({error})") from error
+    finally:
+        plt.close(figure)

@@ -1,6 +1,7 @@
 """Read the CSV files that the studies wrote."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,24 @@ from sim.records import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+TEXT = {
+    *(
+        "algorithm",
+        "batches",
+        "case",
+        "component",
+        "corpus",
+        "correction",
+        "dataset",
+        "dtype",
+        "model",
+        "norm",
+    ),
+    *("optimizer", "part", "places", "problem", "published", "rule", "scaling", "shuffle", "status", "study"),
+    *("swept", "term", "verdict", "which"),
+}
+"""Columns that hold words; every other one holds numbers, empty where there is none."""
 
 
 def read(paths: Iterable[str | Path], columns: Iterable[str] = ()) -> "pd.DataFrame":
@@ -17,7 +36,7 @@ def read(paths: Iterable[str | Path], columns: Iterable[str] = ()) -> "pd.DataFr
     ----------
     paths : iterable of paths
     columns : iterable of str
-        Columns that must be there.
+        Columns that must be there, those that are not in `TEXT` with numbers.
 
     Returns
     -------
@@ -27,7 +46,7 @@ def read(paths: Iterable[str | Path], columns: Iterable[str] = ()) -> "pd.DataFr
     Raises
     ------
     InputError
-        Naming the file that is empty, not CSV, or lacks a column.
+        Naming the file that is empty, not CSV, without a row, lacks a column, or holds a word for a number.
     """
     import pandas as pd
 
@@ -40,5 +59,39 @@ def read(paths: Iterable[str | Path], columns: Iterable[str] = ()) -> "pd.DataFr
         missing = [column for column in columns if column not in frame]
         if missing:
             raise InputError(f"{path}: column {missing[0]!r} is missing")
+        if frame.empty:
+            raise InputError(f"{path}: has no row, allowed: at least one")
+        for column in set(columns) - TEXT:
+            _check_numbers(path, frame[column])
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
+
+
+@contextlib.contextmanager
+def as_written(names: Iterable[object]) -> Iterator[None]:
+    """Refuse tables that have the right columns and still do not hold what a reduction needs.
+
+    Parameters
+    ----------
+    names : iterable
+        Of the files, for the message.
+
+    Raises
+    ------
+    InputError
+        In place of what an absent key, row or number raises.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        files = " ".join(map(str, names))
+        raise InputError(
+            f"{files[:300]}: not as the studies write them ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _check_numbers(path: str | Path, column: "pd.Series") -> None:
+    if column.dtype.kind not in "biuf" and column.notna().any():
+        raise InputError(f"{path}: column {column.name!r} holds a word, allowed: numbers")

@@ -61,9 +61,11 @@ def horizons(args: argparse.Namespace) -> list[int]:
     for kappa in args.kappas:
         if largest % kappa:
             raise InputError(f"--kappas has {kappa}, allowed: divisors of the largest, {largest}")
-    ratio = 10 ** (args.n_decades / (args.n_lr - 1))
-    first = args.horizon / args.lr_max / largest
-    counts = [largest * round(first * ratio**i) for i in range(args.n_lr)]
+    ratio = 10 ** min(
+        args.n_decades / (args.n_lr - 1), 300 / args.n_lr
+    )  # below 1e308: it is refused far below
+    first = min(args.horizon / args.lr_max / largest, MAX_MICRO_BATCHES + 1)
+    counts = [largest * round(first * min(ratio**i, MAX_MICRO_BATCHES + 1)) for i in range(args.n_lr)]
     if counts[0] <= 0 or counts[-1] > MAX_MICRO_BATCHES or len(set(counts)) < args.n_lr:
         raise InputError(
             f"--horizon {args.horizon:g} at learning rates from {args.lr_max:g} down takes {counts[0]} to "

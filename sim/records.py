@@ -12,6 +12,7 @@ import math
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -34,6 +35,16 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+TOO_BIG = (
+    "array is too big",
+    "Maximum allowed",
+    "t allocate memory",
+    "size calculation overflow",
+    "out of memory",
+)
+"""How NumPy says that an array has more bytes than can be counted, and PyTorch that memory is short."""
+
+
 def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> NoReturn:
     """Run the `main` of a module and turn what it cannot use into one line and exit status 2.
 
@@ -47,11 +58,14 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
     Raises
     ------
     SystemExit
-        Always: 0 or what `main` returned; 2 after `InputError` or a file that cannot be read or written;
-        130 after an interrupt from the keyboard.
+        Always: 0 or what `main` returned; 2 after `InputError`, a file that cannot be read or written, a result
+        that overflows or divides by 0, or too little memory; 130 after an interrupt from the keyboard.
     """
     try:
-        status = main(argv) or 0
+        with warnings.catch_warnings():
+            # NumPy warns and goes on with inf or nan, which would then be written down as results
+            warnings.filterwarnings("error", ".* encountered in ", RuntimeWarning)
+            status = main(argv) or 0
         sys.stdout.flush()
     except InputError as error:
         status = _complain(str(error))
@@ -60,6 +74,15 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
         status = 0
     except OSError as error:
         status = _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except RuntimeWarning as error:
+        if " encountered in " not in str(error):
+            raise
+        status = _complain(f"{error}: a value is too large or too small for this study, or a gradient is 0")
+    except (MemoryError, ValueError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in TOO_BIG):
+            raise
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        status = _complain(f"not enough memory ({reason}), allowed: smaller sizes")
     except KeyboardInterrupt:
         status = _complain("interrupted", 130)
     raise SystemExit(status)
@@ -68,6 +91,10 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
 def _complain(message: str, status: int = 2) -> int:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return status
+
+
+LARGEST = 10**12
+"""Largest whole number that a flag takes, unless its type says otherwise: what no machine could count or hold."""
 
 
 def number(
@@ -84,7 +111,7 @@ def number(
     ----------
     kind : {int, float}
     low, high : float
-        Ends of the interval.
+        Ends of the interval; `high` of a whole number is at most `LARGEST` unless given.
     open_low, open_high : bool
         Whether the end itself is excluded.
 
@@ -93,6 +120,8 @@ def number(
     callable
         From str to `kind`; raises `argparse.ArgumentTypeError` naming the value and the allowed range.
     """
+    if kind is int and high == math.inf:
+        high = LARGEST
     noun = "a whole number" if kind is int else "a finite number"
     ends = []
     if low > -math.inf:
@@ -109,8 +138,9 @@ def number(
         inside = (value > low if open_low else value >= low) and (
             value < high if open_high else value <= high
         )
-        if not (math.isfinite(value) and inside):
-            raise argparse.ArgumentTypeError(f"is {text!r}, allowed: {allowed}")
+        if not (inside and math.isfinite(value)):
+            shown = text if len(text) <= 60 else text[:57] + "..."
+            raise argparse.ArgumentTypeError(f"is {shown!r}, allowed: {allowed}")
         return value
 
     return parse

@@ -71,6 +71,8 @@ class Settings:
 
     def check(self) -> None:
         """Raise InputError naming the first setting that cannot be used."""
+        if self.batch_size < 1:
+            raise InputError(f"batch_size is {self.batch_size}, allowed: >= 1 (this study halves n_samples)")
         if self.n_samples % self.batch_size:
             raise InputError(
                 f"batch_size is {self.batch_size}, allowed: a divisor of n_samples = {self.n_samples}"
