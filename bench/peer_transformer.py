@@ -1,4 +1,4 @@
-"""The Transformer-XL of `train.transformer_xl` written plainly: eager, all logits at once, no fused kernels.
+"""The Transformer-XL of `train.language.transformer_xl` written plainly: eager, all logits at once, no fused kernels.
 
 Parameter names are the same, so that one state serves both; `bench.training` compares loss and gradients first.
 """

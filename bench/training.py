@@ -2,8 +2,9 @@
 
 A step is gradient and update of one batch. Contenders take turns; a rate is the median of `--n-repeats` turns of
 `--n-steps` steps. Before that, losses and gradients are compared. `plain` is `bench.peer_transformer` with
-torch.optim.Adam; `ours` is `train.trainer`. Written to `--out`: training.csv (rates), training_batch_sizes.csv (ours,
-against the batch size), training_parts.csv (share of time by part), training_machine.json.
+torch.optim.Adam; `ours` is `train.language.trainer`. Written to `--out`: training.csv (rates),
+training_batch_sizes.csv (ours, against the batch size), training_parts.csv (share of time by part),
+training_machine.json.
 """
 
 import statistics
@@ -18,8 +19,8 @@ from sim.records import Parser, count, run, to_table, write_csv, write_json
 if TYPE_CHECKING:
     import torch
 
-    from train.settings import Settings
-    from train.trainer import Trainer
+    from train.language.settings import Settings
+    from train.language.trainer import Trainer
 
 N_TOKEN = 33278
 """Size of the vocabulary of WikiText-2."""
@@ -79,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def sizes(name: str) -> "Settings":
     """Return the settings of the published model or of a small one."""
-    from train.settings import Settings
+    from train.language.settings import Settings
 
     small = Settings(corpus="wikitext-2", tgt_len=32, batch_size=32, micro_batch_size=0, eps=1e-6)
     if name == "small":
@@ -127,8 +128,8 @@ def make_trainer(settings: "Settings", device: "torch.device") -> "Trainer":
     """Return a trainer on words drawn at random, as many as a few batches need."""
     import numpy as np
 
-    from train.corpora import Corpus
-    from train.trainer import Trainer
+    from train.language.corpora import Corpus
+    from train.language.trainer import Trainer
 
     n_words = 4 * settings.batch_size * settings.tgt_len + 1
     text = np.random.default_rng(0).integers(0, N_TOKEN, n_words)
@@ -139,7 +140,7 @@ def make_trainer(settings: "Settings", device: "torch.device") -> "Trainer":
 
 
 def ours(trainer: "Trainer") -> Callable[[], object]:
-    """Return a step of `train.trainer` on its first batch."""
+    """Return a step of `train.language.trainer` on its first batch."""
     import torch
 
     windows = torch.arange(trainer.settings.batch_size, device=trainer.device)

@@ -22,7 +22,7 @@ def can_cut():
 
 
 class Page:
-    """A page in a browser of its own; `faults` holds its errors and warnings, as the console shows them.
+    """A page in a browser of its own; `faults` holds its errors, as the console shows them.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class Page:
             self.faults.append(
                 " ".join(str(arg.get("value", arg.get("description"))) for arg in params["args"])
             )
-        elif event["method"] == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+        elif event["method"] == "Log.entryAdded" and params["entry"]["level"] == "error":
             self.faults.append(params["entry"]["text"])
 
     def run(self, script):
@@ -116,7 +116,7 @@ class Page:
     def wait_for(self, script, seconds=30):
         """Wait until a JavaScript expression is true."""
         end = time.monotonic() + seconds
-        while not self.run(script):
+        while not self.run(f"Boolean({script})"):
             if time.monotonic() > end:
                 raise TimeoutError(f"not true after {seconds} s: {script}")
             time.sleep(0.05)

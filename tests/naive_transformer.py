@@ -1,7 +1,7 @@
 """Transformer-XL written out with loops, from the equations of Dai et al. (2019), Section 3.3: slow and plain.
 
-Shares no code with train.transformer_xl and takes another route: one window, one head, one query and one key at a
-time, distances i - j spelled out, softmax and layer-norm from their definitions.
+Shares no code with train.language.transformer_xl and takes another route: one window, one head, one query and one key
+at a time, distances i - j spelled out, softmax and layer-norm from their definitions.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The networks of `train.vision_models` again: NumPy, float64, sums written out, weights by their names.
+"""The networks of `train.pictures.vision_models` again: NumPy, float64, sums written out, weights by their names.
 
 Nothing here is shared with the package: a convolution is a sum over its nine places, normalisation a mean and variance.
 """

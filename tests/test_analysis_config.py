@@ -32,8 +32,8 @@ def test_every_shipped_configuration_is_allowed(config):
 
 
 def test_check_names_key_value_and_range(config):
-    config["train"]["run"]["grid"]["lr"] = [0]
-    with pytest.raises(InputError, match=r"train\.run\.grid\.lr\.0: 0 .*exclusiveMinimum 0"):
+    config["train"]["sweep"]["lr"] = [0]
+    with pytest.raises(InputError, match=r"train\.sweep\.lr\.0: 0 .*exclusiveMinimum 0"):
         check(config, SCHEMA)
 
 

@@ -205,7 +205,7 @@ def test_rejects_no_table_an_unknown_data_set_and_a_missing_column(fails, tmp_pa
 
 
 def test_titles_are_those_of_the_training_side():
-    from train import images, vision_models, vision_settings
+    from train.pictures import images, vision_models, vision_settings
 
     assert vision.TITLES == images.TITLES
     assert set(vision.TITLES) == set(vision_settings.DATASETS)

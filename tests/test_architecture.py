@@ -49,6 +49,9 @@ def test_packages_hold_a_docstring_only():
         "sim/memory",
         "sim/feature_noise",
         "train",
+        "train/language",
+        "train/noise",
+        "train/pictures",
         "analysis",
     ):
         assert re.fullmatch(r'"""[^"]*"""\n', (ROOT / package / "__init__.py").read_text())

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from train import batches
-from train.batches import epoch_order, mean_loss, stream_order, to_windows
-from train.transformer_xl import TransformerXL
+from train.language import batches
+from train.language.batches import epoch_order, mean_loss, stream_order, to_windows
+from train.language.transformer_xl import TransformerXL
 
 
 def test_shuffled_order_is_a_permutation_of_seed_and_epoch_alone():

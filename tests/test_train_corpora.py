@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sim.records import InputError
-from train import corpora
+from train.language import corpora
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 TEXTS = {

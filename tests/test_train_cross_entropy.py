@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from train import cross_entropy
-from train.cross_entropy import cross_entropy_sum
+from train.language import cross_entropy
+from train.language.cross_entropy import cross_entropy_sum
 
 
 def arguments(n_rows=10, d_model=4, n_tokens=7, dtype=torch.float64, scale=1.0):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from sim.records import InputError
-from train import downloads, images
+from train import downloads
+from train.pictures import images
 
 
 def archive(rng, extra=()):

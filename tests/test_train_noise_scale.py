@@ -10,13 +10,14 @@ import torch
 
 from sim.records import InputError
 from sim.theory import batch_variance_factor
-from train import corpora, noise_scale
+from train import noise_scale
+from train.language import corpora
+from train.language.settings import Settings
+from train.language.snapshots import Snapshot, load_snapshot, save_snapshot
+from train.language.transformer_xl import TransformerXL
+from train.noise.per_sample import gradient_moments, gradient_noise
+from train.noise.two_batch import sq_norm
 from train.noise_scale import draw_measurements
-from train.per_sample import gradient_moments, gradient_noise
-from train.settings import Settings
-from train.snapshots import Snapshot, load_snapshot, save_snapshot
-from train.transformer_xl import TransformerXL
-from train.two_batch import sq_norm
 
 SETTINGS = Settings(
     n_layer=1, d_model=8, d_head=4, d_inner=8, tgt_len=8, dropout=0.3, max_train_windows=48, batch_size=16, seed=3

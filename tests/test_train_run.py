@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from sim.records import InputError
-from train import checkpoints, corpora, downloads, loop, run
-from train.corpora import Corpus
-from train.settings import Settings
-from train.trainer import Trainer
+from train import checkpoints, downloads, run
+from train.language import corpora, loop
+from train.language.corpora import Corpus
+from train.language.settings import Settings
+from train.language.trainer import Trainer
 
 CPU = torch.device("cpu")
 TINY = Settings(

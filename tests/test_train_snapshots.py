@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from sim.records import InputError
-from train import checkpoints, loop
-from train.corpora import Corpus
-from train.settings import Settings
-from train.snapshots import load_snapshot, restore, save_snapshot
-from train.trainer import Trainer
+from train import checkpoints
+from train.language import loop
+from train.language.corpora import Corpus
+from train.language.settings import Settings
+from train.language.snapshots import load_snapshot, restore, save_snapshot
+from train.language.trainer import Trainer
 
 CPU = torch.device("cpu")
 SETTINGS = Settings(

@@ -119,7 +119,7 @@ def count_steps(monkeypatch):
 
 
 def test_diverged_run_is_recorded_and_the_sweep_goes_on(tmp_path, monkeypatch):
-    from train.trainer import Trainer
+    from train.language.trainer import Trainer
 
     gradient = Trainer.gradient
 

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from sim.records import InputError
-from train import loop, optimizers
-from train.corpora import Corpus
+from train import optimizers
+from train.language import loop
+from train.language.corpora import Corpus
+from train.language.settings import Settings
+from train.language.trainer import ALIGNMENT, Trainer, flatten
+from train.language.transformer_xl import TransformerXL
 from train.optimizers import Adam
 from train.ranks import Ranks
-from train.settings import Settings
-from train.trainer import ALIGNMENT, Trainer, flatten
-from train.transformer_xl import TransformerXL
 
 CPU = torch.device("cpu")
 TINY = Settings(n_layer=1, d_model=8, d_head=4, d_inner=8, tgt_len=8, batch_size=16, n_epochs=2, lr=1e-2)
@@ -119,9 +120,10 @@ from pathlib import Path
 import numpy as np
 sys.path.insert(0, sys.argv[1])
 from tests.test_train_trainer import TINY, CPU
-from train import loop, ranks
-from train.corpora import Corpus
-from train.trainer import Trainer
+from train import ranks
+from train.language import loop
+from train.language.corpora import Corpus
+from train.language.trainer import Trainer
 
 text = np.random.default_rng(3).integers(0, 11, 801)
 corpus = Corpus("toy", tuple("abcdefghijk"), text[:481], text[481:641], text[641:], "of the toy corpus")

@@ -5,7 +5,7 @@ import torch
 
 from sim.records import InputError
 from tests import naive_transformer
-from train.transformer_xl import INIT_STD, TransformerXL, relative_shift, sinusoids
+from train.language.transformer_xl import INIT_STD, TransformerXL, relative_shift, sinusoids
 
 SIZES = {"n_token": 11, "n_layer": 2, "n_head": 3, "d_model": 8, "d_head": 5, "d_inner": 12}
 TOLERANCES = [(torch.float32, 1e-5), (torch.float64, 1e-10)]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sim.records import InputError
-from train.two_batch import TwoBatchEstimator, fieller_interval, sq_norm, student_quantile
+from train.noise.two_batch import TwoBatchEstimator, fieller_interval, sq_norm, student_quantile
 
 LEVEL = 0.95
 N_REPEATS = 2000

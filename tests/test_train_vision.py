@@ -16,13 +16,14 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from sim.records import InputError
-from train import checkpoints, image_batches, vision, vision_loop
-from train.batches import epoch_order
-from train.images import Images
-from train.vision_loop import train
-from train.vision_models import build
-from train.vision_optimizers import make
-from train.vision_settings import Settings
+from train import checkpoints, vision
+from train.language.batches import epoch_order
+from train.pictures import image_batches, vision_loop
+from train.pictures.images import Images
+from train.pictures.vision_loop import train
+from train.pictures.vision_models import build
+from train.pictures.vision_optimizers import make
+from train.pictures.vision_settings import Settings
 
 CPU = torch.device("cpu")
 TINY = Settings(width=2, batch_size=8, lr=1e-2, n_epochs=3)

@@ -6,7 +6,7 @@ import torch
 
 from sim.records import InputError
 from tests import naive_vision
-from train.vision_models import WIDTHS, build
+from train.pictures.vision_models import WIDTHS, build
 
 CASES = [
     ("resnet18", "batch", 2, 3, 16),

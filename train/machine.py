@@ -7,10 +7,14 @@ from argparse import BooleanOptionalAction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim.records import InputError, count, nonnegative
+from sim.records import InputError, nonnegative, number
 
 if TYPE_CHECKING:
     import torch
+
+
+threads = number(int, 1, 256)
+"""Type of a number of threads: the library of OpenMP ends the process where it cannot start as many."""
 
 
 def add_flags(group: Any) -> None:
@@ -29,7 +33,7 @@ def add_flags(group: Any) -> None:
         action=BooleanOptionalAction,
         help="compile the model for the device; None: where it is cuda",
     )
-    add("--n-threads", type=count, default=1, metavar="N", help="of the CPU; may change last digits")
+    add("--n-threads", type=threads, default=1, metavar="N", help="of the CPU; may change last digits")
     add("--progress", action=BooleanOptionalAction, default=sys.stderr.isatty(), help="show a bar")
 
 

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from train.per_sample import GradientNoise
-    from train.snapshots import Snapshot
-    from train.transformer_xl import TransformerXL
-    from train.two_batch import NoiseEstimate
+    from train.language.snapshots import Snapshot
+    from train.language.transformer_xl import TransformerXL
+    from train.noise.per_sample import GradientNoise
+    from train.noise.two_batch import NoiseEstimate
 
 METHODS = ("exact", "two-batch", "both")
 EXACT = "n_params grad_sq_norm grad_l1 tr_sigma b_simple share_below share_above share_zero"
@@ -72,7 +72,7 @@ def draw_measurements(
     import numpy as np
     import torch
 
-    from train.two_batch import TwoBatchEstimator, sq_norm
+    from train.noise.two_batch import TwoBatchEstimator, sq_norm
 
     if big_size % small_size:
         raise InputError(f"--small-size is {small_size}, allowed: a divisor of --big-size {big_size}")
@@ -111,10 +111,10 @@ def measure(snapshot: "Snapshot", args: argparse.Namespace, device: "torch.devic
     """
     from tqdm import tqdm
 
-    from train.batches import to_windows
-    from train.course import REPEATED
-    from train.per_sample import gradient_moments, gradient_noise
-    from train.snapshots import restore
+    from train.language.batches import to_windows
+    from train.language.course import REPEATED
+    from train.language.snapshots import restore
+    from train.noise.per_sample import gradient_moments, gradient_noise
 
     s = snapshot.settings
     if s.mem_len:
@@ -144,7 +144,7 @@ def measure(snapshot: "Snapshot", args: argparse.Namespace, device: "torch.devic
 
 @cache
 def _corpus(name, data_dir, cache_dir):
-    from train import corpora
+    from train.language import corpora
 
     return corpora.load(name, data_dir, cache_dir)
 
@@ -157,8 +157,8 @@ def columns(noise: "GradientNoise | None", estimate: "NoiseEstimate | None") -> 
     noise : GradientNoise, optional
     estimate : NoiseEstimate, optional
     """
-    from train.per_sample import LEVELS
-    from train.two_batch import NoiseEstimate
+    from train.noise.per_sample import LEVELS
+    from train.noise.two_batch import NoiseEstimate
 
     quantiles = noise.component_quantiles.tolist() if noise else [math.nan] * len(LEVELS)
     estimate = estimate or NoiseEstimate(0, *[math.nan] * 6)
@@ -195,7 +195,7 @@ def parser() -> Parser:
     files("--data-dir", type=Path, help="folder that holds wikitext-2/{train,valid,test}.txt; else: download")
     files("--cache-dir", type=Path, help="folder of downloads; None: ~/.cache/adam-minibatch-noise")
     files("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: cuda where there is one")
-    files("--n-threads", type=count, default=1, metavar="N", help="of the CPU")
+    files("--n-threads", type=machine.threads, default=1, metavar="N", help="of the CPU")
     files("--progress", action=BooleanOptionalAction, default=sys.stderr.isatty(), help="show a bar")
     add_output_flags(parser)
     return parser
@@ -206,7 +206,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     import torch
 
-    from train.snapshots import load_snapshot
+    from train.language.snapshots import load_snapshot
 
     device = torch.device(machine.device_type(args))
     rows = []

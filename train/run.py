@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sim.records import Parser, locked, run, write_csv, write_json
 from train import machine
-from train.settings import add_flags, from_flags
+from train.language.settings import add_flags, from_flags
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,8 +19,9 @@ def main(argv: list[str] | None = None) -> int:
     settings, out, checkpoint = from_flags(arguments), arguments.out, arguments.checkpoint
     machine.check_out(out, checkpoint)
 
-    from train import corpora, loop, provenance, ranks
-    from train.trainer import Trainer
+    from train import provenance, ranks
+    from train.language import corpora, loop
+    from train.language.trainer import Trainer
 
     with ranks.joined(machine.device_type(arguments)) as (peers, device), locked(out, peers.rank == 0):
         corpus = corpora.load(settings.corpus, arguments.data_dir, arguments.cache_dir)

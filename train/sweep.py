@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from sim.records import InputError, Parser, beta, locked, nonnegative, run, seed, write_csv, write_json
 from train import machine
-from train.settings import SWEPT, Settings, add_flags, from_flags
+from train.language.settings import SWEPT, Settings, add_flags, from_flags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from train.trainer import Trainer
+    from train.language.trainer import Trainer
 
 OUTCOME = (
     "n_windows n_batches n_dropped_windows n_steps status ended_by min_valid_perplexity step_of_min epoch_of_min "
@@ -59,7 +59,7 @@ def sweep(
     max_seconds : float
         Begin no further run after so long; 0: no end.
     **loop_settings
-        `checkpoint_seconds`, `progress` of `train.loop.train`.
+        `checkpoint_seconds`, `progress` of `train.language.loop.train`.
 
     Yields
     ------
@@ -71,7 +71,7 @@ def sweep(
     InputError
         The folder belongs to another sweep, or holds a damaged file.
     """
-    from train import loop
+    from train.language import loop
 
     started, first = time.perf_counter(), not trainer.ranks.rank
     for settings in runs:
@@ -117,8 +117,9 @@ def main(argv: list[str] | None = None) -> int:
 
     from tqdm import tqdm
 
-    from train import corpora, provenance, ranks
-    from train.trainer import Trainer
+    from train import provenance, ranks
+    from train.language import corpora
+    from train.language.trainer import Trainer
 
     with ranks.joined(machine.device_type(arguments)) as (peers, device), locked(out, peers.rank == 0):
         corpus = corpora.load(settings.corpus, arguments.data_dir, arguments.cache_dir)

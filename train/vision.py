@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from sim.records import Parser, locked, run, write_csv, write_json
 from train import machine
-from train.vision_settings import Settings, add_flags, cells, study
+from train.pictures.vision_settings import Settings, add_flags, cells, study
 
 if TYPE_CHECKING:
-    from train.image_batches import OnDevice
+    from train.pictures.image_batches import OnDevice
 
 
 def train_all(
@@ -44,7 +44,7 @@ def train_all(
     Returns
     -------
     list of dict
-        What `train.vision_loop.train` returned for each cell.
+        What `train.pictures.vision_loop.train` returned for each cell.
 
     Raises
     ------
@@ -53,7 +53,8 @@ def train_all(
     """
     from tqdm import tqdm
 
-    from train import checkpoints, vision_loop
+    from train import checkpoints
+    from train.pictures import vision_loop
 
     for s in settings:
         s.check(len(data.train[1]))
@@ -88,8 +89,9 @@ def main(argv: list[str] | None = None) -> int:
 
     import torch
 
-    from train import checkpoints, images, provenance
-    from train.image_batches import to_device
+    from train import checkpoints, provenance
+    from train.pictures import images
+    from train.pictures.image_batches import to_device
 
     device, first = torch.device(machine.device_type(arguments)), settings[0]
     compiled = machine.compiled(arguments, device)

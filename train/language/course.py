@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from train.settings import Settings
+from train.language.settings import Settings
 
 if TYPE_CHECKING:
     import torch

@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sim.theory import gradient_noise_scale
-from train.transformer_xl import TransformerXL
+from train.language.transformer_xl import TransformerXL
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Levels of the quantiles over components."""
@@ -112,7 +112,7 @@ def gradient_moments(
 
     Notes
     -----
-    Exact, up to rounding: every window counts. Equal to single backward passes through `train.cross_entropy`,
+    Exact, up to rounding: every window counts. Equal to single backward passes through `train.language.cross_entropy`,
     see `test_gradients_match_single_backward_passes`.
 
     A window reaches only the embeddings of its own words. Each gets a table of those alone, (tgt_len, d_model), in

@@ -92,8 +92,8 @@ class TwoBatchEstimator:
     -----
     `add` neither waits for the device nor moves data off it. The estimate is of the mean |g|² and the mean tr(Sigma)
     over the window: while they change fast it lags behind, by more than its interval knows. Gradients taken with
-    dropout count its noise as noise of samples: tr(Sigma) is then larger than that of `train.per_sample`, which has
-    none.
+    dropout count its noise as noise of samples: tr(Sigma) is then larger than that of `train.noise.per_sample`, which
+    has none.
     """
 
     def __init__(self, n_samples: int, small_size: int, big_size: int, window: int = 400) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sim.records import InputError
-from train.cross_entropy import cross_entropy_sum
+from train.language.cross_entropy import cross_entropy_sum
 
 INIT_STD = 0.02
 

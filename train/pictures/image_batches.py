@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from train.images import SPLITS, Images
+from train.pictures.images import SPLITS, Images
 
 EVALUATION_BATCH = 1000  # images at a time
 MARGIN = 4  # pixels, of zeros around the image before it is cropped

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from sim.records import InputError
 from train import checkpoints
-from train.corpora import Corpus
-from train.settings import Settings
-from train.transformer_xl import TransformerXL
+from train.language.corpora import Corpus
+from train.language.settings import Settings
+from train.language.transformer_xl import TransformerXL
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Snapshot:
     settings : Settings
         Of the run.
     corpus_sha256 : str
-        Of the corpus it was trained on, see `train.corpora.Corpus`.
+        Of the corpus it was trained on, see `train.language.corpora.Corpus`.
     epoch : float
         Epochs gone through: `step` divided by the batches of an epoch.
     step : int

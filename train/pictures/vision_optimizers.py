@@ -5,8 +5,8 @@ from torch.optim import Optimizer
 
 from train.invariant_adam import BatchSizeInvariantAdamW
 from train.optimizers import Adam
+from train.pictures.vision_settings import Settings
 from train.scaling import scale_from_reference
-from train.vision_settings import Settings
 
 
 def make(settings: Settings, params: list[Tensor]) -> Optimizer:

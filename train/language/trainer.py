@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from sim.records import InputError
-from train.batches import mean_loss, to_windows
+from train.language.batches import mean_loss, to_windows
+from train.language.snapshots import Snapshot
+from train.language.transformer_xl import TransformerXL
+from train.noise.two_batch import TwoBatchEstimator, sq_norm
 from train.optimizers import Adam
 from train.ranks import Ranks
-from train.snapshots import Snapshot
-from train.transformer_xl import TransformerXL
-from train.two_batch import TwoBatchEstimator, sq_norm
 
 if TYPE_CHECKING:
-    from train.corpora import Corpus
-    from train.settings import Settings
+    from train.language.corpora import Corpus
+    from train.language.settings import Settings
 
 ALIGNMENT = 64
 """Elements to which each parameter is aligned in the flat vector: 256 bytes of float32."""

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.corpora import windows
+from train.language.corpora import windows
 from train.ranks import Ranks
 
 if TYPE_CHECKING:
-    from train.transformer_xl import TransformerXL
+    from train.language.transformer_xl import TransformerXL
 
 EVALUATION_STREAMS = 32  # windows at a time
 CUDA_EVALUATION_STREAMS = 128  # enough to fill a GPU
@@ -59,7 +59,7 @@ def to_windows(tokens: np.ndarray, tgt_len: int, device: torch.device) -> tuple[
     Returns
     -------
     inputs, targets : Tensor of int64, shape (n_windows, tgt_len)
-        See `train.corpora.windows`.
+        See `train.language.corpora.windows`.
     """
     inputs, targets = windows(tokens, tgt_len)
     return torch.tensor(inputs, device=device), torch.tensor(targets, device=device)

@@ -9,11 +9,11 @@ from typing import Any
 from tqdm import tqdm
 
 from train import checkpoints
-from train.batches import epoch_order
-from train.course import Course, perplexity
-from train.settings import Settings
-from train.snapshots import save_snapshot
-from train.trainer import Trainer
+from train.language.batches import epoch_order
+from train.language.course import Course, perplexity
+from train.language.settings import Settings
+from train.language.snapshots import save_snapshot
+from train.language.trainer import Trainer
 
 
 def train(
@@ -35,7 +35,7 @@ def train(
         Where the state is kept, every `checkpoint_seconds`; a run goes on from there if the file exists.
     checkpoint_seconds : float
     snapshots : path, optional
-        Folder that gets the parameters at each evaluation (`train.snapshots`).
+        Folder that gets the parameters at each evaluation (`train.language.snapshots`).
     progress : bool
         Show a bar on standard error.
 
@@ -53,7 +53,8 @@ def train(
     """
     s, started, saved = settings, time.perf_counter(), time.perf_counter()
     n_windows, n_batches, ranks = len(trainer.inputs), trainer.n_batches, trainer.ranks
-    n_steps, interval = s.n_epochs * n_batches, max(1, round(n_batches / s.evaluations_per_epoch))
+    n_steps = s.n_epochs * n_batches
+    interval = max(1, round(min(n_batches / s.evaluations_per_epoch, n_steps)))
     n_words = s.batch_size * s.tgt_len  # in a step
     trainer.start(s)
     noise = trainer.noise_estimator()

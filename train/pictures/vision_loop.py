@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from train.batches import epoch_order
 from train.checkpoints import get_rng_state, set_rng_state
-from train.image_batches import OnDevice, augmented, evaluate, layout
-from train.vision_models import build
-from train.vision_optimizers import make
-from train.vision_settings import Settings
+from train.language.batches import epoch_order
+from train.pictures.image_batches import OnDevice, augmented, evaluate, layout
+from train.pictures.vision_models import build
+from train.pictures.vision_optimizers import make
+from train.pictures.vision_settings import Settings
 
 REPEATED = (
     "dataset max_train_images model norm width augment optimizer scaling reference_batch_size batch_size "

@@ -1,0 +1,1 @@
+"""Language modelling: texts, Transformer-XL and its loss, settings, the loop of a run."""

@@ -1,0 +1,1 @@
+"""Gradient noise: per-sample gradients, and the estimator from two batch sizes."""

@@ -1,0 +1,1 @@
+"""Image classification: data, networks, the loop of a run."""
