@@ -296,7 +296,8 @@ def of_decay(table: "pd.DataFrame") -> dict[str, Any]:
     for (optimizer, batch_size, init_std), part in groups.items():
         part.sort(key=lambda cell: cell["weight_decay"])
         good = [c["train_error"] <= FINE and c["test_error"] <= SMALL_ERROR for c in part]
-        last = max((i for i, ok in enumerate(good) if ok), default=None)
+        n_good = next((i for i, ok in enumerate(good) if not ok), len(good))  # up to the first that is not
+        last = n_good - 1 if n_good else None
         inside = last is not None and last + 1 < len(part)
         upper = math.sqrt(part[last]["weight_decay"] * part[last + 1]["weight_decay"]) if inside else None
         ranges.append(

@@ -145,7 +145,6 @@ def draw_decay(table: "pd.DataFrame") -> "Figure":
 def draw_confounders(table: "pd.DataFrame") -> "Figure":
     """Draw one panel a confounder."""
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import SymmetricalLogLocator
 
     from analysis import style
 
@@ -153,20 +152,21 @@ def draw_confounders(table: "pd.DataFrame") -> "Figure":
     figure, axes = plt.subplots(2, 2, figsize=(style.WIDTH, 5.2))
     draw_steps(axes[0, 0], table[table["study"] == "steps"])
     for axis, study, title in (
-        (axes[0, 1], "supports", "(c) supports of the noise"),
+        (axes[0, 1], "supports", "(c) supports, large batch"),
         (axes[1, 0], "replacement", "(d) drawing batches"),
     ):
         last = ends(table[table["study"] == study])
         draw_cases(axis, last[last["batch_size"] > 2] if study == "supports" else last)
         axis.set_title(title)
-    axes[1, 1].set_xscale("symlog", linthresh=1)
-    axes[1, 1].xaxis.set_major_locator(SymmetricalLogLocator(base=100, linthresh=1))
+    axes[1, 1].set_xscale("symlog", linthresh=1, linscale=0.5)
     for i, group in enumerate(found["betas"]["groups"]):
         x, y = ([cell[name] for cell in group["rows"]] for name in ("c_total_start", "test_error"))
-        label = f"B = {group['batch_size']}, lam = {group['lam_start']:.2g}: ρ = {group['rho_start']:.2f}"
+        label = f"B = {group['batch_size']}, lam = {group['lam_start']:.2g}"
         axes[1, 1].plot(x, y, style.MARKERS[i], color=style.OKABE_ITO[i], label=label)
     axes[1, 1].set(xlabel="C_total", ylabel="test error", title="(e) pairs of betas", ylim=(-0.03, 1.3))
-    axes[1, 1].legend(loc="upper left", fontsize=7)
+    axes[1, 1].set_xticks([-1000, -10, 0, 10, 1000])
+    axes[1, 1].minorticks_off()
+    axes[1, 1].legend(loc="upper right", fontsize=7)
     return figure
 
 
@@ -209,8 +209,12 @@ def draw_cases(axis: "Axes", last: "pd.DataFrame") -> None:
 
 
 def _label(case):
+    """Name of a case; the noise of a 1-norm as published is marked."""
     optimizer, batch, rest = case.split(" ", 2)
-    return f"{NAMES[optimizer]}, B = {batch[1:]}, {rest.replace('>>', '≫')}"
+    if rest.startswith("with"):
+        return f"{NAMES[optimizer]}, B = {batch[1:]}, {rest}"
+    layout, _, norm = rest.replace(">>", "≫").partition(", ")
+    return f"{NAMES[optimizer]}, {layout}, {'1' if norm else '2'}-norm"
 
 
 DRAW = {

@@ -18,8 +18,8 @@ betas          (e) More C_total is less test error: holds at a batch size if Spe
 batch          The turn B* is where the mean test error, interpolated in log B, first passes 0.25; n/B* = const holds
                if the slope of log B* against log n is within 0.25 of 1.
 decay          lambda is usable if mean training error <= 0.01 and mean test error <= 0.05. Upper end: geometric mean of
-               the largest usable one and the next on the grid. Exponents against sigma_0 (q - 2 = 1) and B (2) by least
-               squares; hold if the predicted value is within 2 standard errors.
+               the first unusable one and the one before it on the grid. Exponents against sigma_0 (q - 2 = 1) and B (2)
+               by least squares; hold if the predicted value is within 2 standard errors.
 """
 
 import itertools
