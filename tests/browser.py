@@ -97,7 +97,6 @@ class Page:
             self.faults.append(details.get("exception", {}).get("description") or details["text"])
         elif event["method"] == "Runtime.consoleAPICalled" and params["type"] in (
             "error",
-            "warning",
             "assert",
         ):
             self.faults.append(
