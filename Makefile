@@ -47,7 +47,12 @@ RESULTS = $(shell $(BIN)/python -c 'import yaml; print({**yaml.safe_load(open("c
 bench: $(VENV)/installed
 	$(UV_INSTALL) -e '.[sim,train,analysis,bench]'
 	$(BIN)/python -m bench.kernels
+	$(BIN)/python -m bench.training
 	$(BIN)/python -m bench.generalization
+
+# tests, speed and the next missing records; GPU_PYTHON=python3 takes an interpreter that has what it needs
+gpu: $(if $(GPU_PYTHON),,$(VENV)/installed)
+	PYTHON=$(or $(GPU_PYTHON),$(BIN)/python) DATA="$(if $(DATA_DIR),--data-dir $(DATA_DIR))" bash records/measure.sh
 
 pins: $(VENV)/installed  # new versions of everything, within the ranges of pyproject.toml
 	$(BIN)/python envs/pins.py --upgrade

@@ -141,6 +141,7 @@ def parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m analysis.records_index", description=__doc__)
     parser.add_argument("--folder", default=FOLDER, help="of the tables")
     parser.add_argument("--n-commands", type=count, default=3, help="how many commands to name")
+    parser.add_argument("--commands", action="store_true", help="print the commands alone, for a shell")
     parser.add_argument(
         "--write", action="store_true", help="put it into --readme instead of standard output"
     )
@@ -152,6 +153,9 @@ def main(argv: list[str] | None = None) -> None:
     """List and print or write."""
     args = parser().parse_args(argv)
     text = section(args.folder, args.n_commands)
+    if args.commands:
+        print(*(line.strip() for line in text.splitlines() if line.startswith("    python ")), sep="\n")
+        return
     if not args.write:
         print(text, end="")
         return

@@ -98,3 +98,12 @@ def test_write_changes_just_what_is_between_the_markers(tmp_path, fails):
 @pytest.mark.parametrize("value", ["0", "-1", "x"])
 def test_rejects_a_number_of_commands_that_is_none(value, fails):
     assert "--n-commands" in fails(records_index.main, "--n-commands", value)
+
+
+def test_commands_alone_are_those_of_the_readme(capsys):
+    records_index.main(["--commands", "--n-commands", "3"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        assert f"    {line}\n" in Path(records_index.README).read_text(encoding="utf-8")
+        assert planned(line).device == "cuda"
