@@ -31,7 +31,10 @@ def check(config: Mapping[str, Any], schema: str) -> None:
 
     with open(schema, encoding="utf-8") as file:
         validator = jsonschema.Draft202012Validator(yaml.safe_load(file))
-    plain = json.loads(json.dumps(config))
+    try:
+        plain = json.loads(json.dumps(config))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"configuration, top level: {error}; allowed: what JSON can say") from error
     for error in sorted(validator.iter_errors(plain), key=lambda error: (-len(error.path), str(error.path))):
         key = ".".join(map(str, error.absolute_path)) or "top level"
         allowed = f"{error.validator} {error.validator_value}"

@@ -84,13 +84,20 @@ def read(path: Path, device: torch.device) -> dict[str, Any]:
     Raises
     ------
     InputError
-        The file is not what `save` wrote, to the byte.
+        The file is not what `save` wrote, to the byte, or holds no settings.
     """
     data = path.read_bytes()
     payload = memoryview(data)[len(_header(b"")) :]
     if not data.startswith(_header(payload)):
         raise InputError(f"{path}: the checkpoint is damaged (sha256 differs); delete it to start over")
-    return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    try:
+        state = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    except Exception as error:  # each part of the file has a parser of its own, with errors of its own
+        reason = str(error).split("\n")[0][:200]
+        raise InputError(f"{path}: is not a checkpoint ({type(error).__name__}: {reason})") from error
+    if not isinstance(state, dict) or not isinstance(state.get("settings"), dict):
+        raise InputError(f"{path}: is not a checkpoint (it holds no settings)")
+    return state
 
 
 def _previous(path: Path) -> Path:

@@ -151,9 +151,14 @@ def wikitext2(
                 fetch(WIKITEXT2_URL.format(split=split), path, sha256[split], opener)
         data = path.read_bytes()
         check(str(path), hashlib.sha256(data).hexdigest(), sha256[split])
-        texts[split] = data.decode("utf-8")
+        try:
+            texts[split] = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: is not text in UTF-8 ({error})") from error
     words = {split: wikitext_words(text) for split, text in texts.items()}
     # Dai et al. and Merity et al. count types over the training split; it holds every word of the other two.
+    if UNKNOWN not in words["train"]:
+        raise InputError(f"{path.with_name('train.txt')}: holds no {UNKNOWN}, allowed: the text as published")
     return _number("wikitext-2", words, Counter(words["train"]))
 
 

@@ -130,12 +130,17 @@ def cifar10(
         fetch(CIFAR10_URL, path, sha256, opener)
     check(str(path), sha256_of(path), sha256)
     members = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
-    with tarfile.open(path, "r:gz") as tar:
-        data = {
-            split: b"".join(tar.extractfile(f"cifar-10-batches-bin/{name}").read() for name in names)
-            for split, names in members.items()
-        }
-    return {split: _records(data[split]) for split in members}
+    try:
+        with tarfile.open(path, "r:gz") as tar:
+            data = {
+                split: b"".join(tar.extractfile(f"cifar-10-batches-bin/{name}").read() for name in names)
+                for split, names in members.items()
+            }
+        return {split: _records(data[split]) for split in members}
+    except Exception as error:  # each part of the archive has a parser of its own, with errors of its own
+        raise InputError(
+            f"{path}: is not CIFAR-10's binary archive ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _records(data: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -173,6 +178,13 @@ def cifar10_jpeg(
     if not path.is_file():
         raise InputError(f"{path}: no such file; --data-dir needs cifar10-jpeg.npz")
     check(str(path), sha256_of(path), sha256)
+    try:
+        return _jpeg_copy(path)
+    except Exception as error:  # each part of the file has a parser of its own, with errors of its own
+        raise InputError(f"{path}: is not the copy of CIFAR-10 ({type(error).__name__}: {error})") from error
+
+
+def _jpeg_copy(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     from PIL import Image
 
     with np.load(path, allow_pickle=False) as arrays:
