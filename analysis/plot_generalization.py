@@ -109,7 +109,7 @@ def draw_batch(table: "pd.DataFrame") -> "Figure":
     for axis, base in zip(axes, (2, 2), strict=True):
         axis.set_xscale("log", base=base)
         axis.axhline(0.25, color="0.6", lw=0.7, ls=":")
-    axes[1].legend(loc="upper left")
+    axes[1].legend(*axes[0].get_legend_handles_labels(), loc="upper left")
     return figure
 
 
