@@ -30,16 +30,19 @@ def every_operation(table, i, zero, weight, out):
     vectors.store(out, (3, 0), weight * x)
     vectors.store(out, (4, 0), vectors.reciprocal_sqrt(x * x))
     vectors.store(out, (5, 0), vectors.sums_of_four(x, y, x * 2.0, zero))
+    vectors.store(out, (6, 0), weight / x)
+    vectors.store(out, (7, 0), x / y)
 
 
 @pytest.mark.parametrize("lanes", [8, 16, 32, 64])
 def test_vectors_match_numpy(lanes, rng):
-    table, out = rng.normal(size=(3, 2 * lanes)), np.zeros((6, lanes))
+    table, out = rng.normal(size=(3, 2 * lanes)), np.zeros((8, lanes))
     every_operation(table, 1, vectors.zero_vector(lanes), 0.3, out)
     x, y = table[1, :lanes], table[1, lanes:]
     np.testing.assert_allclose(out[:5], [x + y, x * y, x * 0.3 + y, x * 0.3, 1 / np.abs(x)], rtol=1e-14)
     np.testing.assert_allclose(out[5, :4], [x.sum(), y.sum(), 2 * x.sum(), 0], atol=1e-14)
     assert (out[5, 4:] == 0).all()
+    np.testing.assert_array_equal(out[6:], [0.3 / x, x / y])
 
 
 def test_reciprocal_sqrt_within_4_ulp_over_the_whole_range(rng):

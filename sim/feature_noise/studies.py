@@ -1,7 +1,7 @@
 r"""The studies of stochastic Adam on the two-layer CNN: which runs, and what was to be concluded from them.
 
-Acceptance rules, written down before the studies were run, after a pilot with seed 0 at batch n/2; "error" is that of the
-last record, and a mean is over seeds:
+Acceptance rules, written down before the studies were run, after a pilot with seed 0 at batch n/2; "error" is that of
+the last record, and a mean is over seeds:
 
 table          A published error is reproduced if it lies within 0.05 or 3 standard deviations over seeds of the mean
                and the training error is 0; the published contrast (large batch fails, small batch does not) is
@@ -20,8 +20,8 @@ batch          The turn B* is where the mean test error, interpolated in log B, 
                if the slope of log B* against log n is within 0.25 of 1.
 decay          lambda is usable if mean training error <= 0.01 and mean test error <= 0.05. Upper end: geometric mean of
                the first unusable one and the one before it on the grid. Exponents against sigma_0 (q - 2 = 1) and B (2)
-               by least squares; hold if the predicted value is within 2 standard errors. (That the range ends at the first
-               unusable one, where a larger one was usable by chance, was made explicit after the runs.)
+               by least squares; hold if the predicted value is within 2 standard errors. (That the range ends at the
+               first unusable one, where a larger one was usable by chance, was made explicit after the runs.)
 """
 
 import itertools
