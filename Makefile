@@ -11,15 +11,16 @@ SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --configfile $(CONFI
 	$(if $(DATA_DIR),--config data_dir=$(DATA_DIR))
 
 .DEFAULT_GOAL := reproduce
-.PHONY: reproduce test lint report pages bench pins clean
+.PHONY: reproduce test test-all lint report pages bench pins clean
 
 reproduce: $(VENV)/installed
 	$(SNAKEMAKE)
 
-test: $(VENV)/installed
+test: MARKERS = not faults
+test test-all: $(VENV)/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --dist loadfile
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --dist loadfile -m "$(MARKERS)"
 
 # pip installs uv and the build of torch made for this machine; uv the exact rest, each file's sha256 verified
 UV_INSTALL = VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install -q -c envs/hashes.txt -b envs/hashes.txt

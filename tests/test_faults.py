@@ -14,7 +14,7 @@ import pytest
 from sim.records import locked
 from train import sweep
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 ROOT = Path(__file__).parent.parent
 FLAGS = [

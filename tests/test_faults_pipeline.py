@@ -10,7 +10,7 @@ import pytest
 
 from tests.checkouts import BINARIES, copy_to, environment, snakemake
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 TARGETS = [
     "results-test/analysis/certify.csv",

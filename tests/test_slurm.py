@@ -12,7 +12,7 @@ from tests import slurm_cluster
 from tests.checkouts import BINARIES, copy_to, environment, snakemake
 
 REASON = slurm_cluster.missing()
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(REASON), reason=REASON)]
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.skipif(bool(REASON), reason=REASON)]
 
 TERMS = "results-test/sim/terms/moments.csv"
 TURNING = "results-test/sim/turning.csv"
