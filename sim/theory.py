@@ -80,7 +80,8 @@ def critical_batch_size(n_samples: ArrayLike, noise_scale: ArrayLike, lam: Array
         A real number of samples in (0, N]; not rounded. Below 1 where even single samples are too quiet.
     """
     n_samples = np.asarray(n_samples, float)
-    return n_samples / (1 + np.asarray(lam, float) * (n_samples - 1) / np.asarray(noise_scale, float))
+    with np.errstate(over="ignore"):  # N / infinity = 0 is right
+        return n_samples / (1 + np.asarray(lam, float) * (n_samples - 1) / np.asarray(noise_scale, float))
 
 
 # ------------------------------------------------------------------------------------ SGD with momentum
@@ -139,7 +140,26 @@ def ema_weights(beta: float, t: int) -> Array:
     (t + 1,) ndarray
         Weights of steps 0..t; they sum to 1.
     """
-    return beta ** np.arange(t, -1.0, -1.0) * ((1 - beta) / (1 - beta ** (t + 1)))
+    return beta ** np.arange(t, -1.0, -1.0) * ((1 - beta) / one_minus_power(beta, t + 1))
+
+
+def one_minus_power(beta: ArrayLike, n: ArrayLike) -> Array:
+    """Bias correction 1 - beta^n, to a few roundings even where beta^n is close to 1.
+
+    Parameters
+    ----------
+    beta : array_like
+        In [0, 1).
+    n : array_like
+        Number of steps, >= 1.
+
+    Returns
+    -------
+    ndarray
+        In (0, 1].
+    """
+    with np.errstate(divide="ignore"):  # log 0 = -inf is right: 1 - 0^n = 1
+        return -np.expm1(n * np.log1p(np.asarray(beta, float) - 1))
 
 
 def adam_main(gradients: ArrayLike, beta1: float, beta2: float, eps_root: float = 0.0) -> Array:
@@ -201,7 +221,7 @@ def adam_corr(
     curved = np.einsum("kij,kj->ki", hessians[:-1], future)  # (hess L_k) u_{t,k}
     first = mu @ gradients  # M_t
     root = np.sqrt(nu @ gradients**2 + eps_root)  # R_t
-    return (mu[:-1] @ curved) / root - first * (nu[:-1] @ (gradients[:-1] * curved)) / root**3
+    return (mu[:-1] @ curved) / root - first / root * (nu[:-1] @ (gradients[:-1] * curved)) / root**2
 
 
 # -------------------------------------------------------------------------------------- Proposition 3.3
@@ -253,6 +273,11 @@ def forward_bias(beta1: ArrayLike, beta2: ArrayLike) -> Array:
     return (b - r) / ((1 - b) * (1 - r))
 
 
+def _one_minus_product(b: Array, r: Array) -> Array:
+    """1 - b r without the cancellation where both are close to 1."""
+    return (1 - b) + b * (1 - r)
+
+
 def c1(beta1: ArrayLike, beta2: ArrayLike) -> Array:
     """C1 of Proposition 3.3 of [1]_: the noise in g_j outside the accumulated updates.
 
@@ -261,8 +286,8 @@ def c1(beta1: ArrayLike, beta2: ArrayLike) -> Array:
     """
     b, r = np.asarray(beta1, float), np.asarray(beta2, float)
     s2 = (1 - r) / (1 + r)
-    smn = (1 - b) * (1 - r) / (1 - b * r)
-    lag_mn = (1 - b) * (1 - r) * b * r / (1 - b * r) ** 2  # sum_a a mu_a nu_a
+    smn = (1 - b) * (1 - r) / _one_minus_product(b, r)
+    lag_mn = (1 - b) * (1 - r) * b * r / _one_minus_product(b, r) ** 2  # sum_a a mu_a nu_a
     lag_nn = (r / (1 + r)) ** 2  # sum_a a nu_a^2
     return b / (1 - b) * (-0.5 + 1.5 * s2) - r / (1 - r) * (-1.5 + 7.5 * s2 - 3 * smn) - (lag_mn - 3 * lag_nn)
 
@@ -270,27 +295,29 @@ def c1(beta1: ArrayLike, beta2: ArrayLike) -> Array:
 def c2(beta1: ArrayLike, beta2: ArrayLike) -> Array:
     """C2 of Proposition 3.3 of [1]_: second-order noise in the accumulated updates."""
     b, r = np.asarray(beta1, float), np.asarray(beta2, float)
-    polynomial = b * (1 - r + r**2) - r * (2 - r)
-    return (b - r) * polynomial / ((1 - b) * (1 - r) * (1 + r) * (1 - b * r))
+    x, y = 1 - b, 1 - r
+    # the same polynomial twice: each form cancels where the other does not
+    polynomial = np.where(b + r < 1, b * (1 - r + r**2) - r * (2 - r), y * (2 * y - 1) - x * (1 - y + y**2))
+    return (b - r) * polynomial / ((1 - b) * (1 - r) * (1 + r) * _one_minus_product(b, r))
 
 
 def c3(beta1: ArrayLike, beta2: ArrayLike) -> Array:
     """C3 of Proposition 3.3 of [1]_: noise in the Hessian against noise in g_j."""
     b, r = np.asarray(beta1, float), np.asarray(beta2, float)
-    lag_mn = (1 - b) * (1 - r) * b * r / (1 - b * r) ** 2
+    lag_mn = (1 - b) * (1 - r) * b * r / _one_minus_product(b, r) ** 2
     return -2 * lag_mn - r / (1 - r) + 3 * (r / (1 + r)) ** 2
 
 
 def c4(beta1: ArrayLike, beta2: ArrayLike) -> Array:
     """C4 of Proposition 3.3 of [1]_: noise in the Hessian against noise in the updates."""
     b, r = np.asarray(beta1, float), np.asarray(beta2, float)
-    return -((b - r) ** 2) / ((1 + b) * (1 + r) * (1 - b * r))
+    return -((b - r) ** 2) / ((1 + b) * (1 + r) * _one_minus_product(b, r))
 
 
 def c5(beta1: ArrayLike, beta2: ArrayLike) -> Array:
     """C5 of Proposition 3.3 of [1]_: noise in g_j against noise in the updates."""
     b, r = np.asarray(beta1, float), np.asarray(beta2, float)
-    return r * (r - b) * (2 * r - 3 * b - 1) / ((1 + b) * (1 + r) ** 2 * (1 - b * r))
+    return r * (r - b) * (2 * r - 3 * b - 1) / ((1 + b) * (1 + r) ** 2 * _one_minus_product(b, r))
 
 
 def c_total(beta1: ArrayLike, beta2: ArrayLike, lam: ArrayLike) -> Array:

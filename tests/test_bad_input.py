@@ -484,7 +484,7 @@ def test_images_that_are_no_images_are_refused(data):
         content = content[: data.draw(st.integers(0, len(content) // 2))]  # what follows may be padding
     Path("pictures").mkdir(exist_ok=True)
     Path("pictures/cifar-10-binary.tar.gz").write_bytes(content)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="is not CIFAR-10's binary archive"):
         images.cifar10(Path("pictures"), sha256=sha256(content))
     with pytest.raises(InputError, match="sha256"):
         images.cifar10(Path("pictures"))

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from train.optimizers import bias_correction
 from train.scaling import check_settings
 
 
@@ -212,7 +213,7 @@ def _move(params: list[Tensor], states: list[dict[str, Any]], n: int, group: dic
     torch._foreach_add_(exp_avgs, grad_sums, alpha=(1 - beta1) / n)  # m_t
     torch._foreach_mul_(exp_avg_sqs, beta2)
     torch._foreach_add_(exp_avg_sqs, square_sums, alpha=(1 - beta2) / n)  # v_t
-    roots = torch._foreach_div(exp_avg_sqs, [1 - beta2**step for step in steps])
+    roots = torch._foreach_div(exp_avg_sqs, [bias_correction(beta2, step) for step in steps])
     torch._foreach_add_(roots, group["eps_root"])
     torch._foreach_sqrt_(roots)
     torch._foreach_add_(roots, group["eps"])
@@ -220,6 +221,6 @@ def _move(params: list[Tensor], states: list[dict[str, Any]], n: int, group: dic
         for root in roots:
             root.masked_fill_(root == 0, math.inf)  # no gradient yet: 0/0 becomes 0/inf = 0
     torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
-    torch._foreach_addcdiv_(params, exp_avgs, roots, [-lr / (1 - beta1**step) for step in steps])
+    torch._foreach_addcdiv_(params, exp_avgs, roots, [-lr / bias_correction(beta1, step) for step in steps])
     torch._foreach_zero_(grad_sums)
     torch._foreach_zero_(square_sums)

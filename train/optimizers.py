@@ -152,7 +152,7 @@ def adam_step(
     torch._foreach_mul_(exp_avg_sqs, beta2)
     torch._foreach_addcmul_(exp_avg_sqs, grads, grads, 1 - beta2)  # v_t
     # M_t / (R_t + eps) with the bias corrections taken out of the arrays: fewer passes over them.
-    correction1, correction2 = 1 - beta1**step, 1 - beta2**step
+    correction1, correction2 = bias_correction(beta1, step), bias_correction(beta2, step)
     if eps_root:
         denominators = torch._foreach_add(exp_avg_sqs, eps_root * correction2)
         torch._foreach_sqrt_(denominators)
@@ -169,11 +169,24 @@ def adam_step(
     torch._foreach_addcdiv_(params, exp_avgs, denominators, -lr / correction1)
 
 
+def bias_correction(beta: float, step: int) -> float:
+    """1 - beta^step, to a few roundings even where beta^step is close to 1.
+
+    Parameters
+    ----------
+    beta : float
+        In [0, 1).
+    step : int
+        >= 1.
+    """
+    return -math.expm1(step * math.log1p(beta - 1)) if beta - 1 > -1 else 1.0
+
+
 def coefficients(
     step: int, lr: float, beta1: float, beta2: float, eps: float, eps_root: float, weight_decay: float
 ) -> Tensor:
     """Return what `adam_formula` needs of the settings of a step, as a tensor of float64, shape (7,)."""
-    correction1, correction2 = 1 - beta1**step, 1 - beta2**step
+    correction1, correction2 = bias_correction(beta1, step), bias_correction(beta2, step)
     numbers = [1 - beta1, 1 - beta2, lr / correction1, 1 - lr * weight_decay]
     return torch.tensor([*numbers, math.sqrt(correction2), eps_root * correction2, eps], dtype=torch.float64)
 

@@ -31,6 +31,7 @@ from sim.monte_carlo.vectors import (
     store,
     sums_of_four,
 )
+from sim.theory import one_minus_power
 
 
 class AdamWeights(NamedTuple):
@@ -61,8 +62,8 @@ def make_adam_weights(
 ) -> AdamWeights:
     """Tabulate the weights of Definition 3.1 of [1]_ for `n_batches` batches and `d` components."""
     t = np.arange(n_batches)
-    scale1 = (1 - beta1) / (1 - beta1 ** (t + 1.0))
-    scale2 = (1 - beta2) / (1 - beta2 ** (t + 1.0))
+    scale1 = (1 - beta1) / one_minus_power(beta1, t + 1)
+    scale2 = (1 - beta2) / one_minus_power(beta2, t + 1)
     mu, nu = scale1[-1] * beta1 ** t[::-1] / batch_size, scale2[-1] * beta2 ** t[::-1] / batch_size
     floor = padded(np.full((1, d), float(eps_root)), lanes)
     floor[:, d:] = 1

@@ -21,6 +21,7 @@ from sim.monte_carlo.rows import rows_dot_vector, weighted_sum_of_rows
 from sim.monte_carlo.sampling import draw_permutations
 from sim.monte_carlo.vectors import aligned_zeros, lanes_of, load, padded, reciprocal_sqrt, store, zero_vector
 from sim.records import InputError
+from sim.theory import one_minus_power
 
 RUNS_IN_BLOCK = 32
 """Runs that a thread takes at a time."""
@@ -103,8 +104,8 @@ def adam_runs(
         raise InputError(f"eps_root is {eps_root}, allowed: finite and > 0")
     n_steps = n_epochs * (len(features) // max(batch_size, 1))
     t = np.arange(n_steps)
-    scale1 = lr * (1 - beta1) / (1 - beta1 ** (t + 1.0))
-    scale2 = (1 - beta2) / (1 - beta2 ** (t + 1.0))
+    scale1 = lr * (1 - beta1) / one_minus_power(beta1, t + 1)
+    scale2 = (1 - beta2) / one_minus_power(beta2, t + 1)
 
     decays = float(beta1), float(beta2)
 
