@@ -79,9 +79,10 @@ def critical_batch_size(n_samples: ArrayLike, noise_scale: ArrayLike, lam: Array
     ndarray
         A real number of samples in (0, N]; not rounded. Below 1 where even single samples are too quiet.
     """
-    n_samples = np.asarray(n_samples, float)
-    with np.errstate(over="ignore"):  # N / infinity = 0 is right
-        return n_samples / (1 + np.asarray(lam, float) * (n_samples - 1) / np.asarray(noise_scale, float))
+    n_samples, noise_scale = np.asarray(n_samples, float), np.asarray(noise_scale, float)
+    with np.errstate(invalid="ignore"):  # infinity / infinity, of an infinite noise scale
+        share = noise_scale / (noise_scale + np.asarray(lam, float) * (n_samples - 1))
+    return n_samples * np.where(np.isinf(noise_scale), 1.0, share)
 
 
 # ------------------------------------------------------------------------------------ SGD with momentum
@@ -182,12 +183,18 @@ def adam_main(gradients: ArrayLike, beta1: float, beta2: float, eps_root: float 
         F_0 .. F_{n_batches-1}.
     """
     gradients = np.asarray(gradients, float)
-    updates = np.empty_like(gradients)
+    squares, updates = _squares(gradients, eps_root), np.empty_like(gradients)
     for t in range(len(gradients)):
         first = ema_weights(beta1, t) @ gradients[: t + 1]
-        second = ema_weights(beta2, t) @ gradients[: t + 1] ** 2 + eps_root
+        second = ema_weights(beta2, t) @ squares[: t + 1] + eps_root
         updates[t] = first / np.sqrt(second)
     return updates
+
+
+def _squares(gradients: Array, eps_root: float) -> Array:
+    """Squares of which none has lost its digits below the smallest number: NumPy warns of that."""
+    with np.errstate(under="ignore" if eps_root else "warn"):
+        return gradients**2
 
 
 def adam_corr(
@@ -220,7 +227,7 @@ def adam_corr(
     future = np.cumsum(updates[::-1], axis=0)[::-1]  # u_{t,k}, (t, n_params)
     curved = np.einsum("kij,kj->ki", hessians[:-1], future)  # (hess L_k) u_{t,k}
     first = mu @ gradients  # M_t
-    root = np.sqrt(nu @ gradients**2 + eps_root)  # R_t
+    root = np.sqrt(nu @ _squares(gradients, eps_root) + eps_root)  # R_t
     return (mu[:-1] @ curved) / root - first / root * (nu[:-1] @ (gradients[:-1] * curved)) / root**2
 
 
