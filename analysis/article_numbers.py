@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
     """Collect and write."""
     args = parser().parse_args(argv)
     from analysis import tables
-    from analysis.sweep_numbers import of_noise_scale, of_sweep
+    from analysis.reductions.sweep_numbers import of_noise_scale, of_sweep
 
     names = [path for name, path in vars(args).items() if name != "out"]
     certificates = tables.read([args.certify], ["verdict", "published"])

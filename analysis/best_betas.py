@@ -30,7 +30,7 @@ def best_rows(
     Parameters
     ----------
     runs, cells : pandas.DataFrame
-        See `analysis.sweeps.read_cells`.
+        See `analysis.reductions.sweeps.read_cells`.
     swept : {"beta1", "beta2"}
     baseline : float
         Value of the swept beta.
@@ -58,7 +58,7 @@ def best_rows(
 
 def _best(runs: "pd.DataFrame", finished: "pd.DataFrame", swept: str, baseline: float) -> dict[str, Any]:
     """Columns `EMPTY` of one learning rate and batch size."""
-    from analysis.sweeps import NONE, paired_gain
+    from analysis.reductions.sweeps import NONE, paired_gain
 
     best = finished.loc[finished["mean"].idxmin()]
     value, betas = float(best[swept]), finished[swept]
@@ -119,7 +119,7 @@ def beside_published(rows: list[dict[str, Any]], path: str) -> list[dict[str, An
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    from analysis import sweeps
+    from analysis.reductions import sweeps
 
     parser = Parser(prog="python -m analysis.best_betas", description=__doc__)
     sweeps.add_flags(parser)
@@ -132,7 +132,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Read, reduce, write."""
     args = parser().parse_args(argv)
-    from analysis import sweeps
+    from analysis.reductions import sweeps
 
     runs, cells = sweeps.read_cells(args)
     rows = best_rows(runs, cells, args.swept, args.baseline)

@@ -59,13 +59,13 @@ def paper_claims() -> list:
 
     Returns
     -------
-    list of analysis.claims.Claim
+    list of analysis.proofs.claims.Claim
     """
     from flint import fmpq
 
-    from analysis import rational_forms as forms
-    from analysis.claims import Identity, Positive, RatioBelow, Segment
-    from analysis.monotonicity import Convex, LamRange, Monotone, NotMonotone, TurnsPositive
+    from analysis.proofs import rational_forms as forms
+    from analysis.proofs.claims import Identity, Positive, RatioBelow, Segment
+    from analysis.proofs.monotonicity import Convex, LamRange, Monotone, NotMonotone, TurnsPositive
 
     def q(decimal: str) -> fmpq:
         whole, _, part = decimal.partition(".")
@@ -130,7 +130,7 @@ def certify(claim: object, digits: int = 30) -> Certificate:
 
     Parameters
     ----------
-    claim : analysis.claims.Claim
+    claim : analysis.proofs.claims.Claim
     digits : int
         Significant decimal digits that every enclosure must certify, >= 1.
 
@@ -141,7 +141,7 @@ def certify(claim: object, digits: int = 30) -> Certificate:
     """
     from flint import ctx
 
-    from analysis.sturm import decimal_text
+    from analysis.proofs.sturm import decimal_text
 
     start = time.perf_counter()
     accuracy = int(digits * 3.33) + 4  # bits, log2(10) = 3.32...

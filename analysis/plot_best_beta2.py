@@ -6,7 +6,7 @@ minimum (`sim.expansion.second_order`). Strips on top: the critical batch size f
 the largest B_simple. In the limit it is where lam = 1/2 (`sim.theory.critical_batch_size`), exactly the smallest batch
 size from which on C_total falls with beta2 (`turned_at` of `sim.turning`).
 
-B_simple is taken near the least validation perplexity (`analysis.noise_scales`).
+B_simple is taken near the least validation perplexity (`analysis.reductions.noise_scales`).
 """
 
 import argparse
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from analysis.noise_scales import NoiseScale
+    from analysis.reductions.noise_scales import NoiseScale
     from sim.theory import Array
 
 COLUMNS = ["lr", "batch_size", "status", "best_beta", "beta_low", "beta_high", "epoch", "n_windows"]
@@ -181,7 +181,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     import matplotlib.pyplot as plt
 
-    from analysis import noise_scales, style, tables
+    from analysis import style, tables
+    from analysis.reductions import noise_scales
 
     table = tables.read([args.best], [*COLUMNS, "swept"])
     if (table["swept"] != "beta2").any():

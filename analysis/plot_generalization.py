@@ -7,7 +7,8 @@ confounders: steps, supports, replacement, betas. Points are means over seeds, b
 import argparse
 from typing import TYPE_CHECKING
 
-from analysis.generalization_verdicts import COLUMNS, ends, verdicts
+from analysis.generalization_verdicts import COLUMNS, verdicts
+from analysis.reductions.feature_noise import ends
 from sim.records import InputError, Parser, run
 
 if TYPE_CHECKING:

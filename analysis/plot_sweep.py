@@ -34,7 +34,7 @@ class Look:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    from analysis import sweeps
+    from analysis.reductions import sweeps
 
     parser = Parser(prog="python -m analysis.plot_sweep", description=__doc__)
     sweeps.add_flags(parser)
@@ -49,7 +49,7 @@ def looks(cells: "pd.DataFrame", alone: bool) -> dict[int, Look]:
     Parameters
     ----------
     cells : pandas.DataFrame
-        See `analysis.sweeps.cells`.
+        See `analysis.reductions.sweeps.cells`.
     alone : bool
         Whether each batch size has panels of its own.
     """
@@ -79,11 +79,11 @@ def draw_curve(axis: "Axes", part: "pd.DataFrame", swept: str, look: Look) -> No
     ----------
     axis : matplotlib.axes.Axes
     part : pandas.DataFrame
-        See `analysis.sweeps.cells`.
+        See `analysis.reductions.sweeps.cells`.
     swept : {"beta1", "beta2"}
     look : Look
     """
-    from analysis.sweeps import NONE
+    from analysis.reductions.sweeps import NONE
 
     edge = axis.get_xaxis_transform()  # memory, share of the height
     memory, mean = 1 / (1 - part[swept]), part["mean"]
@@ -128,7 +128,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     import matplotlib.pyplot as plt
 
-    from analysis import style, sweeps
+    from analysis import style
+    from analysis.reductions import sweeps
 
     runs, cells = sweeps.read_cells(args)
     if args.summary:

@@ -7,7 +7,7 @@ the test error is then read off the last evaluation. `--numbers` also writes wha
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from analysis.vision import BREAKS, STUDIES, TRAINS, by, reduce
+from analysis.reductions.vision import BREAKS, STUDIES, TRAINS, by, reduce
 from sim.records import Parser, run, write_json
 
 if TYPE_CHECKING:

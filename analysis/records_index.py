@@ -63,7 +63,7 @@ def runs_of(stage: Mapping[str, Any], grid: Mapping[str, Any]) -> dict[tuple[flo
 
 def recorded_runs(folder: str) -> set[Run]:
     """Return the runs whose rows are in the tables of a folder."""
-    from analysis import sweeps
+    from analysis.reductions import sweeps
 
     table = sweeps.read_runs(recorded(folder))[sweeps.KEYS]
     return {

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from analysis.sweeps import SHARED
+from analysis.reductions.sweeps import SHARED
 
 SETTINGS = dict.fromkeys(SHARED, 1) | {"corpus": "pydoc"}
 

@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from analysis import best_betas, sweeps
+from analysis import best_betas
+from analysis.reductions import sweeps
 from tests.sweep_runs import curve, write
 
 PUBLISHED = "analysis/published/table1.csv"

@@ -12,10 +12,10 @@ import sympy
 from flint import arb, ctx, fmpq, fmpq_poly
 
 from analysis import certify as program
-from analysis import rational_forms as forms
-from analysis import sturm
-from analysis.claims import Identity, Positive, RatioBelow, Segment
-from analysis.monotonicity import Convex, LamRange, Monotone, NotMonotone, TurnsPositive
+from analysis.proofs import rational_forms as forms
+from analysis.proofs import sturm
+from analysis.proofs.claims import Identity, Positive, RatioBelow, Segment
+from analysis.proofs.monotonicity import Convex, LamRange, Monotone, NotMonotone, TurnsPositive
 from sim import theory
 
 B, R = sympy.symbols("b r")

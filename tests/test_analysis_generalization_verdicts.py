@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis import generalization_verdicts as gv
+from analysis.reductions import confounders, feature_noise, usable_ranges
 from sim.feature_noise import studies
 from sim.feature_noise.settings import Settings
 from sim.generalization import columns
@@ -55,8 +56,8 @@ def test_a_wide_spread_over_seeds_reproduces_and_a_training_error_does_not():
     (cell,) = (c for c in gv.of_table(table("table", lottery))["cells"] if c["case"] == "adam 1e-05 b100")
     assert cell["test_error_std"] == pytest.approx(0.5)
     assert cell["verdict"] == "reproduced"
-    assert not gv.reproduces(cell | {"train_error": 0.01}, 0.9545)
-    assert not gv.reproduces(cell | {"test_error_std": 0.1}, 0.9545)
+    assert not feature_noise.reproduces(cell | {"train_error": 0.01}, 0.9545)
+    assert not feature_noise.reproduces(cell | {"test_error_std": 0.1}, 0.9545)
 
 
 def test_choices_find_the_one_that_gives_both_numbers():
@@ -75,7 +76,7 @@ def test_choices_find_the_one_that_gives_both_numbers():
     ],
 )
 def test_steps_tell_noise_from_steps(errors, verdict):
-    pairs = gv.of_steps(table("steps", errors))["pairs"]
+    pairs = confounders.of_steps(table("steps", errors))["pairs"]
     assert len(pairs) == 8
     assert {(pair["large_steps"], pair["small_steps"]) for pair in pairs[:2]} == {
         (20_000, 20_000),
@@ -85,17 +86,19 @@ def test_steps_tell_noise_from_steps(errors, verdict):
 
 
 def test_supports_and_replacement_matter_beyond_threshold_and_errors():
-    found = gv.of_supports(
+    found = confounders.of_supports(
         table("supports", lambda name, case, seed: 0.4 if name.endswith("d, same l1") else 0.1)
     )
     by_size = {(pair["size"], pair["layout"]): pair["matters"] for pair in found["pairs"]}
     assert by_size == {(size, layout): size == "same l1" for size, layout in by_size}
     assert len(found["pairs"]) == 16
-    noisy = gv.of_replacement(
+    noisy = confounders.of_replacement(
         table("replacement", lambda name, case, seed: seed / 2 + name.endswith("with") / 4)
     )
     assert not any(pair["matters"] for pair in noisy["pairs"])
-    clear = gv.of_replacement(table("replacement", lambda name, case, seed: 0.1 * name.endswith(" with")))
+    clear = confounders.of_replacement(
+        table("replacement", lambda name, case, seed: 0.1 * name.endswith(" with"))
+    )
     assert all(pair["matters"] and pair["gap"] == pytest.approx(0.1) for pair in clear["pairs"])
 
 
@@ -107,7 +110,7 @@ def test_betas_follow_the_sign_of_c_total(sign, verdict):
         lam = noise_to_signal(case.n_samples, case.batch_size, 4.0)
         return 0.5 + sign * np.arctan(c_total(case.beta1, case.beta2, lam) / 10) / 4
 
-    for group in gv.of_betas(table("betas", error))["groups"]:
+    for group in confounders.of_betas(table("betas", error))["groups"]:
         assert group["verdict_start"] == group["verdict_along"] == verdict
         assert group["rho_start"] == pytest.approx(sign)
         assert len(group["rows"]) == 10
@@ -121,7 +124,7 @@ def test_batch_turn_and_its_exponent(power, verdict):
         turn = {1: case.n_samples / 4, 2: (case.n_samples / 32) ** 2 / 2}[power]
         return 1 / (1 + 3 * (turn / case.batch_size) ** 1.0)
 
-    found = gv.of_batch(table("batch", error, base=base))
+    found = usable_ranges.of_batch(table("batch", error, base=base))
     assert found["slope"] == pytest.approx(power, abs=0.1)
     assert found["verdict"] == verdict
 
@@ -133,7 +136,7 @@ def test_decay_range_and_exponents():
         limit = 1e-3 * 1.01 * scale**1.67 if optimizer == "adam" else 1.01 * int(batch[1:]) ** 2 / 4
         return 0.0 if float(decay) <= limit else 0.5
 
-    found = gv.of_decay(table("decay", lambda *_: 0.0, train=trains))
+    found = usable_ranges.of_decay(table("decay", lambda *_: 0.0, train=trains))
     middle = next(r for r in found["ranges"] if r["optimizer"] == "adam" and r["init_std"] == 0.01)
     assert middle["largest_usable"] == middle["largest_training"] == pytest.approx(1e-3)
     assert middle["upper"] == pytest.approx(10**-2.75)
@@ -148,7 +151,7 @@ def test_fit_matches_polyfit(rng):
     x = np.array([1.0, 2, 4, 8, 16])
     y = x**1.5 * np.exp(0.1 * rng.normal(size=5))
     line, covariance = np.polyfit(np.log(x), np.log(y), 1, cov=True)
-    np.testing.assert_allclose(gv.fit(x, y), (line[0], np.sqrt(covariance[0, 0])), rtol=1e-10)
+    np.testing.assert_allclose(usable_ranges.fit(x, y), (line[0], np.sqrt(covariance[0, 0])), rtol=1e-10)
 
 
 def test_main_writes_both_parts(tmp_path, fails):

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import best_betas, noise_scales, plot_best_beta2
+from analysis import best_betas, plot_best_beta2
+from analysis.reductions import noise_scales
 from sim import theory, turning
 from sim.expansion.second_order import exact_c_total
 from tests.sweep_runs import curve, write

@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from analysis import plot_sweep, sweeps
+from analysis import plot_sweep
+from analysis.reductions import sweeps
 from tests.sweep_runs import curve, write
 
 TINY = "--n-layer 1 --n-head 1 --d-model 4 --d-head 4 --d-inner 4 --tgt-len 8 --max-train-windows 64 --n-epochs 2"

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import plot_vision, vision
+from analysis import plot_vision
+from analysis.reductions import vision
 from sim.records import InputError
 
 BASE = {

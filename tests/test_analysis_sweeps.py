@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis import sweeps
+from analysis.reductions import sweeps
 from sim.records import InputError, Parser
 from tests.sweep_runs import curve, run_row, write
 

@@ -65,7 +65,7 @@ def test_second_run_does_nothing(checkout):
     ("module", "expected"),
     [
         ("analysis/plot_c_total.py", {"plot_c_total", "article"}),
-        ("analysis/sturm.py", {"certify", "article_numbers", "article"}),
+        ("analysis/proofs/sturm.py", {"certify", "article_numbers", "article"}),
         ("sim/monte_carlo/kernels.py", {"sim_expectation", "plot_expectation", "article_numbers", "article"}),
         ("analysis/records_index.py", set()),
         ("analysis/plot_best_beta2.py", {"plot_best_beta2", "article_numbers", "article"}),

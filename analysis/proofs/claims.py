@@ -2,7 +2,7 @@
 
 A claim is data (rates, ranges, bounds), and one `prove` decides true and false ones alike. This module holds
 what all claims share, and the kinds that do not mention the noise lam: a sign, an identity, the supremum of
-a ratio (Lemmas 3.7 and A.1 of [1]_). Those that do are in `analysis.monotonicity`.
+a ratio (Lemmas 3.7 and A.1 of [1]_). Those that do are in `analysis.proofs.monotonicity`.
 
 References
 ----------
@@ -17,8 +17,8 @@ from typing import Any
 
 from flint import arb, fmpq
 
-from analysis.rational_forms import IDENTITY, RationalFunction, c1, c2, c4, c5
-from analysis.sturm import (
+from analysis.proofs.rational_forms import IDENTITY, RationalFunction, c1, c2, c4, c5
+from analysis.proofs.sturm import (
     Enclosure,
     above_zero,
     below_zero,

@@ -59,7 +59,7 @@ def of_noise_scale(paths: list[str], critical: str) -> dict[str, Any]:
     critical : str
         Path of JSON.
     """
-    from analysis import noise_scales
+    from analysis.reductions import noise_scales
 
     with open(critical, encoding="utf-8") as file:
         try:

@@ -16,9 +16,9 @@ from typing import Any
 
 from flint import arb, fmpq
 
-from analysis.claims import ONE, Claim, Point, Proof, Segment
-from analysis.rational_forms import IDENTITY, RationalFunction, forward_bias, noise_slope
-from analysis.sturm import (
+from analysis.proofs.claims import ONE, Claim, Point, Proof, Segment
+from analysis.proofs.rational_forms import IDENTITY, RationalFunction, forward_bias, noise_slope
+from analysis.proofs.sturm import (
     Enclosure,
     above_zero,
     below_zero,

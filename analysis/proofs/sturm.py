@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from flint import arb, ctx, fmpq, fmpq_poly
 
-from analysis.rational_forms import RationalFunction
+from analysis.proofs.rational_forms import RationalFunction
 
 Interval = tuple[fmpq, fmpq]
 

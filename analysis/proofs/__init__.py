@@ -1,0 +1,1 @@
+"""What the certificates stand on: exact rational forms, Sturm counts, claims."""
