@@ -70,9 +70,10 @@ def load(path: Path, settings: dict[str, Any], device: torch.device) -> dict[str
         print(f"warning: {error}; going on from the state before", file=sys.stderr)
         state = read(_previous(path), device)
     for name, value in settings.items():
-        if state["settings"].get(name) != value:
+        there = state.get("settings", {}).get(name)
+        if there != value:
             raise InputError(
-                f"{path}: the checkpoint is of another run ({name} is {state['settings'].get(name)!r} there, "
+                f"{path}: the checkpoint is of another run ({name} is {there!r} there, "
                 f"{value!r} here); delete it to start over"
             )
     return state
@@ -84,7 +85,7 @@ def read(path: Path, device: torch.device) -> dict[str, Any]:
     Raises
     ------
     InputError
-        The file is not what `save` wrote, to the byte, or holds no settings.
+        The file is not what `save` wrote, to the byte, or no state of a run.
     """
     data = path.read_bytes()
     payload = memoryview(data)[len(_header(b"")) :]
@@ -95,7 +96,7 @@ def read(path: Path, device: torch.device) -> dict[str, Any]:
     except Exception as error:  # each part of the file has a parser of its own, with errors of its own
         reason = str(error).split("\n")[0][:200]
         raise InputError(f"{path}: is not a checkpoint ({type(error).__name__}: {reason})") from error
-    if not isinstance(state, dict) or not isinstance(state.get("settings"), dict):
+    if not isinstance(state, dict) or not isinstance(state.get("settings", {}), dict):
         raise InputError(f"{path}: is not a checkpoint (it holds no settings)")
     return state
 
