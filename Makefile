@@ -20,7 +20,7 @@ test: MARKERS = not faults
 test test-all: $(VENV)/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --dist loadfile -m "$(MARKERS)"
+	DATA_DIR=$(DATA_DIR) PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --dist loadfile -m "$(MARKERS)"
 
 # pip installs uv and the build of torch made for this machine; uv the exact rest, each file's sha256 verified
 UV_INSTALL = VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install -q -c envs/hashes.txt -b envs/hashes.txt

@@ -12,7 +12,7 @@ import pytest
 from sim.records import InputError
 from train.language import corpora
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA_DIR = Path(os.environ.get("DATA_DIR") or "/nonexistent")
 TEXTS = {
     "train": " \n = A <unk> title = \n \n the cat saw the dog . \n",
     "valid": " the cat \n",
@@ -60,15 +60,17 @@ def test_wikitext_splits_on_blanks_and_ends_each_line(tmp_path):
     assert corpus.vocabulary[0] == "<eos>"  # most frequent first
 
 
-@pytest.mark.skipif(not (SHARED / "wikitext-2").is_dir(), reason="no copy of WikiText-2 in ../shared/data")
+@pytest.mark.skipif(
+    not (DATA_DIR / "wikitext-2").is_dir(), reason="no WikiText-2: DATA_DIR names no folder that holds it"
+)
 def test_wikitext_has_the_published_counts():
-    corpus = corpora.load("wikitext-2", SHARED)
+    corpus = corpora.load("wikitext-2", DATA_DIR)
     assert len(corpus.vocabulary) == 33_278
     assert [len(corpus.train), len(corpus.valid), len(corpus.test)] == [2_088_628, 217_646, 245_569]
     assert corpora.windows(corpus.train, 128)[0].shape == (16_317, 128)
     # No word of the held-out splits is missing from the vocabulary: <unk> is as frequent as in the files.
     for split in ("valid", "test"):
-        text = (SHARED / "wikitext-2" / f"{split}.txt").read_text(encoding="utf-8")
+        text = (DATA_DIR / "wikitext-2" / f"{split}.txt").read_text(encoding="utf-8")
         assert decode(corpus, split).count("<unk>") == text.split(" ").count("<unk>")
 
 
