@@ -124,7 +124,9 @@ def test_rejects_bad_configuration_in_one_line(checkout, line, words, tmp_path):
     done = snakemake(checkout, config=str(tmp_path / "bad.yaml"))
     assert done.returncode == 2
     lines = [
-        line for line in done.stderr.splitlines() if not line.startswith("Config file ")
+        line
+        for line in done.stderr.splitlines()
+        if not line.startswith(("Config file ", "Using workflow specific profile "))
     ]  # Snakemake's news
     assert len(lines) == 1
     assert all(word in lines[0] for word in words), lines
