@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from sim.records import InputError, Parser, atomic_write, run
+from sim.commands import Parser, run
+from sim.records import InputError, atomic_write
 
 
 def parser() -> argparse.ArgumentParser:

@@ -4,7 +4,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from sim.records import InputError, Parser, run, write_json
+from sim.commands import Parser, run
+from sim.records import InputError, write_json
 
 if TYPE_CHECKING:
     import pandas as pd

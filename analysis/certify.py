@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sim.records import Parser, atomic_write, number, run, to_json, to_table
+from sim.commands import Parser, number, run
+from sim.records import atomic_write, to_json, to_table
 
 COLUMNS = ["lemma", "statement", "verdict", "published", "enclosure", "exact", "place", "counter_example"]
 

@@ -19,17 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sim.records import (
-    InputError,
-    Parser,
-    add_output_flags,
-    count,
-    nonnegative,
-    positive,
-    run,
-    to_table,
-    write_result,
-)
+from sim.commands import Parser, add_output_flags, count, nonnegative, positive, run, write_result
+from sim.records import InputError, to_table
 
 N_TOKENS = {"wikitext-2": (2_088_628, 217_646)}
 """Tokens of the training and of the validation split."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from analysis.reductions.confounders import of_betas, of_replacement, of_steps, of_supports
 from analysis.reductions.feature_noise import FAILS, FINE, PUBLISHED, cells, reproduces, size
 from analysis.reductions.usable_ranges import of_batch, of_decay
-from sim.records import InputError, Parser, run, write_json
+from sim.commands import Parser, run
+from sim.records import InputError, write_json
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,8 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from sim.records import InputError, Parser, beta, run, write_json
+from sim.commands import Parser, beta, run
+from sim.records import InputError, write_json
 
 if TYPE_CHECKING:
     import pandas as pd

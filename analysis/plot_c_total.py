@@ -2,7 +2,7 @@
 
 import argparse
 
-from sim.records import Parser, beta, nonnegative, run
+from sim.commands import Parser, beta, nonnegative, run
 
 
 def parser() -> argparse.ArgumentParser:

@@ -7,7 +7,8 @@ through the points of the smallest learning rate.
 import argparse
 from typing import TYPE_CHECKING
 
-from sim.records import InputError, Parser, run
+from sim.commands import Parser, run
+from sim.records import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,7 +7,8 @@ their smaller companions add up to. kappa = v mean(Sigma_jj / g_j^2).
 import argparse
 from typing import TYPE_CHECKING
 
-from sim.records import InputError, Parser, run
+from sim.commands import Parser, run
+from sim.records import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from analysis.generalization_verdicts import COLUMNS, verdicts
 from analysis.reductions.feature_noise import ends
-from sim.records import InputError, Parser, run
+from sim.commands import Parser, run
+from sim.records import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,8 +8,9 @@ import argparse
 from typing import TYPE_CHECKING
 
 from analysis.invariance_summary import RULES, scaled_c_total, summarize
+from sim.commands import Parser, beta, nonnegative, number, run
 from sim.invariance import BREAK
-from sim.records import InputError, Parser, beta, nonnegative, number, run, write_json
+from sim.records import InputError, write_json
 
 if TYPE_CHECKING:
     import pandas as pd

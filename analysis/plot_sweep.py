@@ -9,7 +9,8 @@ import argparse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sim.records import Parser, run, write_csv
+from sim.commands import Parser, run
+from sim.records import write_csv
 
 if TYPE_CHECKING:
     import pandas as pd

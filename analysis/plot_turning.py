@@ -7,7 +7,8 @@ which C_total is not monotone, divided by B_simple.
 import argparse
 from typing import TYPE_CHECKING
 
-from sim.records import InputError, Parser, count, positive, run
+from sim.commands import Parser, count, positive, run
+from sim.records import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

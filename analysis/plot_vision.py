@@ -8,7 +8,8 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from analysis.reductions.vision import BREAKS, STUDIES, TRAINS, by, reduce
-from sim.records import Parser, run, write_json
+from sim.commands import Parser, run
+from sim.records import write_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.config import flags, load, recorded
-from sim.records import InputError, Parser, atomic_write, count, run
+from sim.commands import Parser, count, run
+from sim.records import InputError, atomic_write
 
 CONFIGS = ("config/config.yaml", "config/full.yaml")
 FOLDER, README = "records/train/sweep", "records/README.md"

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from sim.records import Parser, count, run, to_table, write_csv
+from sim.commands import Parser, count, run
+from sim.records import to_table, write_csv
 
 CASES = {"adamw": 0.01, "adam": 1e-5}
 """lambda of the published table."""

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sim.records import Parser, count, run, to_table, write_csv, write_json
+from sim.commands import Parser, count, run
+from sim.records import to_table, write_csv, write_json
 
 TURN = 0.5
 """Seconds of a turn: permutations are as many as a contender does in this time, training runs as the job says."""

@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim.records import Parser, count, run, to_table, write_csv, write_json
+from sim.commands import Parser, count, run
+from sim.records import to_table, write_csv, write_json
 
 if TYPE_CHECKING:
     import torch

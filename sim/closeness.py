@@ -16,8 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sim.records import (
-    InputError,
+from sim.commands import (
     Parser,
     add_output_flags,
     beta,
@@ -27,9 +26,9 @@ from sim.records import (
     positive,
     run,
     seed,
-    to_table,
     write_result,
 )
+from sim.records import InputError, to_table
 
 if TYPE_CHECKING:
     import numpy as np

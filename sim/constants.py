@@ -2,7 +2,8 @@
 
 import argparse
 
-from sim.records import Parser, beta, nonnegative, run, to_json, to_table
+from sim.commands import Parser, beta, nonnegative, run
+from sim.records import to_json, to_table
 
 
 def constants(beta1: float, beta2: float, lam: float) -> dict[str, float]:

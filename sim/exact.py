@@ -6,8 +6,9 @@ Finite epochs, any number of them, any eps_root: see `sim.expansion.second_order
 import argparse
 from typing import Any
 
+from sim.commands import Parser, add_output_flags, count, run, write_result
 from sim.losses.problem_flags import add_problem_flags, problem_from_flags
-from sim.records import InputError, Parser, add_output_flags, count, run, to_table, write_result
+from sim.records import InputError, to_table
 
 MAX_STEPS = 10_000_000
 """Largest number of steps accepted; time and memory grow in proportion to it."""

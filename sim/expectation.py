@@ -11,8 +11,9 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sim.commands import Parser, add_output_flags, count, number, run, seed, write_result
 from sim.losses.problem_flags import add_problem_flags, problem_from_flags
-from sim.records import Parser, add_output_flags, count, number, run, seed, to_table, write_result
+from sim.records import to_table
 
 if TYPE_CHECKING:
     from sim.losses.problems import Problem

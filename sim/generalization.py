@@ -9,8 +9,9 @@ import argparse
 from dataclasses import asdict, fields, replace
 from typing import Any
 
+from sim.commands import Parser, add_output_flags, count, run, write_result
 from sim.feature_noise.settings import Settings, add_flags, from_flags
-from sim.records import Parser, add_output_flags, count, run, to_table, write_result
+from sim.records import to_table
 
 LEFT_OUT = ("n_epochs", "n_test", "n_records")
 """Settings that are no column of a table: lengths are in steps there."""

@@ -7,8 +7,9 @@ Every run is repeated for seeds --seed, --seed + 1, ...; the table has a row for
 import argparse
 from dataclasses import replace
 
+from sim.commands import Parser, add_output_flags, count, run, write_result
 from sim.feature_noise.settings import Settings, add_flags, from_flags
-from sim.records import InputError, Parser, add_output_flags, count, run, to_table, write_result
+from sim.records import InputError, to_table
 
 STUDIES = ("table", "choices", "steps", "supports", "replacement", "betas", "batch", "decay")
 SHOWN = ("case", "n_seeds", "train_error", "test_error", "test_error_std", "signal", "noise")

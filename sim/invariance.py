@@ -24,8 +24,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sim.records import (
-    InputError,
+from sim.commands import (
     Parser,
     add_output_flags,
     beta,
@@ -35,10 +34,9 @@ from sim.records import (
     positive,
     run,
     seed,
-    to_table,
-    write_csv,
     write_result,
 )
+from sim.records import InputError, to_table, write_csv
 
 if TYPE_CHECKING:
     from sim.theory import Array

@@ -21,19 +21,9 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from sim.commands import Parser, add_output_flags, count, number, positive, run, seed, write_result
 from sim.losses.problem_flags import add_problem_flags, problem_from_flags
-from sim.records import (
-    InputError,
-    Parser,
-    add_output_flags,
-    count,
-    number,
-    positive,
-    run,
-    seed,
-    to_table,
-    write_result,
-)
+from sim.records import InputError, to_table
 
 if TYPE_CHECKING:
     from sim.losses.problems import Quadratics

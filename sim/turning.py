@@ -19,18 +19,8 @@ b at or above --min-batch-size.
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from sim.records import (
-    InputError,
-    Parser,
-    add_output_flags,
-    beta,
-    count,
-    positive,
-    run,
-    to_table,
-    write_csv,
-    write_result,
-)
+from sim.commands import Parser, add_output_flags, beta, count, positive, run, write_result
+from sim.records import InputError, to_table, write_csv
 
 if TYPE_CHECKING:
     from sim.theory import Array

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from sim import records
+from sim import commands
 
 MEMORY = 1 << 30  # bytes that a run may ask for beside what the process has
 NEVER_NUMBERS = [
@@ -75,11 +75,11 @@ def _raise(error):
 
 @contextlib.contextmanager
 def _instead(parse_args):
-    records.Parser.parse_args = parse_args
+    commands.Parser.parse_args = parse_args
     try:
         yield
     finally:
-        del records.Parser.parse_args
+        del commands.Parser.parse_args
 
 
 def attempt(main, argv, cpu_seconds=None):
@@ -101,7 +101,7 @@ def attempt(main, argv, cpu_seconds=None):
     out, err = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _limits(cpu_seconds):
-            records.run(main, argv)
+            commands.run(main, argv)
     except SystemExit as end:
         status = end.code
     except Accepted:
@@ -146,9 +146,9 @@ def flags_of(parser):
 
 
 def interval(kind):
-    """Return what `records.number` closed over, or None for another type."""
+    """Return what `commands.number` closed over, or None for another type."""
     cells = getattr(kind, "__closure__", None)
-    if not cells or kind.__module__ != "sim.records":
+    if not cells or kind.__module__ != "sim.commands":
         return None
     names = dict(zip(kind.__code__.co_freevars, (cell.cell_contents for cell in cells), strict=True))
     return names["kind"], names["low"], names["high"]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from analysis.reductions import sweeps
-from sim.records import InputError, Parser
+from sim.commands import Parser
+from sim.records import InputError
 from tests.sweep_runs import curve, run_row, write
 
 

@@ -31,9 +31,9 @@ def test_sim_imports_nothing_of_the_project_but_itself(graph):
     assert {module.split(".")[0] for module in imported(graph, "sim")} <= {"sim"}
 
 
-def test_train_imports_of_sim_the_theory_and_the_records_only(graph):
+def test_train_imports_of_sim_the_theory_the_command_lines_and_the_records_only(graph):
     others = {module for module in imported(graph, "train") if module.split(".")[0] != "train"}
-    assert others <= {"sim.theory", "sim.records"}
+    assert others <= {"sim.theory", "sim.commands", "sim.records"}
 
 
 def test_analysis_does_not_import_train(graph):

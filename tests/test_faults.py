@@ -1,5 +1,6 @@
 """A sweep that is killed, damaged, or left without room: nothing lost but the time since the last checkpoint."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -64,40 +65,64 @@ def undisturbed(tmp_path_factory):
     return folder
 
 
+def newest(work):
+    """Time of the newest checkpoint; they are renamed and removed while we look."""
+    times = [0.0]
+    for path in work.glob("*.pt"):
+        with contextlib.suppress(FileNotFoundError):
+            times.append(path.stat().st_mtime)
+    return max(times)
+
+
 def kill_while_working(out, rng):
-    """Start, wait until the sweep is under way, let it go on for up to half a second, kill -9."""
+    """Start, wait until the sweep is under way, let it go on for up to a quarter of a second, kill -9.
+
+    Returns whether it was killed; False if it ended by itself before.
+    """
     process = subprocess.Popen(command(out), stderr=subprocess.DEVNULL)
     work, started = out.with_suffix(".work"), time.time()
-    while process.poll() is None:
-        states = [path.stat().st_mtime for path in work.glob("*.pt")] if work.exists() else []
-        if max(states, default=0.0) > started:
-            break
-        time.sleep(0.005)
-    time.sleep(rng.uniform(0, 0.5) ** 2)
-    process.kill()
-    return process.wait() == -signal.SIGKILL
+    try:
+        while process.poll() is None and newest(work) <= started:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.5) ** 2)
+    finally:
+        process.kill()
+        status = process.wait()
+    assert status in (0, -signal.SIGKILL)
+    return status != 0
 
 
 def two_states(out, rng):
     """Kill until there are a checkpoint and the one before it."""
-    while True:
-        assert kill_while_working(out, rng)
+    while kill_while_working(out, rng):
         for state in out.with_suffix(".work").glob("*.pt"):
             if state.with_name(state.name + ".previous").exists():
                 return state, state.with_name(state.name + ".previous")
+    raise AssertionError("the sweep was over before it had two states")
+
+
+def whole_rows(out, at_least):
+    """Number of lines of the finished runs; none lost, half written or there twice."""
+    seen = out.with_suffix(".work") / "runs.csv"
+    lines = seen.read_text().splitlines() if seen.exists() else []
+    assert len(lines) >= at_least
+    assert all(line.count(",") == lines[0].count(",") for line in lines)
+    assert len(set(lines)) == len(lines)
+    return len(lines)
 
 
 def test_sweep_killed_at_30_random_moments_gives_the_same_bytes(undisturbed, tmp_path):
+    """A sweep that ends before it is killed is checked, thrown away and begun again, until all 30 kills are done."""
     rng, out, n_killed, rows = random.Random(5), tmp_path / "panel.csv", 0, 0
-    for _ in range(N_KILLS):
-        n_killed += kill_while_working(out, rng)
-        seen = out.with_suffix(".work") / "runs.csv"
-        lines = seen.read_text().splitlines() if seen.exists() else []
-        assert len(lines) >= rows  # no finished run is lost
-        assert all(line.count(",") == lines[0].count(",") for line in lines)  # nor half written
-        assert len(set(lines)) == len(lines)  # nor there twice
-        rows = len(lines)
-    assert n_killed > N_KILLS // 2  # else it was over before
+    while n_killed < N_KILLS:
+        if kill_while_working(out, rng):
+            n_killed += 1
+            rows = whole_rows(out, rows)
+        else:
+            assert contents(tmp_path) == contents(undisturbed)
+            shutil.rmtree(tmp_path)
+            tmp_path.mkdir()
+            rows = 0
     done = subprocess.run(command(out), capture_output=True, text=True, check=True)
     assert "Traceback" not in done.stderr
     assert contents(tmp_path) == contents(undisturbed)

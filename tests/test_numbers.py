@@ -223,7 +223,7 @@ def test_corr_of_squares_beyond_float64_is_refused(size, eps_root):
     orders = np.arange(3, dtype=np.int32)[None]
     with pytest.raises(InputError):
         kernels.corr_of_permutations_quadratics(gradients, hessians, 1, 0.9, 0.99, eps_root, orders)
-    with pytest.raises(RuntimeWarning):  # `sim.records.run` ends a program on it
+    with pytest.raises(RuntimeWarning):  # `sim.commands.run` ends a program on it
         theory.adam_corr(gradients, hessians, 0.9, 0.99, eps_root)
 
 

@@ -1,3 +1,4 @@
+import concurrent.futures
 import json
 import math
 import os
@@ -44,19 +45,6 @@ def test_write_csv_keeps_full_precision(tmp_path):
     assert (tmp_path / "x.csv").read_text() == "a,b\n0.30000000000000004,t\n"
 
 
-@pytest.mark.parametrize("text", ["1", "1.0", "nan", "inf", "-0.1", "", "0,5", "1e400"])
-def test_beta_rejects_what_is_outside(text):
-    with pytest.raises(records.argparse.ArgumentTypeError, match=r">= 0 and < 1"):
-        records.beta(text)
-
-
-def test_count_takes_whole_numbers_only():
-    assert records.count("3") == 3
-    for text in ("0", "1.5", "three", "-1"):
-        with pytest.raises(records.argparse.ArgumentTypeError, match="whole number >= 1"):
-            records.count(text)
-
-
 def test_to_table_aligns_columns():
     assert records.to_table(["a", "bb"], [[1, 2.5], [10, "x"]]).splitlines() == [
         " a   bb",
@@ -66,11 +54,26 @@ def test_to_table_aligns_columns():
     ]
 
 
-@pytest.mark.parametrize(("form", "text"), [("csv", "a\n1\n"), ("json", '{\n "a": 1\n}\n'), ("table", "t\n")])
-def test_write_result_writes_the_same_to_a_file_and_to_standard_output(tmp_path, capsys, form, text):
-    parser = records.Parser(prog="x")
-    records.add_output_flags(parser)
-    result = {"rows": [{"a": 1}], "value": {"a": 1}, "table": "t"}
-    records.write_result(parser.parse_args(["--format", form]), **result)
-    records.write_result(parser.parse_args(["--format", form, "--out", str(tmp_path / "x")]), **result)
-    assert capsys.readouterr().out == (tmp_path / "x").read_text() == text
+def test_what_a_killed_writer_left_is_removed_and_what_is_being_written_is_not(tmp_path):
+    path = tmp_path / "table[1].csv"
+    (tmp_path / ".table[1].csv.x1y2z3.part").write_text("half")
+    (tmp_path / ".table[1].csvs.x1y2z3.part").write_text("of another file")
+    with records.atomic_write(path) as slow:
+        slow.write("slow\n")
+        with records.atomic_write(path) as fast:
+            fast.write("fast\n")
+        assert path.read_text() == "fast\n"
+    assert path.read_text() == "slow\n"
+    assert sorted(os.listdir(tmp_path)) == [".table[1].csvs.x1y2z3.part", "table[1].csv"]
+
+
+def test_many_writers_of_one_file_do_not_disturb_each_other(tmp_path):
+    """Each removes what it takes for abandoned while the others begin and end."""
+
+    def write(i):
+        for _ in range(50):
+            records.write_json(tmp_path / "x.json", i)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    assert os.listdir(tmp_path) == ["x.json"]

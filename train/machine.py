@@ -7,7 +7,8 @@ from argparse import BooleanOptionalAction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim.records import InputError, nonnegative, number
+from sim.commands import nonnegative, number
+from sim.records import InputError
 
 if TYPE_CHECKING:
     import torch

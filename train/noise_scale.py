@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim.records import InputError, Parser, add_output_flags, count, number, run, seed, to_table, write_result
+from sim.commands import Parser, add_output_flags, count, number, run, seed, write_result
+from sim.records import InputError, to_table
 from train import machine
 
 if TYPE_CHECKING:

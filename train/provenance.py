@@ -20,12 +20,13 @@ def describe(device: torch.device) -> dict[str, Any]:
     Returns
     -------
     dict
-        `sources_sha256` is over every Python file of this package and of `sim.records`, names and bytes, in the
-        order of their names.
+        `sources_sha256` is over every Python file of this package and `sim.commands`, `sim.records`, names and
+        bytes, in the order of their names.
     """
     package = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in [*sorted(package.rglob("*.py")), package.parent / "sim" / "records.py"]:
+    shared = [package.parent / "sim" / name for name in ("commands.py", "records.py")]
+    for path in [*sorted(package.rglob("*.py")), *shared]:
         digest.update(f"{path.relative_to(package.parent).as_posix()}\0".encode() + path.read_bytes() + b"\0")
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),

@@ -8,7 +8,8 @@ processes share each batch.
 from dataclasses import asdict
 from pathlib import Path
 
-from sim.records import Parser, locked, run, write_csv, write_json
+from sim.commands import Parser, run
+from sim.records import locked, write_csv, write_json
 from train import machine
 from train.language.settings import add_flags, from_flags
 

@@ -15,7 +15,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim.records import InputError, Parser, beta, locked, nonnegative, run, seed, write_csv, write_json
+from sim.commands import Parser, beta, nonnegative, run, seed
+from sim.records import InputError, locked, write_csv, write_json
 from train import machine
 from train.language.settings import SWEPT, Settings, add_flags, from_flags
 

@@ -10,7 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim.records import Parser, locked, run, write_csv, write_json
+from sim.commands import Parser, run
+from sim.records import locked, write_csv, write_json
 from train import machine
 from train.pictures.vision_settings import Settings, add_flags, cells, study
 

@@ -8,7 +8,8 @@ import functools
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from sim.records import InputError, beta, count, positive
+from sim.commands import beta, count, positive
+from sim.records import InputError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,7 +5,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sim.records import InputError, beta, count, nonnegative, number, positive, seed
+from sim.commands import beta, count, nonnegative, number, positive, seed
+from sim.records import InputError
 
 
 @dataclass(frozen=True)

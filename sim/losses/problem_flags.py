@@ -3,7 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from sim.records import InputError, beta, count, nonnegative, seed
+from sim.commands import beta, count, nonnegative, seed
+from sim.records import InputError
 
 if TYPE_CHECKING:
     from sim.losses.problems import Problem

@@ -3,7 +3,8 @@
 import argparse
 from dataclasses import dataclass, fields
 
-from sim.records import InputError, Parser, beta, count, nonnegative, number, positive, seed
+from sim.commands import Parser, beta, count, nonnegative, number, positive, seed
+from sim.records import InputError
 
 SWEPT = "seed beta1 beta2"
 """Settings of which `train.sweep` takes lists, the first changing slowest."""

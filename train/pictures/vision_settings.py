@@ -5,7 +5,8 @@ import itertools
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from sim.records import InputError, Parser, beta, count, nonnegative, number, positive, seed
+from sim.commands import Parser, beta, count, nonnegative, number, positive, seed
+from sim.records import InputError
 
 DATASETS = ("digits", "cifar10", "cifar10-jpeg")
 MODELS = ("small-cnn", "resnet18", "vgg16")
