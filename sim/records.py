@@ -62,7 +62,8 @@ def _make_part(path: Path) -> tuple[int, str]:
 
     while True:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # a file system without locks: then nothing is ever removed
+            fcntl.flock(handle, fcntl.LOCK_EX)
         if os.path.exists(name):  # else it was taken for an abandoned one before it was locked
             return handle, name
         os.close(handle)
