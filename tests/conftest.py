@@ -1,4 +1,7 @@
 import os
+import shutil
+import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,3 +29,19 @@ def fails(capsys):
         return err
 
     return fails
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """A folder of its own, with the configuration, a home of its own, and no network."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("HOME", str(folder))
+
+        def no_network(*_args, **_kwargs):
+            raise OSError("no network in tests")
+
+        patch.setattr(socket, "create_connection", no_network)
+        shutil.copytree(Path(__file__).parent.parent / "config", folder / "config")
+        yield

@@ -10,6 +10,7 @@ import signal
 import string
 from pathlib import Path
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from sim import commands
@@ -34,6 +35,17 @@ NEVER_NUMBERS = [
     "é",
 ]
 UNICODE = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=6)
+
+
+def many(n):
+    """The same `n` inputs in every run, however slow the machine."""
+    return settings(
+        max_examples=n,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 class Accepted(BaseException):

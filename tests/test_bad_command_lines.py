@@ -1,0 +1,99 @@
+"""Malformed and extreme command lines of every program: each ends well, or in exit status 2 and one line."""
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import malformed
+from tests.malformed import attempt, flags_of, main_of, many, only_parse, parser_of, refuses
+from tests.test_architecture import PROGRAMS
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_program_refuses_malformed_command_lines(program):
+    parser, main = parser_of(program), only_parse(program)
+
+    @many(150)
+    @given(malformed.command_lines(parser))
+    def check(argv):
+        refuses(main, argv)
+
+    check()
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_any_text_for_any_flag_is_taken_or_refused(program):
+    flags, main = flags_of(parser_of(program)), only_parse(program)
+    words = malformed.required(parser_of(program))
+
+    @many(60)
+    @given(st.sampled_from(flags), malformed.UNICODE)
+    def check(flag, text):
+        name = flag.option_strings[0]
+        status, err = attempt(main, [*words, name if malformed.takes_no_value(flag) else f"{name}={text}"])
+        assert status in ("accepted", 2), err
+        assert len(err.strip().splitlines()) == (status == 2), err
+
+    check()
+
+
+SIM = "--n-samples 4 --n-params 2 --batch-size 1"
+CNN = (
+    "--n-samples 8 --patch-length 17 --n-noise 2 --noise-std 0.5 --n-filters 2 --init-std 0.3 --lr 1e-3 --n-epochs 2"
+    " --n-test 40 --n-records 4 --n-threads 1"
+)
+MODEL = (
+    "--n-layer 1 --n-head 1 --d-model 8 --d-head 4 --d-inner 8 --tgt-len 8 --batch-size 8 --max-train-windows 32"
+    " --n-epochs 1 --no-progress --out o.csv"
+)
+SMALL = {
+    "sim.constants": "",
+    "sim.exact": SIM,
+    "sim.terms": f"{SIM} --n-permutations 4",
+    "sim.turning": "--n-samples 64 --batch-sizes 8 --min-batch-size 32 --n-epochs 1 --grid 0.5 0.9 --noise-scales 10",
+    "sim.invariance": "--kappas 2 --cases least-squares-quiet --n-lr 3 --n-decades 0.5 --lrs 1e-3 --n-epochs 1"
+    " --n-seeds 1 --n-threads 1 --problems least-squares",
+    "sim.generalization": CNN,
+    "sim.generalization_studies": f"{CNN} --study table --n-seeds 1 --n-steps 2 --cases adam",
+    "train.run": MODEL,
+    "train.vision": "--width 2 --max-train-images 64 --n-epochs 1 --no-progress --out o.csv",
+    "analysis.cost_plan": "",
+    "analysis.certify": "--digits 3",
+}
+PATHS = ["", "/", ".", "config", "/proc/nowhere/y.csv", "x" * 300, "/proc/x.csv"]
+UNSTARTED = {"--n-threads", "--n-permutations"}  # an honest large number of them would be done
+
+
+def extremes(flag):
+    """Words that a parser takes, at the ends of their ranges; paths where nothing can be read or written."""
+    limits = malformed.interval(flag.type)
+    if limits is None:
+        return PATHS
+    kind, low, high = limits
+    ends = ["0", "1", "1000000000000"] if kind is int else ["0", "1e-320", "1e308"]
+    return [word for word in ends if low <= kind(word) <= high]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # stopped inside a callback
+@pytest.mark.slow
+@pytest.mark.parametrize("program", SMALL)
+def test_extremes_that_the_parser_takes_end_well(program):
+    """One flag at a time; where nothing is wrong the program is stopped when it has started to work."""
+    base, main, seen = SMALL[program].split(), main_of(program), {}
+    assert attempt(main, base)[0] in (0, 1)
+    for flag in flags_of(parser_of(program)):
+        if malformed.takes_no_value(flag) or flag.choices or flag.option_strings[0] in UNSTARTED:
+            continue
+        for word in extremes(flag):
+            before = set(os.listdir())
+            status, err = attempt(main, [*base, flag.option_strings[0], word], cpu_seconds=0.1)
+            assert status in (0, 1, 2, "stopped"), (flag.option_strings, word, status)
+            seen[status] = seen.get(status, 0) + 1
+            if status == 2:
+                assert len(err.strip().splitlines()) == 1, (flag.option_strings, word, err)
+                assert set(os.listdir()) == before, (flag.option_strings, word)
+    assert seen[2] > 0 or program == "sim.constants"
