@@ -6,9 +6,10 @@ folder, `--work`. A sweep that was killed goes on from there; on the CPU it ends
 diverges is recorded as such, and the sweep goes on.
 """
 
+import contextlib
+import glob
 import itertools
 import json
-import shutil
 import sys
 import time
 from dataclasses import asdict, replace
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.commands import Parser, beta, nonnegative, run, seed
-from sim.records import InputError, locked, write_csv, write_json
+from sim.records import PART, InputError, locked, write_csv, write_json
 from train import machine
 from train.language.settings import SWEPT, Settings, add_flags, from_flags
 
@@ -156,8 +157,30 @@ def main(argv: list[str] | None = None) -> int:
         made_with = {**provenance.describe(device), "compiled": compiled, "n_processes": peers.size}
         _write(out, records, len(runs), {"corpus": corpora.describe(corpus), "made_with": made_with})
         if len(records) == len(runs):
-            shutil.rmtree(work)
+            _clear(work, runs)
     return 0
+
+
+def _clear(work: Path, runs: list[Settings]) -> None:
+    """Remove what this sweep wrote to `work`, by name: the folder may be anyone's, and it goes only if it is empty."""
+    names = [
+        "runs.csv",
+        *(name_of(run) + suffix for run in runs for suffix in (".json", ".pt", ".pt.previous")),
+    ]
+    for name in names:
+        for part in glob.glob(f".{glob.escape(name)}.*{PART}", root_dir=work):
+            (work / part).unlink()
+        (work / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        work.rmdir()
+
+
+def _clear(work: Path, runs: list[Settings]) -> None:
+    """Remove what a sweep has put into its folder, and the folder if nothing else is in it: `--work` may be any."""
+    for path in [work / "runs.csv", *(work / f"{name_of(settings)}.json" for settings in runs)]:
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        work.rmdir()
 
 
 def _write(out: Path, records: list[dict[str, Any]], n_runs: int, made: dict[str, Any]) -> None:
