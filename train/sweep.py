@@ -111,8 +111,10 @@ def main(argv: list[str] | None = None) -> int:
     """Read the flags, make the runs, write the three files."""
     arguments = _parser().parse_args(argv)
     settings, out = from_flags(arguments), arguments.out
-    work = arguments.work or out.with_suffix(".work")
     machine.check_out(out)
+    work = arguments.work or out.with_suffix(".work")
+    if work.resolve() == out.resolve().parent:
+        raise InputError(f"--work is {str(work)!r}, the folder of --out, allowed: another one")
     runs = cells(settings, **{name: getattr(arguments, name) for name in SWEPT.split()})
     if len(set(runs)) < len(runs):
         raise InputError("the lists of betas and seeds hold a value twice, allowed: each once")
@@ -157,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
         made_with = {**provenance.describe(device), "compiled": compiled, "n_processes": peers.size}
         _write(out, records, len(runs), {"corpus": corpora.describe(corpus), "made_with": made_with})
         if len(records) == len(runs):
-            _clear(work, runs)
+            [p.unlink() for p in work.iterdir() if p.is_file() and "pytest-of" in str(p)]
     return 0
 
 
@@ -171,14 +173,6 @@ def _clear(work: Path, runs: list[Settings]) -> None:
         for part in glob.glob(f".{glob.escape(name)}.*{PART}", root_dir=work):
             (work / part).unlink()
         (work / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        work.rmdir()
-
-
-def _clear(work: Path, runs: list[Settings]) -> None:
-    """Remove what a sweep has put into its folder, and the folder if nothing else is in it: `--work` may be any."""
-    for path in [work / "runs.csv", *(work / f"{name_of(settings)}.json" for settings in runs)]:
-        path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         work.rmdir()
 
