@@ -159,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
         made_with = {**provenance.describe(device), "compiled": compiled, "n_processes": peers.size}
         _write(out, records, len(runs), {"corpus": corpora.describe(corpus), "made_with": made_with})
         if len(records) == len(runs):
-            [p.unlink() for p in work.iterdir() if p.is_file() and "pytest-of" in str(p)]
+            _clear(work, runs)
     return 0
 
 
@@ -173,6 +173,14 @@ def _clear(work: Path, runs: list[Settings]) -> None:
         for part in glob.glob(f".{glob.escape(name)}.*{PART}", root_dir=work):
             (work / part).unlink()
         (work / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        work.rmdir()
+
+
+def _clear(work: Path, runs: list[Settings]) -> None:
+    """Remove what a sweep has put into its folder, and the folder if nothing else is in it: `--work` may be any."""
+    for path in [work / "runs.csv", *(work / f"{name_of(settings)}.json" for settings in runs)]:
+        path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         work.rmdir()
 
