@@ -177,14 +177,6 @@ def _clear(work: Path, runs: list[Settings]) -> None:
         work.rmdir()
 
 
-def _clear(work: Path, runs: list[Settings]) -> None:
-    """Remove what a sweep has put into its folder, and the folder if nothing else is in it: `--work` may be any."""
-    for path in [work / "runs.csv", *(work / f"{name_of(settings)}.json" for settings in runs)]:
-        path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        work.rmdir()
-
-
 def _write(out: Path, records: list[dict[str, Any]], n_runs: int, made: dict[str, Any]) -> None:
     """Write JSON, evaluations and, last, runs."""
     timing = ("seconds", "evaluation_seconds", "tokens_per_second")
