@@ -190,3 +190,32 @@ def test_rejects_bad_input_in_one_line(flags, message, tmp_path, fails, monkeypa
     monkeypatch.chdir(tmp_path)
     assert message in fails(sweep.main, *FLAGS, "--out", "panel.csv", *flags.split())
     assert not list(tmp_path.rglob("*.csv"))
+
+
+def test_removes_of_the_work_folder_its_own_files_only(tmp_path):
+    """Whoever names a folder of theirs as --work finds in it what they had there."""
+    work = tmp_path / "mine"
+    (work / "deep").mkdir(parents=True)
+    for name in ("letter.txt", "seed-7_beta1-0.9_beta2-0.9.json", "deep/picture"):
+        (work / name).write_text("mine")
+    shorter = [
+        *FLAGS,
+        "--n-epochs",
+        "1",
+        "--beta2",
+        "0.9",
+        "--out",
+        str(tmp_path / "o.csv"),
+        "--work",
+        str(work),
+    ]
+    sweep.main(shorter)
+    left = sorted(str(path.relative_to(work)) for path in work.rglob("*") if path.is_file())
+    assert left == ["deep/picture", "letter.txt", "seed-7_beta1-0.9_beta2-0.9.json"]
+
+
+def test_rejects_a_work_folder_that_holds_the_result_and_an_empty_name(tmp_path, fails):
+    message = fails(sweep.main, *FLAGS, "--out", tmp_path / "runs.csv", "--work", tmp_path)
+    assert "the folder of --out, allowed: another one" in message
+    assert "allowed: a name that ends in .csv" in fails(sweep.main, *FLAGS, "--out", "")
+    assert not list(tmp_path.iterdir())
