@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from llvmlite import binding
 from numba import njit
 
 from sim.monte_carlo import vectors
@@ -73,3 +74,17 @@ def test_kernels_agree_on_a_plain_processor_and_without_jit(change, tmp_path):
         return np.load(tmp_path / "values.npy")
 
     np.testing.assert_allclose(values(**change), values(), rtol=1e-12, atol=1e-12)
+
+
+@njit
+def products(x, y):
+    before = x[0] * y[0]
+    mode = vectors.flush_subnormals(-1)
+    during = x[1] * y[1]
+    vectors.flush_subnormals(mode)
+    return before, during, x[2] * y[2]
+
+
+@pytest.mark.skipif("x86" not in binding.get_process_triple(), reason="another processor: nothing is flushed")
+def test_subnormals_are_flushed_in_between_and_not_after():
+    assert products(np.full(3, 1e-160), np.full(3, 1e-150)) == (1e-310, 0.0, 1e-310)

@@ -209,6 +209,34 @@ def _table_of_reciprocal_sqrt(builder, x):
     return parts[0]
 
 
+def flush_subnormals(mode):
+    """Let this thread take results below 2.3e-308 for 0 (`mode` -1), or do as before (what that call returned).
+
+    Arithmetic with such numbers takes a hundred times as long. Where the processor cannot, nothing happens.
+    """
+    return mode
+
+
+@_in_jitted_code(flush_subnormals, lambda mode: types.int64)
+def _flush_subnormals(context, builder, sig, args):
+    mode = context.cast(builder, args[0], sig.args[0], types.int64)
+    if "x86" not in binding.get_process_triple():
+        return mode
+    place = cgutils.alloca_once(builder, _INT32)
+    pointer = builder.bitcast(place, ir.IntType(8).as_pointer())
+    kept, loaded = (
+        _function(builder, f"llvm.x86.sse.{name}", ir.VoidType(), [pointer.type])
+        for name in ("stmxcsr", "ldmxcsr")
+    )
+    builder.call(kept, [pointer])
+    before = builder.load(place)
+    flushing = builder.or_(before, ir.Constant(_INT32, 0x8040))  # results to zero, and operands
+    wanted = builder.trunc(mode, _INT32)
+    builder.store(builder.select(builder.icmp_signed("==", wanted, _INT32(-1)), flushing, wanted), place)
+    builder.call(loaded, [pointer])
+    return builder.zext(before, ir.IntType(64))
+
+
 def _has_avx512():
     chosen = config.CPU_NAME or config.CPU_FEATURES  # then the code is not for this very processor
     return not chosen and binding.get_host_cpu_features().get("avx512f", False)
