@@ -6,7 +6,7 @@ import sys
 from snakemake.utils import min_version
 
 from analysis.config import check, flags, grid, sources, write_html
-from sim.records import InputError, take_lock
+from sim.records import WORKFLOW_LOCK, InputError, take_lock
 
 min_version("9.27")
 
@@ -27,11 +27,13 @@ R = config["results"]
 
 
 onstart:
+    global LOCK  # held until this process ends, in whatever way; the jobs that it started here then end, too
     try:
-        LOCK = take_lock(f"{R}/workflow")  # held until this process ends
+        LOCK = take_lock(f"{R}/workflow")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         os._exit(2)
+    shell.prefix(f"set -euo pipefail; export {WORKFLOW_LOCK}={LOCK.name}; ")
 
 
 include: "sim/rules.smk"

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
-from sim.records import InputError, atomic_write, to_csv, to_json
+from sim.records import InputError, atomic_write, end_with_workflow, to_csv, to_json
 
 
 class Parser(argparse.ArgumentParser):
@@ -50,6 +50,7 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
         Always: 0 or what `main` returned; 2 after `InputError`, a file that cannot be read or written, a result
         that overflows or divides by 0, or too little memory; 130 after an interrupt from the keyboard.
     """
+    end_with_workflow()
     try:
         with warnings.catch_warnings():
             # NumPy warns and goes on with inf or nan, which would then be written down as results

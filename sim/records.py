@@ -8,6 +8,7 @@ import json
 import math
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -95,21 +96,55 @@ def take_lock(path: str | Path) -> IO[str]:
     Raises
     ------
     InputError
-        Another process holds the lock.
+        Another process holds the lock; the message says which one, and since when.
     """
     import fcntl
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     name = path.with_name(f".{path.name}.lock")
-    file = open(name, "w")  # noqa: SIM115 (open is what holds the lock)
+    file = open(name, "a+")  # noqa: SIM115 (open is what holds the lock)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.stat(name)  # gone if its holder has just left: then a third process may hold a new one
     except (BlockingIOError, FileNotFoundError):
+        file.seek(0)
+        holder = file.read()
         file.close()
-        raise InputError(f"{path}: another process is working on it") from None
+        raise InputError(
+            f"{path}: another process is working on it" + (f" ({holder})" if holder else "")
+        ) from None
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    with contextlib.suppress(OSError):  # no room: then a second process is not told who it is
+        os.truncate(file.fileno(), 0)
+        os.write(file.fileno(), f"process {os.getpid()} of {os.uname().nodename} since {since}".encode())
     return file
+
+
+WORKFLOW_LOCK = "WORKFLOW_LOCK"
+"""Environment variable of the jobs of a workflow: the lock that it holds for as long as it lives."""
+
+
+def end_with_workflow() -> None:
+    """See to it that this process ends when the workflow that started it does, even by kill -9.
+
+    A job that outlived its workflow would hold the lock of its output against the workflow's next start.
+    """
+    import fcntl
+    import threading
+
+    name = os.environ.get(WORKFLOW_LOCK)
+    if not name:
+        return
+
+    def wait() -> None:
+        with contextlib.suppress(OSError), open(name, "rb") as file:  # a file system without locks: no end
+            fcntl.flock(file, fcntl.LOCK_SH)  # waits for the end of the process that holds it
+            with contextlib.suppress(OSError):
+                os.write(2, b"error: the workflow that started this has ended\n")
+            os._exit(2)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextlib.contextmanager
