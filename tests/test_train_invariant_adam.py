@@ -223,9 +223,9 @@ def test_data_parallel_matches_one_process(tmp_path):
     ranks = [context.Process(target=work, args=(rank, 2, address, results)) for rank in range(2)]
     for rank in ranks:
         rank.start()
-    got = dict(results.get(timeout=60) for _ in ranks)
+    got = dict(results.get(timeout=300) for _ in ranks)
     for rank in ranks:
-        rank.join(timeout=30)
+        rank.join(timeout=300)
         assert rank.exitcode == 0
     params = parameters()
     advance(BatchSizeInvariantAdamW(params, 1e-2, (0.9, 0.99)), params, gradients(4, 3))

@@ -2,17 +2,16 @@ import csv
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from sim.records import InputError
+from sim.records import InputError, locked
+from tests.kills import kill_in_the_middle
 from train import checkpoints, downloads, run
 from train.language import corpora, loop
 from train.language.corpora import Corpus
@@ -220,22 +219,20 @@ def test_resumed_run_matches_uninterrupted_bit_for_bit(corpus, tmp_path, monkeyp
     )
 
 
+def test_second_process_on_the_same_result_refuses(tmp_path, fails):
+    out = tmp_path / "a.csv"
+    with locked(out):
+        assert "a.csv: another process is working on it" in fails(run.main, *FLAGS, "--out", out)
+    assert os.listdir(tmp_path) == []
+
+
 def test_killed_and_started_again_gives_the_same_bytes(tmp_path):
     """kill -9 of the real process, at whatever step it is."""
     flags = [*FLAGS, "--n-epochs", "20", "--patience", "0", "--evaluations-per-epoch", "0.2"]
     reference, out, state = tmp_path / "reference.csv", tmp_path / "out.csv", tmp_path / "state"
     run.main([*flags, "--out", str(reference)])
     command = [sys.executable, "-m", "train.run", *flags, "--out", str(out), "--checkpoint", str(state)]
-    process = subprocess.Popen([*command, "--checkpoint-seconds", "0"], stderr=subprocess.DEVNULL)
-    seen = set()
-    while len(seen) < 20 and process.poll() is None:
-        if state.exists():
-            seen.add(state.stat().st_mtime_ns)
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert checkpoints.exists(state)
-    assert not out.exists()
+    kill_in_the_middle([*command, "--checkpoint-seconds", "0"], state, out)
     run.main([*flags, "--out", str(out), "--checkpoint", str(state)])
     assert out.read_bytes() == reference.read_bytes()
     assert not checkpoints.exists(state)  # over: nothing to go on from

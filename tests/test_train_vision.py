@@ -4,10 +4,7 @@ import csv
 import json
 import math
 import os
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +12,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from sim.records import InputError
+from sim.records import InputError, locked
+from tests.kills import kill_in_the_middle
 from train import checkpoints, vision
 from train.language.batches import epoch_order
 from train.pictures import image_batches, vision_loop
@@ -363,6 +361,13 @@ def test_csv_comes_last(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["a.json"]
 
 
+def test_second_process_on_the_same_result_refuses(tmp_path, fails):
+    out = tmp_path / "a.csv"
+    with locked(out):
+        assert "a.csv: another process is working on it" in fails(vision.main, *FLAGS, "--out", out)
+    assert os.listdir(tmp_path) == []
+
+
 def test_killed_and_started_again_gives_the_same_bytes(tmp_path):
     """kill -9 of the real process, wherever it is."""
     flags = [
@@ -382,19 +387,10 @@ def test_killed_and_started_again_gives_the_same_bytes(tmp_path):
     reference, out, state = tmp_path / "reference.csv", tmp_path / "out.csv", tmp_path / "state"
     vision.main([*flags, "--out", str(reference)])
     command = [sys.executable, "-m", "train.vision", *flags, "--out", str(out), "--checkpoint", str(state)]
-    process = subprocess.Popen([*command, "--checkpoint-seconds", "0"], stdout=subprocess.DEVNULL)
-    seen = set()
-    while len(seen) < 20 and process.poll() is None:
-        if state.exists():
-            seen.add(state.stat().st_mtime_ns)
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert state.exists()
-    assert not out.exists()
+    kill_in_the_middle([*command, "--checkpoint-seconds", "0"], state, out)
     vision.main([*flags, "--out", str(out), "--checkpoint", str(state)])
     assert out.read_bytes() == reference.read_bytes()
-    assert not state.exists()  # over: nothing to go on from
+    assert not checkpoints.exists(state)  # over: nothing to go on from
 
 
 @pytest.mark.parametrize(
