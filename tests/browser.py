@@ -22,7 +22,7 @@ def can_cut():
 
 
 class Page:
-    """A page in a browser of its own; `faults` holds its errors, as the console shows them.
+    """A page in a browser of its own; `faults` holds its errors, as the console shows them, and what it asks a network.
 
     Parameters
     ----------
@@ -50,9 +50,16 @@ class Page:
         os.close(to_browser)
         os.close(from_browser)
         self._n_sent, self._text, self._session, self.faults = 0, b"", None, []
+        try:
+            self._open(address)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _open(self, address):
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Runtime", "Log", "Page"):
+        for domain in ("Runtime", "Log", "Page", "Network"):
             self.call(f"{domain}.enable")
         self.call("Page.navigate", url=address)
         self.wait_for("document.readyState == 'complete'")
@@ -66,7 +73,7 @@ class Page:
         self._process.wait()
         os.close(self._receive)
 
-    def call(self, method, seconds=60, **params):
+    def call(self, method, seconds=300, **params):
         """Send a command; return its result."""
         self._n_sent += 1
         message = {"id": self._n_sent, "method": method, "params": params}
@@ -104,6 +111,10 @@ class Page:
             )
         elif event["method"] == "Log.entryAdded" and params["entry"]["level"] == "error":
             self.faults.append(params["entry"]["text"])
+        elif event["method"] == "Network.requestWillBeSent":
+            url = params["request"]["url"]
+            if not url.startswith(("file:", "data:", "blob:", "about:")):
+                self.faults.append(f"asks the network for {url}")
 
     def run(self, script):
         """Evaluate JavaScript; return its value."""
@@ -112,7 +123,7 @@ class Page:
             raise RuntimeError(done["exceptionDetails"].get("exception", {}).get("description", script))
         return done["result"].get("value")
 
-    def wait_for(self, script, seconds=30):
+    def wait_for(self, script, seconds=120):
         """Wait until a JavaScript expression is true."""
         end = time.monotonic() + seconds
         while not self.run(f"Boolean({script})"):

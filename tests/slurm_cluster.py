@@ -6,6 +6,7 @@ cut would. What `available` names must be installed; nothing is written outside 
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -37,7 +38,8 @@ SelectTypeParameters=CR_Core_Memory
 SchedulerParameters=sched_interval=1,bf_interval=1
 SlurmdParameters=config_overrides
 MinJobAge=300
-SlurmdTimeout=3
+JobRequeue=0
+SlurmdTimeout=15
 ReturnToService=2
 KillWait=2
 GresTypes=gpu
@@ -133,18 +135,18 @@ class Cluster:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=300,
         )
         return done.stdout
 
-    def wait_for(self, what, condition, seconds=60):
+    def wait_for(self, what, condition, seconds=300):
         """Wait until a condition holds."""
         end = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > end:
                 logs = "\n".join(path.read_text()[-2000:] for path in sorted(self.folder.glob("*.log")))
                 raise TimeoutError(f"{what} after {seconds} s\n{logs}")
-            time.sleep(0.2)
+            time.sleep(0.05)
 
     def stop(self):
         """Kill all that was started, the nodes first."""
@@ -156,8 +158,14 @@ class Cluster:
 
 
 def _free_ports(n_ports):
+    """Free ports below those that Linux gives to outgoing connections, which come and go while the cluster starts."""
+    found = []
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(n_ports)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        for port in random.sample(range(20000, 32000), 1000):
+            each = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                each.bind(("127.0.0.1", port))
+                found.append(port)
+            if len(found) == n_ports:
+                return found
+    raise AssertionError("no free port")

@@ -75,12 +75,12 @@ def run(checkout, local, cluster):
         process = subprocess.Popen(command, cwd=checkout, env=environment(checkout), stdout=out, stderr=out)
     try:
         work = checkout / TRAINING.replace("results-test", "results-test/checkpoints").removesuffix(".csv")
-        cluster.wait_for("training", lambda: any(work.glob("*.pt")), seconds=200)
+        cluster.wait_for("training", lambda: any(work.glob("*.pt")), seconds=600)
         jobs = cluster.ask("squeue", "-h", "-t", "running", "-o", "%N %k").splitlines()
         (node,) = (line.split()[0] for line in jobs if "rule_train_sweep" in line)
         cluster.kill_node(node)
         assert not (checkout / TRAINING).exists()
-        process.wait(timeout=500)
+        process.wait(timeout=1500)
     finally:
         process.kill()
         process.wait()
