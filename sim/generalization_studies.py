@@ -5,11 +5,12 @@ Every run is repeated for seeds --seed, --seed + 1, ...; the table has a row for
 """
 
 import argparse
+import sys
 from dataclasses import replace
 
 from sim.commands import Parser, add_output_flags, count, run, write_result
 from sim.feature_noise.settings import Settings, add_flags, from_flags
-from sim.records import InputError, to_table
+from sim.records import InputError, to_table, write_json
 
 STUDIES = ("table", "choices", "steps", "supports", "replacement", "betas", "batch", "decay")
 SHOWN = ("case", "n_seeds", "train_error", "test_error", "test_error_std", "signal", "noise")
@@ -26,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--n-threads", type=count, help="default: all cores; no effect on the result")
     add_flags(parser)
     add_output_flags(parser)
+    parser.add_argument("--how", metavar="FILE", help="write there how --out was made, as JSON")
     return parser
 
 
@@ -69,6 +71,8 @@ def overview(rows: list[dict], n_seeds: int) -> list[list]:
 def main(argv: list[str] | None = None) -> None:
     """Run, write."""
     args = parser().parse_args(argv)
+    if args.how and not args.out:
+        raise InputError("--how says how the file of --out was made, which is missing")
     cases = chosen_cases(args)
     from tqdm import tqdm
 
@@ -89,6 +93,11 @@ def main(argv: list[str] | None = None) -> None:
     lines = overview(rows, args.n_seeds)
     value = [dict(zip(SHOWN, line, strict=True)) for line in lines]
     write_result(args, rows=rows, value={"study": args.study, "cases": value}, table=to_table(SHOWN, lines))
+    if args.how:
+        from sim import provenance
+
+        words = sys.argv[1:] if argv is None else argv
+        write_json(args.how, provenance.describe("sim.generalization_studies", words, args.out))
 
 
 if __name__ == "__main__":
