@@ -131,6 +131,11 @@ class Page:
                 raise TimeoutError(f"not true after {seconds} s: {script}")
             time.sleep(0.05)
 
+    def faults_in_the_end(self):
+        """Give what is still under way half a second; return `faults`."""
+        self.run("new Promise(done => setTimeout(done, 500))")
+        return self.faults
+
     def screenshot(self, path):
         """Write what is in the window as PNG."""
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
