@@ -36,7 +36,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
-    _remove_abandoned(path)
+    remove_abandoned(path)
     handle, temporary = _make_part(path)
     try:
         with os.fdopen(handle, mode, **text) as file:
@@ -70,7 +70,7 @@ def _make_part(path: Path) -> tuple[int, str]:
         os.close(handle)
 
 
-def _remove_abandoned(path: Path) -> None:
+def remove_abandoned(path: Path) -> None:
     """Remove what writers of `path` left that were killed: parts that nobody holds locked."""
     import fcntl
 

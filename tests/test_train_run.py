@@ -238,6 +238,13 @@ def test_killed_and_started_again_gives_the_same_bytes(tmp_path):
     assert not checkpoints.exists(state)  # over: nothing to go on from
 
 
+def test_removed_checkpoint_leaves_nothing_that_killed_writers_left(tmp_path):
+    for name in ("state", "state.previous", ".state.abc.part"):
+        (tmp_path / name).write_text("x")
+    checkpoints.remove(tmp_path / "state")
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.fixture
 def state(corpus, tmp_path, monkeypatch):
     """The checkpoint of `TINY` after one step."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sim.records import InputError, atomic_write
+from sim.records import InputError, atomic_write, remove_abandoned
 
 MAGIC = b"adam-minibatch-noise checkpoint 1\n"
 
@@ -41,7 +41,8 @@ def exists(path: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove a checkpoint and the one before it."""
+    """Remove a checkpoint, the one before it, and what killed writers left of it."""
+    remove_abandoned(path)
     path.unlink(missing_ok=True)
     _previous(path).unlink(missing_ok=True)
 

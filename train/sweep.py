@@ -7,7 +7,6 @@ diverges is recorded as such, and the sweep goes on.
 """
 
 import contextlib
-import glob
 import itertools
 import json
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.commands import Parser, beta, nonnegative, run, seed
-from sim.records import PART, InputError, locked, write_csv, write_json
+from sim.records import InputError, locked, remove_abandoned, write_csv, write_json
 from train import machine
 from train.language.settings import SWEPT, Settings, add_flags, from_flags
 
@@ -170,8 +169,7 @@ def _clear(work: Path, runs: list[Settings]) -> None:
         *(name_of(run) + suffix for run in runs for suffix in (".json", ".pt", ".pt.previous")),
     ]
     for name in names:
-        for part in glob.glob(f".{glob.escape(name)}.*{PART}", root_dir=work):
-            (work / part).unlink()
+        remove_abandoned(work / name)
         (work / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         work.rmdir()
