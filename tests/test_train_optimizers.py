@@ -1,10 +1,12 @@
 import copy
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from sim.records import InputError
+from train.invariant_adam import BatchSizeInvariantAdamW
 from train.optimizers import Adam
 
 SHAPES = [(3, 4), (5,), ()]
@@ -83,6 +85,39 @@ def test_zero_gradient_without_eps_moves_nothing(beta2):
         optimizer.step()
     assert param[0] == 1.0
     torch.testing.assert_close(param[1], torch.tensor(2.0 - 0.3))  # a constant gradient: steps of lr
+
+
+OPTIMIZERS = [Adam, BatchSizeInvariantAdamW, partial(BatchSizeInvariantAdamW, foreach=True)]
+
+
+def after_one_step(optimizer, **settings):
+    """Single precision: most of the numbers of `settings` are beyond its range."""
+    param = torch.nn.Parameter(torch.tensor([1.0, -2.0, 0.0]))
+    param.grad = torch.tensor([1.0, -1.0, 0.0])
+    optimizer([param], **{"eps": 0.0, "weight_decay": 0.0, **settings}).step()
+    return param.tolist()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "settings", [{"lr": 1e300}, {"lr": 1e38, "betas": (1 - 1e-6, 0.5)}, {"weight_decay": 1e300}]
+)
+def test_step_beyond_the_range_of_the_parameters_diverges(optimizer, settings):
+    assert not np.isfinite(after_one_step(optimizer, **settings)[:2]).any()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("settings", [{"eps": 1e300}, {"eps_root": 1e300}, {"lr": 1e-320}])
+def test_step_below_the_range_of_the_parameters_moves_nothing(optimizer, settings):
+    assert after_one_step(optimizer, **settings) == [1, -2, 0]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("settings", [{"eps": 1e-320}, {"eps_root": 1e-320}])
+def test_eps_below_the_range_of_the_parameters_is_none(optimizer, settings):
+    """A component without a gradient stays where it is, and nowhere is there 0/0."""
+    assert after_one_step(optimizer, **settings) == after_one_step(optimizer)
+    assert after_one_step(optimizer)[2] == 0
 
 
 def test_state_dict_round_trip():

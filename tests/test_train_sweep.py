@@ -219,3 +219,11 @@ def test_rejects_a_work_folder_that_holds_the_result_and_an_empty_name(tmp_path,
     assert "the folder of --out, allowed: another one" in message
     assert "allowed: a name that ends in .csv" in fails(sweep.main, *FLAGS, "--out", "")
     assert not list(tmp_path.iterdir())
+
+
+def test_learning_rate_beyond_single_precision_is_a_run_that_diverged(tmp_path):
+    out = tmp_path / "panel.csv"
+    flags = ["--max-train-windows", "16", "--n-epochs", "1", "--out", str(out)]
+    assert sweep.main([*FLAGS, *flags, "--lr", "1e300"]) == 0
+    (row,) = read(out)
+    assert (row["status"], row["lr"]) == ("diverged", "1e+300")

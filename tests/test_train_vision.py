@@ -350,6 +350,13 @@ def test_diverged_cell_is_recorded_and_the_study_goes_on(tmp_path):
     assert [cell["status"] for cell in cells] == ["diverged", "ok"]
 
 
+@pytest.mark.parametrize("flags", [("--lr", "1e300"), ("--optimizer", "adam", "--weight-decay", "1e300")])
+def test_numbers_beyond_single_precision_diverge(flags, tmp_path):
+    out = tmp_path / "study.csv"
+    assert vision.main([*FLAGS, *flags, "--n-epochs", "2", "--out", str(out)]) == 0
+    assert [row["status"] for row in read(out)] == ["diverged"]
+
+
 def test_csv_comes_last(tmp_path, monkeypatch):
     def fail(path, rows):
         assert json.loads(path.with_suffix(".json").read_text())["cells"]

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from train.optimizers import bias_correction
+from train.optimizers import bias_correction, rounded
 from train.scaling import check_settings
 
 
@@ -217,10 +217,12 @@ def _move(params: list[Tensor], states: list[dict[str, Any]], n: int, group: dic
     torch._foreach_add_(roots, group["eps_root"])
     torch._foreach_sqrt_(roots)
     torch._foreach_add_(roots, group["eps"])
-    if not group["eps"] and not group["eps_root"]:
+    dtype = params[0].dtype
+    if max(group["eps"], group["eps_root"]) < torch.finfo(dtype).tiny:
         for root in roots:
             root.masked_fill_(root == 0, math.inf)  # no gradient yet: 0/0 becomes 0/inf = 0
     torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
-    torch._foreach_addcdiv_(params, exp_avgs, roots, [-lr / bias_correction(beta1, step) for step in steps])
+    step_sizes = [rounded(-lr / bias_correction(beta1, step), dtype) for step in steps]
+    torch._foreach_addcdiv_(params, exp_avgs, roots, step_sizes)
     torch._foreach_zero_(grad_sums)
     torch._foreach_zero_(square_sums)

@@ -161,12 +161,13 @@ def adam_step(
     torch._foreach_div_(denominators, math.sqrt(correction2))
     if eps:
         torch._foreach_add_(denominators, eps)
-    if not eps and not eps_root:
+    dtype = params[0].dtype
+    if max(eps, eps_root * correction2) < torch.finfo(dtype).tiny:
         for denominator in denominators:
             denominator.masked_fill_(denominator == 0, math.inf)  # 0/0 becomes 0/inf = 0
     if weight_decay:
         torch._foreach_mul_(params, 1 - lr * weight_decay)
-    torch._foreach_addcdiv_(params, exp_avgs, denominators, -lr / correction1)
+    torch._foreach_addcdiv_(params, exp_avgs, denominators, rounded(-lr / correction1, dtype))
 
 
 def bias_correction(beta: float, step: int) -> float:
@@ -180,6 +181,18 @@ def bias_correction(beta: float, step: int) -> float:
         >= 1.
     """
     return -math.expm1(step * math.log1p(beta - 1)) if beta - 1 > -1 else 1.0
+
+
+def rounded(value: float, dtype: torch.dtype) -> float:
+    """Return a number infinite where that is what it rounds to: PyTorch takes no finite one beyond the range.
+
+    Parameters
+    ----------
+    value : float
+    dtype : torch.dtype
+        Of the tensors that it is to be multiplied with.
+    """
+    return math.copysign(math.inf, value) if abs(value) > torch.finfo(dtype).max else value
 
 
 def coefficients(

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from train.checkpoints import get_rng_state, set_rng_state
 from train.language.batches import epoch_order
+from train.optimizers import rounded
 from train.pictures.image_batches import OnDevice, augmented, evaluate, layout
 from train.pictures.vision_models import build
 from train.pictures.vision_optimizers import make
@@ -100,7 +101,8 @@ def train(
             total[0] += loss.detach()
             total[1] += (logits.detach().argmax(1) != labels).sum()
         if s.optimizer == "adam" and s.weight_decay:  # L2: lambda theta is part of the gradient
-            torch._foreach_add_([p.grad for p in params], [p.detach() for p in params], alpha=s.weight_decay)
+            decay = rounded(s.weight_decay, params[0].dtype)
+            torch._foreach_add_([p.grad for p in params], [p.detach() for p in params], alpha=decay)
         optimizer.step()
         optimizer.zero_grad()
         step, n_trained = step + 1, n_trained + s.batch_size
