@@ -4,10 +4,11 @@ r"""The jitted loops of a training run: gradients of sparse samples, and Adam or
 side, the filters of class +1 first, then those of class -1, then zeros up to a multiple of eight columns. A sample
 touches the 1 + n_noise rows of its noise patch, whole rows at a time.
 
-A row that no sample of a batch touches has no gradient there but that of L2, and its steps are left pending until it
-is next read, `_settle`. Without L2 its moments only shrink, m <- beta1 m, v <- beta2 v, and all pending steps are made
-good in one go, exactly: `sim.feature_noise.catch_up` has the formula and its tables. With L2 they are taken one after
-the other, while the row is in the first-level cache; weights that L2 has brought below 2.3e-308 count as 0.
+A row that no sample of a batch touches has gradient 0 there: its moments only shrink, m <- beta1 m, v <- beta2 v.
+Unless L2 makes every gradient non-zero, such steps are left pending and made good in one go when the row is next
+read, `_settle`, exactly: `sim.feature_noise.catch_up` has the formula and its tables.
+
+With L2 weights may decay to nothing: what is below 2.3e-308 counts as 0, and `at_rest` finds filters that are over.
 
 `row_steps` (patch_length,) counts the steps already in the weights of a row; with some pending, the moments stored are
 those of the first pending step; with none, those of the next step but for its gradient.
@@ -23,6 +24,8 @@ WEIGHT, FIRST, SECOND = 0, 1, 2
 """Middle index of `state`."""
 TINY = 1e-300
 """Added under roots, so that 0 * 1/sqrt(0) is 0; far below the square of any gradient that matters."""
+SILENT = 1e-200
+"""Weights below this have responses to any patch whose square is 0."""
 
 
 @njit(cache=True, nogil=True)
@@ -80,37 +83,9 @@ def add_gradient(state, data, batch, signs, q, slots, gradient, response, zero):
             store(gradient, (slot, f), signal)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
-def _moved(w, first, second, rate, eps, floor):
-    """Return weights after a step with these moments; `floor` is added under the root."""
-    square = second + floor
-    inverse = reciprocal_sqrt(square)
-    if eps > 0:
-        return w + first / (square * inverse + eps) * rate
-    return w + first * inverse * rate
-
-
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
-def _settle_with_l2(state, c, n_pending, settings, zero):
-    """Take `n_pending` steps with no gradient but that of L2 in row c; its moments are left shrunk for the next one."""
-    lr, beta1, beta2, eps, eps_root, l2, _ = settings
-    floor, by1, by2 = max(eps_root, TINY), (1 - beta1) * l2, np.sqrt(1 - beta2) * l2
-    for _ in range(n_pending):
-        # all columns within a step: the next step of a column waits for this one
-        for f in range(0, state.shape[2], lanes_of(zero)):
-            w = load(state, (c, WEIGHT, f), zero)
-            root = w * by2
-            first = load(state, (c, FIRST, f), zero) + w * by1
-            second = load(state, (c, SECOND, f), zero) + root * root
-            store(state, (c, WEIGHT, f), _moved(w, first, second, -lr, eps, floor))
-            store(state, (c, FIRST, f), first * beta1)
-            store(state, (c, SECOND, f), second * beta2)
-
-
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
-def _settle_without_l2(state, c, n_pending, settings, tables, zero):
+@njit(cache=True, nogil=True, error_model="numpy")
+def _settle(state, c, n_pending, eps, eps_root, tables, zero):
     """Put `n_pending` steps without gradient into the weights of row c; leave its moments as they are."""
-    _, _, _, eps, eps_root, _, _ = settings
     series, centers, decays, powers1, powers2 = tables
     scale1, scale2 = 1.0, 1.0
     while n_pending > 0:
@@ -137,19 +112,7 @@ def _settle_without_l2(state, c, n_pending, settings, tables, zero):
         n_pending -= n
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
-def _settle(state, c, n_pending, settings, tables, zero):
-    """Put pending steps into the weights of row c; return what its moments are still to be multiplied by."""
-    if n_pending == 0:
-        return 1.0, 1.0
-    if settings[5] > 0:
-        _settle_with_l2(state, c, n_pending, settings, zero)
-        return 1.0, 1.0
-    _settle_without_l2(state, c, n_pending, settings, tables, zero)
-    return _shrink(n_pending, tables[3], tables[4])
-
-
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _shrink(n_pending, powers1, powers2):
     """Return beta1^n and beta2^n."""
     if n_pending < len(powers1):
@@ -157,29 +120,34 @@ def _shrink(n_pending, powers1, powers2):
     return powers1[1] ** n_pending, powers2[1] ** n_pending
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _absorb(state, c, gradient, slot, scale1, scale2, beta1, beta2, zero):
-    """Shrink the moments of row c and add its gradient; the step itself is left pending."""
+    """Shrink the moments of row c and add its gradient."""
     for f in range(0, state.shape[2], lanes_of(zero)):
         g = load(gradient, (slot, f), zero)
         store(state, (c, FIRST, f), load(state, (c, FIRST, f), zero) * scale1 + g * (1 - beta1))
         store(state, (c, SECOND, f), load(state, (c, SECOND, f), zero) * scale2 + g * g * (1 - beta2))
 
 
-@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
-def _step_row(state, c, gradient, slot, bias1, bias2, settings, zero):
-    """One step in row c; its moments are left shrunk for the next one."""
+@njit(cache=True, nogil=True, error_model="numpy")
+def _step_all_rows(state, slots, gradient, bias1, bias2, settings, zero):
+    """One step of Adam on every row; moments are left shrunk for the next step."""
     lr, beta1, beta2, eps, eps_root, l2, decay = settings
     rate, over_bias2 = -lr / bias1, 1 / bias2
     floor = max(eps_root, TINY)
-    for f in range(0, state.shape[2], lanes_of(zero)):
-        w = load(state, (c, WEIGHT, f), zero)
-        g = load(gradient, (slot, f), zero) + w * l2
-        first = load(state, (c, FIRST, f), zero) + g * (1 - beta1)
-        second = load(state, (c, SECOND, f), zero) + g * g * (1 - beta2)
-        store(state, (c, WEIGHT, f), _moved(w * decay, first, second * over_bias2, rate, eps, floor))
-        store(state, (c, FIRST, f), first * beta1)
-        store(state, (c, SECOND, f), second * beta2)
+    for c in range(state.shape[0]):
+        slot = slots[c]
+        for f in range(0, state.shape[2], lanes_of(zero)):
+            w = load(state, (c, WEIGHT, f), zero)
+            g = load(gradient, (slot, f), zero) + w * l2
+            first = load(state, (c, FIRST, f), zero) + g * (1 - beta1)
+            second = load(state, (c, SECOND, f), zero) + g * g * (1 - beta2)
+            square = second * over_bias2 + floor
+            inverse = reciprocal_sqrt(square)
+            step = first / (square * inverse + eps) if eps > 0 else first * inverse
+            store(state, (c, WEIGHT, f), w * decay + step * rate)
+            store(state, (c, FIRST, f), first * beta1)
+            store(state, (c, SECOND, f), second * beta2)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -189,11 +157,28 @@ def settle_all(state, row_steps, n_steps_done, settings, tables, zero):
     for c in range(state.shape[0]):
         n_pending = n_steps_done - row_steps[c]
         if n_pending > 0:
-            scale1, scale2 = _settle(state, c, n_pending, settings, tables, zero)
+            _settle(state, c, n_pending, settings[3], settings[4], tables, zero)
+            scale1, scale2 = _shrink(n_pending, tables[3], tables[4])
             for f in range(state.shape[2]):
                 state[c, FIRST, f] *= scale1
                 state[c, SECOND, f] *= scale2
             row_steps[c] = n_steps_done
+    flush_subnormals(mode)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def at_rest(state, l2_share, out):
+    """Write to `out` (n_columns,) which filters L2 has brought to where nothing moves them any more.
+
+    Their first moments are 0, and so are (1 - beta1) l2 w = `l2_share` w, which would be added to them, and the square
+    of any response, and with it the gradient.
+    """
+    mode = flush_subnormals(-1)
+    for f in range(state.shape[2]):
+        out[f] = True
+        for c in range(state.shape[0]):
+            w = state[c, WEIGHT, f]
+            out[f] &= state[c, FIRST, f] == 0 and w * l2_share == 0 and abs(w) < SILENT
     flush_subnormals(mode)
 
 
@@ -221,35 +206,31 @@ def advance(
     zero before and after; `zero` and `wide` are vectors of zeros whose lanes divide the columns.
     """
     mode = flush_subnormals(-1)
-    _, beta1, beta2, _, _, l2, _ = settings
+    _, beta1, beta2, eps, eps_root, _, _ = settings
     d, places = state.shape[0], data[0]
     response = np.empty((2, state.shape[2]))
     slots = np.full(d, d)  # row of `gradient` of each coordinate; the last row stays zero
     rows = np.empty(d, np.int64)  # coordinates of the batch
-    scales1, scales2 = np.empty(d), np.empty(d)  # by which their moments are still to be multiplied
+    behind = np.empty(d, np.int64)  # pending steps of each of them
     for i in range(len(batches)):
         batch, t, n_rows = batches[i], n_steps_done + i + 1, 0
         for r in batch:
             for k in range(places.shape[1]):
                 c = places[r, k]
                 if slots[c] == d:
-                    slots[c], rows[n_rows] = n_rows, c
-                    n_pending = t - 1 - row_steps[c]
-                    scales1[n_rows], scales2[n_rows] = _settle(state, c, n_pending, settings, tables, zero)
+                    slots[c], rows[n_rows], behind[n_rows] = n_rows, c, t - 1 - row_steps[c]
+                    _settle(state, c, behind[n_rows], eps, eps_root, tables, zero)
                     n_rows += 1
         add_gradient(state, data, batch, signs, q, slots, gradient, response, wide)
         if t <= n_dense:
             bias1, bias2 = (1 - beta1**t, 1 - beta2**t) if bias else (1.0, 1.0)
-            for c in range(d):
-                _step_row(state, c, gradient, slots[c], bias1, bias2, settings, zero)
+            _step_all_rows(state, slots, gradient, bias1, bias2, settings, zero)
             row_steps[:] = t
         for k in range(n_rows):
             c = rows[k]
-            if t > n_dense and l2 > 0:
-                _step_row(state, c, gradient, k, 1.0, 1.0, settings, zero)
-                row_steps[c] = t
-            elif t > n_dense:
-                _absorb(state, c, gradient, k, scales1[k], scales2[k], beta1, beta2, zero)
+            if t > n_dense:
+                scale1, scale2 = _shrink(behind[k], tables[3], tables[4])
+                _absorb(state, c, gradient, k, scale1, scale2, beta1, beta2, zero)
                 row_steps[c] = t - 1
             slots[c] = d
         gradient[:n_rows] = 0.0

@@ -107,7 +107,9 @@ class Settings:
 
     @property
     def n_dense(self) -> int:
-        """Number of first steps that change every row: until bias correction is 1 to rounding."""
+        """Number of first steps that change every row: all with L2, else until 1 - beta2^t is 1 to rounding."""
+        if self.l2 > 0:
+            return 2**62
         slowest = max(self.beta1, self.beta2)
         return math.ceil(54 * math.log(2) / -math.log(slowest)) if self.bias_correction and slowest > 0 else 0
 

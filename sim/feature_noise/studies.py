@@ -20,8 +20,9 @@ batch          The turn B* is where the mean test error, interpolated in log B, 
                if the slope of log B* against log n is within 0.25 of 1.
 decay          lambda is usable if mean training error <= 0.01 and mean test error <= 0.05. Upper end: geometric mean of
                the first unusable one and the one before it on the grid. Exponents against sigma_0 (q - 2 = 1) and B (2)
-               by least squares; hold if the predicted value is within 2 standard errors. (That the range ends at the
-               first unusable one, where a larger one was usable by chance, was made explicit after the runs.)
+               by least squares; hold if the predicted value is within 2 standard errors. (After first runs it was
+               made explicit that the range ends at the first unusable one, where a larger one was usable by chance,
+               and Adam's grid moved up from 1e-7..1e-2, whose smaller half was all usable.)
 """
 
 import itertools

@@ -70,6 +70,9 @@ class Run:
         self.train = make_samples(s.n_samples, *model, supports=s.supports)
         self.test = make_samples(s.n_test, *model, stream=TEST) if s.n_test else None
         self._state = network.columns(make_weights(s.n_filters, s.patch_length, s.init_std, s.seed))
+        self._sign = network.signs(s.n_filters)
+        self._weights = self._state[:, :1].copy()  # of all filters, those dropped as they are for good
+        self._kept = np.arange(2 * s.n_filters)  # which of them the first columns of the state are
         self._gradient = aligned_zeros((s.patch_length + 1, self._state.shape[2]))
         self._row_steps = np.zeros(s.patch_length, np.int64)
         self._tables = catch_up.tables(s.lr, s.beta1, s.beta2, s.eps, s.eps_root, s.decay)
@@ -79,7 +82,7 @@ class Run:
         """Take steps; with `samples` (n_steps, batch_size), on these instead of drawn ones."""
         s, n_last = self.settings, self.n_done + n_steps
         kernel_settings = s.lr, s.beta1, s.beta2, s.eps, s.eps_root, s.l2, s.decay
-        zero, wide = zero_vector(network.LANES), network.wide_vector(self._state.shape[2])
+        zero = zero_vector(network.LANES)
         data = self.train.places, self.train.entries, self.train.labels
         while self.n_done < n_last:
             if samples is not None:
@@ -87,21 +90,47 @@ class Run:
             elif not len(self._left):
                 self._left = next(self._blocks)
             now, self._left = np.split(self._left, [n_last - self.n_done])
+            whole = len(self._sign) == self._weights.shape[2]
+            wide = network.wide_vector(len(self._sign)) if whole else zero  # one more type, not one a width
             kernels.advance(
-                *(self._state, self._row_steps, data, network.signs(s.n_filters), s.q, now, self.n_done),
+                *(self._state, self._row_steps, data, self._sign, s.q, now, self.n_done),
                 *(s.n_dense, s.bias_correction, self._gradient, kernel_settings, self._tables, zero, wide),
             )
             self.n_done += len(now)
+            if s.l2 > 0:
+                self._drop_filters_at_rest()
         kernels.settle_all(self._state, self._row_steps, n_last, kernel_settings, self._tables, zero)
+
+    def _drop_filters_at_rest(self) -> None:
+        """Go on without the filters that nothing moves any more, once they fill a vector: the same results, sooner."""
+        rests = np.empty(len(self._sign), bool)
+        kernels.at_rest(self._state, (1 - self.settings.beta1) * self.settings.l2, rests)
+        moving = np.flatnonzero(~rests[: len(self._kept)])
+        width = max(1, -(-len(moving) // network.LANES)) * network.LANES
+        if width == len(self._sign):
+            return
+        self._weights = self._all_weights()
+        self._kept, signs = self._kept[moving], self._sign[moving]
+        state, self._sign = aligned_zeros((*self._state.shape[:2], width)), np.zeros(width)
+        state[:, :, : len(moving)], self._sign[: len(moving)] = self._state[:, :, moving], signs
+        self._state, self._gradient = state, aligned_zeros((len(self._gradient), width))
+
+    def _all_weights(self) -> np.ndarray:
+        """Weights of all filters, in the layout of the state."""
+        weights = self._weights.copy()
+        weights[:, :, self._kept] = self._state[:, :1, : len(self._kept)]
+        return weights
 
     @property
     def filters(self) -> np.ndarray:
         """The filters now, (2, n_filters, patch_length)."""
-        return network.filters(self._state, self.settings.n_filters)
+        return network.filters(self._all_weights(), self.settings.n_filters)
 
     def measure(self) -> network.Measurement:
         """Measure the network as it is."""
-        return network.measure(self._state, self.train, self.test, self.settings.n_filters, self.settings.q)
+        return network.measure(
+            self._all_weights(), self.train, self.test, self.settings.n_filters, self.settings.q
+        )
 
 
 def train(settings: Settings, progress: Callable[[int], object] = lambda n: None) -> list[dict[str, Any]]:
