@@ -15,11 +15,6 @@ def read(*argv):
     return sweeps.read_cells(parser.parse_args([str(word) for word in argv]))
 
 
-@pytest.mark.parametrize(("df", "t"), [(1, 12.7062), (2, 4.30265), (9, 2.26216), (30, 2.04227)])
-def test_student_quantile_matches_printed_tables(df, t):
-    assert sweeps.student_quantile(0.95, df) == pytest.approx(t, abs=1e-5 * t)
-
-
 def test_error_bars_are_none_range_and_t_interval():
     assert sweeps.with_error(np.array([3.0])) == (3, 3, 3, sweeps.NONE)
     assert sweeps.with_error(np.array([3.0, 5.0])) == (4, 3, 5, sweeps.RANGE)

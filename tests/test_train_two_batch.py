@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sim.records import InputError
-from train.noise.two_batch import TwoBatchEstimator, fieller_interval, sq_norm, student_quantile
+from train.noise.two_batch import TwoBatchEstimator, fieller_interval, sq_norm
 
 LEVEL = 0.95
 N_REPEATS = 2000
@@ -168,19 +168,3 @@ def test_fieller_interval_is_unbounded_where_the_denominator_may_be_zero(rng):
     assert abs(rest.mean()) / (rest.std(ddof=1) / 3) == pytest.approx(2.306004, rel=1e-6)
     assert fieller_interval(x - 50, y, LEVEL) == (0, np.inf)
     assert fieller_interval(x, y - 100, LEVEL) == (0, np.inf)
-
-
-@pytest.mark.parametrize(
-    ("df", "t"),
-    [
-        (1, 12.706205),
-        (2, 4.302653),
-        (3, 3.182446),
-        (4, 2.776445),
-        (9, 2.262157),
-        (10, 2.228139),
-        (19, 2.093024),
-    ],
-)
-def test_student_quantile_matches_the_printed_table(df, t):
-    assert student_quantile(0.95, df) == pytest.approx(t, abs=1e-6)

@@ -4,7 +4,6 @@ Error bars: with three seeds or more the 95 % interval of the mean by Student's 
 """
 
 import argparse
-import functools
 import itertools
 from typing import TYPE_CHECKING, Any
 
@@ -182,29 +181,11 @@ def with_error(values: "np.ndarray") -> tuple[float, float, float, str]:
     mean = float(values.mean())
     if n < 3:
         return mean, float(values.min()), float(values.max()), (NONE, RANGE)[n - 1]
-    half = student_quantile(LEVEL, n - 1) * float(values.std(ddof=1)) / n**0.5
+    from scipy import special
+
+    quantile = float(special.stdtrit(n - 1, (1 + LEVEL) / 2))  # of Student's distribution
+    half = quantile * float(values.std(ddof=1)) / n**0.5
     return mean, mean - half, mean + half, INTERVAL
-
-
-@functools.cache
-def student_quantile(level: float, df: int) -> float:
-    """Return t with P(|T| < t) = `level`, T of Student's distribution with `df` degrees of freedom.
-
-    P(|T| >= t) = I(df/2, 1/2; df/(df + t^2)), the regularised incomplete beta function, is bisected.
-
-    Parameters
-    ----------
-    level : float, 0 < level < 1
-    df : int >= 1
-    """
-    from flint import arb
-
-    low, high = 0.0, 1.0  # of df/(df + t^2)
-    for _ in range(60):
-        x = (low + high) / 2
-        outside = float(arb(x).beta_lower(df / 2, 0.5, regularized=1).mid())
-        low, high = (x, high) if outside < 1 - level else (low, x)
-    return (df / low - df) ** 0.5
 
 
 def paired_gain(runs: "pd.DataFrame", swept: str, value: float, baseline: float) -> tuple[int, Any]:

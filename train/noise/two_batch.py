@@ -4,7 +4,6 @@ References
 ----------
 .. [1] S. McCandlish, J. Kaplan, D. Amodei, "An empirical model of large-batch training", 2018, arXiv 1812.06162.
 .. [2] E. C. Fieller, "Some problems in interval estimation", Journal of the Royal Statistical Society B 16, 1954.
-.. [3] M. Abramowitz, I. A. Stegun, "Handbook of mathematical functions", 1964.
 """
 
 import math
@@ -203,13 +202,15 @@ def fieller_interval(
         0 <= low <= high <= infinity; (0, inf) for a single pair. If the ratios not rejected are in two pieces, as
         they can be where the denominator's mean is near zero, the interval spans both.
     """
+    from scipy import special
+
     n = len(numerators)
     if n < 2:
         return 0.0, math.inf
     x, y = float(numerators.mean()), float(denominators.mean())
     if not math.isfinite(x + y):
         return math.nan, math.nan
-    t_sq = student_quantile(level, n - 1) ** 2
+    t_sq = float(special.stdtrit(n - 1, (1 + level) / 2)) ** 2
     (xx, xy), (_, yy) = (np.cov(numerators, denominators) * (t_sq / n)).tolist()
     # (x - R y)² <= xx - 2 R xy + R² yy, that is a R² - 2 b R + c <= 0
     a, b, c = y * y - yy, x * y - xy, x * x - xx
@@ -220,30 +221,3 @@ def fieller_interval(
     # The far side of the larger root, of which zero may be a part.
     outside = discriminant > 0 and a < 0 and c > 0
     return ((b - math.sqrt(discriminant)) / a if outside else 0.0), math.inf
-
-
-def student_quantile(level: float, df: int) -> float:
-    """The t with P(|T| < t) = `level` for Student's distribution with `df` degrees of freedom.
-
-    Bisects Eqs. (26.7.3) and (26.7.4) of [3]_, which are finite sums.
-
-    Parameters
-    ----------
-    level : float, 0 < level < 1
-    df : int >= 1
-    """
-
-    def inside(theta: float) -> float:  # P(|T| < sqrt(df) tan θ)
-        odd, cos = df % 2, math.cos(theta)
-        term = total = cos if odd else 1.0
-        for k in range(2 + odd, df - 1, 2):
-            term *= cos * cos * (k - 1) / k
-            total += term
-        total = total if df > 1 else 0.0
-        return 2 / math.pi * (theta + math.sin(theta) * total) if odd else math.sin(theta) * total
-
-    low, high = 0.0, math.pi / 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if inside(middle) < level else (low, middle)
-    return math.sqrt(df) * math.tan(low)
