@@ -11,8 +11,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sim.commands import Parser, add_output_flags, count, number, run, seed, write_result
-from sim.losses.problem_flags import add_problem_flags, problem_from_flags
+from sim.commands import Parser, add_output_flags, count, run, seed, write_result
+from sim.losses.problem_flags import add_problem_flags, n_permutations, problem_from_flags
 from sim.records import to_table
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--method", choices=["montecarlo", "enumerate"], default="montecarlo", help="how to average"
     )
-    group.add_argument("--n-permutations", type=number(int, 2), default=10_000, help="of montecarlo")
+    group.add_argument("--n-permutations", type=n_permutations, default=10_000, help="of montecarlo")
     group.add_argument("--seed", type=seed, default=0, help="seed of the permutations")
     group.add_argument(
         "--control-variate",

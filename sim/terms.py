@@ -22,7 +22,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from sim.commands import Parser, add_output_flags, count, number, positive, run, seed, write_result
-from sim.losses.problem_flags import add_problem_flags, problem_from_flags
+from sim.losses.problem_flags import add_problem_flags, n_permutations, problem_from_flags
 from sim.records import InputError, to_table
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--method", choices=["montecarlo", "enumerate"], default="montecarlo", help="how to average terms"
     )
-    group.add_argument("--n-permutations", type=number(int, 2), default=2000, help="of montecarlo")
+    group.add_argument("--n-permutations", type=n_permutations, default=2000, help="of montecarlo")
     group.add_argument("--seed", type=seed, default=0, help="seed of the permutations")
     add_output_flags(group)
     return parser

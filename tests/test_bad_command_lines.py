@@ -53,7 +53,7 @@ MODEL = (
 SMALL = {
     "sim.constants": "",
     "sim.exact": SIM,
-    "sim.terms": f"{SIM} --n-permutations 4",
+    "sim.terms": f"{SIM} --n-permutations 100",
     "sim.turning": "--n-samples 64 --batch-sizes 8 --min-batch-size 32 --n-epochs 1 --grid 0.5 0.9 --noise-scales 10",
     "sim.invariance": "--kappas 2 --cases least-squares-quiet --n-lr 3 --n-decades 0.5 --lrs 1e-3 --n-epochs 1"
     " --n-seeds 1 --n-threads 1 --problems least-squares",

@@ -220,6 +220,34 @@ def test_main_fails_on_a_wrong_correction(monkeypatch, capsys):
     assert [line.split()[-1] for line in table[2:]] == ["violated", "accepted"]
 
 
+@pytest.mark.parametrize(
+    "more", ["--horizon 0.001", "--beta2 0.98", "--beta1 0.9 --beta2 0 --eps-root 1e-5 --horizon 0.05"]
+)
+def test_runs_too_short_for_the_limit_decide_nothing(more, capsys):
+    assert status(flags("--problem", "quadratics", "--algorithm", "adam", *more.split())) == 0
+    captured = capsys.readouterr()
+    n_undecided = captured.out.count("undecided")
+    assert n_undecided
+    assert captured.err.startswith(f"{n_undecided} of 2 slopes are undecided")
+
+
+@pytest.mark.parametrize(
+    ("distances", "memory", "verdict"),
+    [
+        ([1, 0.1, 0.01, 0.001], 10, "violated"),  # 1000 steps: just long enough
+        ([1, 0.1, 0.01, 0.001], 10.1, "undecided"),
+        ([1, 0.1, 0.01, 0.0001], 10, "undecided"),  # the last slope is right
+        ([1, 2, 0.01, 0.005], 10, "undecided"),  # no line
+        ([1, 0.01, 1e-4, 1e-6], 1e9, "accepted"),
+    ],
+)
+def test_slope_that_is_off_is_a_violation_only_where_it_must_be_right(distances, memory, verdict):
+    lr, n_steps = 10.0 ** -np.arange(4), np.array([1, 10, 100, 1000])
+    fit = closeness.fit_slope(lr, np.array(distances))
+    curve = closeness.Curve("cnn", "adam", "with", lr, n_steps, np.array(distances), *fit, memory)
+    assert curve.verdict == verdict
+
+
 def test_csv_same_seed_same_bytes_for_any_number_of_threads(tmp_path):
     written = []
     for n_threads in ("1", "2"):

@@ -8,8 +8,10 @@ import pytest
 
 from sim import expectation
 from sim.expansion import bounds
+from sim.losses.problem_flags import FEWEST_PERMUTATIONS
 from sim.losses.problems import make_least_squares, make_quadratics
 from sim.monte_carlo import kernels
+from sim.monte_carlo.control_variate import linear_part
 from sim.monte_carlo.sampling import ordered_partitions
 from sim.theory import batch_variance_factor, limit_constants
 
@@ -122,13 +124,32 @@ def test_too_much_noise_is_said_and_not_judged(capsys):
 
 
 @pytest.mark.parametrize(
+    ("n_permutations", "n_violated"),
+    [(4, range(100, 1000)), (FEWEST_PERMUTATIONS, range(3))],
+    ids=["four", "the fewest"],
+)
+def test_with_the_fewest_orders_a_true_formula_is_hardly_ever_violated(n_permutations, n_violated):
+    """1000 seeds on a problem of 6 orders whose mean, known by enumeration, is what the formula says."""
+    problem, settings = make_least_squares(4, 2, 0.02, 0), (2, 0.9, 0.0, 0.0)
+    orders = ordered_partitions(4, 2)
+    arrays = (problem.features, problem.residuals)
+    values = kernels.corr_of_permutations_least_squares(*arrays, *settings, orders)
+    values -= linear_part(problem, *settings)(orders)
+    assert expectation.compare(problem, *settings, values.mean(axis=0), np.zeros(2)).excess.max() < 0.1
+    drawn = values[np.random.default_rng(0).integers(0, 6, (1000, n_permutations))]
+    stderr = drawn.std(axis=1, ddof=1) / np.sqrt(n_permutations)
+    gap = expectation.compare(problem, *settings, drawn.mean(axis=1), stderr)
+    assert (gap.excess.max(axis=1) > 1).sum() in n_violated
+
+
+@pytest.mark.parametrize(
     ("flags", "words"),
     [
         (["--beta2", "1"], ["--beta2", "'1'", ">= 0 and < 1"]),
         (["--beta1", "nan"], ["--beta1", "'nan'", ">= 0"]),
         (["--batch-size", "5", "--n-samples", "64"], ["--batch-size", "5", "64"]),
         (["--eps-root", "-1"], ["--eps-root", "'-1'", ">= 0"]),
-        (["--n-permutations", "1"], ["--n-permutations", "'1'", ">= 2"]),
+        (["--n-permutations", "99"], ["--n-permutations", "'99'", ">= 100"]),
         (["--n-threads", "0"], ["--n-threads", "'0'", ">= 1"]),
         (["--method", "enumerate"], ["1024", "1000000"]),
         (["--beta", "0.5"], ["--beta"]),

@@ -62,6 +62,11 @@ class Algorithm:
         return float(self.beta1), float(self.beta2), float(self.eps_root), self.is_adam
 
     @property
+    def memory(self) -> float:
+        """Length of the longest moving average in steps, 1/(1 - beta)."""
+        return 1 / (1 - max(self.beta1, self.beta2 if self.is_adam else 0.0))
+
+    @property
     def n_lags(self) -> int:
         """Number of steps whose weight is at least `NEGLIGIBLE` times the newest, >= 1."""
         longest = max(self.beta1, self.beta2 if self.is_adam else 0.0)
