@@ -2,11 +2,13 @@
 
 import contextlib
 import csv
+import errno
 import glob
 import io
 import json
 import math
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -80,6 +82,10 @@ def remove_abandoned(path: Path) -> None:
             os.unlink(path.parent / name)
 
 
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}
+"""How a file system says that it has no locks, as some of clusters do not."""
+
+
 def take_lock(path: str | Path) -> IO[str]:
     """Keep other processes from working on a result, for as long as this process lives and holds what is returned.
 
@@ -114,6 +120,13 @@ def take_lock(path: str | Path) -> IO[str]:
         raise InputError(
             f"{path}: another process is working on it" + (f" ({holder})" if holder else "")
         ) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        print(
+            f"warning: {path}: no locks on this file system, see to it yourself that nothing else works on it",
+            file=sys.stderr,
+        )
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     with contextlib.suppress(OSError):  # no room: then a second process is not told who it is
         os.truncate(file.fileno(), 0)

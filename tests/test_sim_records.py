@@ -1,4 +1,6 @@
 import concurrent.futures
+import errno
+import fcntl
 import json
 import math
 import os
@@ -76,4 +78,15 @@ def test_many_writers_of_one_file_do_not_disturb_each_other(tmp_path):
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         list(pool.map(write, range(8)))
+    assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_without_locks_on_the_file_system_work_goes_on_with_a_warning(tmp_path, monkeypatch, capsys):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with records.locked(tmp_path / "x.csv"):
+        records.write_json(tmp_path / "x.json", 1)
+    assert "no locks on this file system" in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["x.json"]
