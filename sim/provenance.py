@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+import shlex
 import sys
 import time
 from pathlib import Path

@@ -1,5 +1,8 @@
 import csv
+import hashlib
 import json
+import shlex
+from pathlib import Path
 
 import pytest
 
@@ -162,3 +165,33 @@ def test_studies_reject_cases_that_are_not_there(fails):
         generalization_studies.main, "--study", "table", *SMALL, "--cases", "sgd"
     )
     assert "allowed for disjoint supports" not in fails(generalization_studies.main, "--study", "tables")
+
+
+def test_how_says_how_to_make_the_same_table_again(tmp_path, fails):
+    out, how = tmp_path / "t.csv", tmp_path / "t.json"
+    words = ["--study", "table", "--n-seeds", "1", *SMALL, "--cases", "adamw 0.01", "--format", "csv"]
+    generalization_studies.main([*words, "--out", str(out), "--how", str(how)])
+    made = json.loads(how.read_text())
+    assert made["sha256_table"] == hashlib.sha256(out.read_bytes()).hexdigest()
+    source = Path(generalization_studies.__file__)
+    assert (
+        made["sha256_sources"]["sim/generalization_studies.py"]
+        == hashlib.sha256(source.read_bytes()).hexdigest()
+    )
+    assert "sim/feature_noise/kernels.py" in made["sha256_sources"]
+    before = out.read_bytes()
+    again = shlex.split(made["command"])
+    assert again[:3] == ["python", "-m", "sim.generalization_studies"]
+    generalization_studies.main(again[3:])
+    assert out.read_bytes() == before
+    assert "--how says how the file of --out was made" in fails(
+        generalization_studies.main, *words, "--how", how
+    )
+
+
+def test_every_recorded_table_is_the_one_that_was_made():
+    tables = sorted((Path(__file__).parent.parent / "records/generalization").glob("*.csv"))
+    assert len(tables) > 8
+    for table in tables:
+        made = json.loads(table.with_suffix(".json").read_text())
+        assert made["sha256_table"] == hashlib.sha256(table.read_bytes()).hexdigest(), table.name
