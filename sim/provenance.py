@@ -35,7 +35,7 @@ def describe(program: str, argv: list[str], table: str | Path) -> dict[str, Any]
     package = Path(__file__).parent
     wide = "AVX-512" if binding.get_host_cpu_features().get("avx512f", False) else "no AVX-512"
     return {
-        "command": " ".join(["python -m", program, *(f"'{word}'" if " " in word else word for word in argv)]),
+        "command": shlex.join(["python", "-m", program, *argv]),
         "cpu_seconds": round(time.process_time(), 1),
         "processor": f"{_processor()}, {wide}",
         "python": platform.python_version(),
