@@ -165,6 +165,146 @@ def test_images_that_are_no_images_are_refused(data):
         images.cifar10(Path("pictures"))
 
 
+def one_line(read):
+    """Whether it reads; if not, it refuses in a line."""
+    complaint = "\n"
+    try:
+        read()
+    except InputError as error:
+        complaint = str(error)
+    assert complaint == "\n" or len(complaint.splitlines()) == 1, complaint
+    return complaint == "\n"
+
+
+def binary_archive(labels, n_bytes=3072):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as tar:
+        for name in [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]:
+            data = b"".join(bytes([label]) + bytes(n_bytes) for label in labels)
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("labels", "reads"), [([0, 9], True), ([0, 10], False), ([255], False)])
+def test_labels_of_images_are_those_of_ten_classes(labels, reads):
+    from train.pictures import images
+
+    content = binary_archive(labels)
+    Path("pictures").mkdir(exist_ok=True)
+    Path("pictures/cifar-10-binary.tar.gz").write_bytes(content)
+    assert one_line(lambda: images.cifar10(Path("pictures"), sha256=sha256(content))) == reads
+
+
+def test_archive_with_too_few_images_to_train_on_is_refused(monkeypatch):
+    from train.pictures import images
+
+    content = binary_archive([1])
+    Path("pictures").mkdir(exist_ok=True)
+    Path("pictures/cifar-10-binary.tar.gz").write_bytes(content)
+    with monkeypatch.context() as patch:
+        patch.setattr(images.cifar10, "__defaults__", (None, sha256(content), None))
+        with pytest.raises(InputError, match="holds 5 images to train on, allowed: more than 5000"):
+            images.load("cifar10", Path("pictures"))
+
+
+@pytest.fixture(scope="module")
+def jpegs(tmp_path_factory):
+    """The arrays of a copy of seven images."""
+    from tests.test_train_images import jpeg_copy
+
+    path = tmp_path_factory.mktemp("jpegs") / "cifar10-jpeg.npz"
+    jpeg_copy(path, np.random.default_rng(0))
+    with np.load(path) as arrays:
+        return {name: arrays[name] for name in arrays if name != "class_names"}
+
+
+def jpeg_of(size, mode):
+    """Header and body of an image as `jpeg_copy` cuts it: here all is header."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new(mode, size).save(file, "JPEG", quality=75)
+    return np.frombuffer(file.getvalue()[:-2], np.uint8)
+
+
+def other(array, way):
+    """Spoil an array of a copy in one of `WAYS`."""
+    flat = np.atleast_1d(array)
+    return {
+        "empty": array[:0] if array.ndim else np.zeros(0, array.dtype),
+        "longer": np.concatenate([flat, flat]),
+        "shorter": flat[:-1],
+        "table": np.stack([flat, flat]),
+        "negative": -flat.astype(np.int64) - 1,
+        "shifted": flat.astype(np.int64) + np.eye(1, flat.size, dtype=np.int64)[0] * 2 - 1,
+        "huge": np.full(flat.shape, 2**62),
+        "words": np.full(flat.shape, "x"),
+        "fractions": flat + 0.5,
+        "nan": np.full(flat.shape, np.nan),
+        "pickled": np.array([Bomb(), 1], dtype=object),
+    }[way]
+
+
+WAYS = [
+    "empty",
+    "longer",
+    "shorter",
+    "table",
+    "negative",
+    "shifted",
+    "huge",
+    "words",
+    "fractions",
+    "nan",
+    "pickled",
+]
+
+
+def test_copy_of_images_is_read_or_refused(jpegs):
+    """Whatever is spoilt but the pictures themselves is refused; a picture may come out another one."""
+
+    @many(300)
+    @given(st.data())
+    def check(data):
+        copy_is_read_or_refused(jpegs, data)
+
+    check()
+
+
+def copy_is_read_or_refused(jpegs, data):
+    from train.pictures import images
+
+    way = data.draw(st.sampled_from(["array"] * 4 + ["missing", "cut", "byte", "byte", "picture"]))
+    arrays = dict(jpegs)
+    if way == "array":
+        name = data.draw(st.sampled_from(sorted(arrays)))
+        arrays[name] = other(arrays[name], data.draw(st.sampled_from(WAYS)))
+    elif way == "missing":
+        del arrays[data.draw(st.sampled_from(sorted(arrays)))]
+    elif way == "byte":
+        name = data.draw(st.sampled_from(["jpeg_header", "jpeg_body", "jpeg_body"]))
+        arrays[name] = arrays[name].copy()
+        arrays[name][data.draw(st.integers(0, arrays[name].size - 1))] ^= data.draw(st.integers(1, 255))
+    elif way == "picture":
+        size, mode = data.draw(st.sampled_from([((1, 1), "RGB"), ((32, 31), "RGB"), ((32, 32), "L")]))
+        arrays |= {"jpeg_header": jpeg_of(size, mode), "jpeg_body": np.zeros(0, np.uint8)}
+        arrays["body_length"] = np.zeros_like(arrays["body_length"])
+    content = npz(arrays)
+    if way == "cut":
+        content = content[: data.draw(st.integers(0, len(content) - 1))]
+    Path("cifar10-jpeg.npz").write_bytes(content)
+    found = []
+    if one_line(lambda: found.append(images.cifar10_jpeg(Path(), sha256=sha256(content)))):
+        assert way in ("byte", "array"), way
+        for pixels, labels in found[0].values():
+            assert (pixels.shape, pixels.dtype) == ((len(labels), 3, 32, 32), np.uint8)
+            assert len(labels) > 0
+            assert set(labels) <= set(range(10))
+    assert not Path("unpickled").exists()
+
+
 PAYLOADS = [
     b"",
     b"PK\x03\x04",

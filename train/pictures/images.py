@@ -32,6 +32,7 @@ SPLITS = ("train", "valid", "test")
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 CIFAR10_PIXELS = 3 * 32 * 32
+CIFAR10_N_CLASSES = 10
 CIFAR10_N_VALID = 5000  # of the 50,000 training images; the published test split stays as it is
 CIFAR10_JPEG_SHA256 = "92d972d6ea519075e7e26f589afbd63f1cb6d0b3d29bebd8d80d967495d4ab5e"
 JPEG_END = b"\xff\xd9"
@@ -146,7 +147,17 @@ def cifar10(
 def _records(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Take apart CIFAR-10's records: a byte of label, then 1024 bytes of red, of green, of blue, row by row."""
     records = np.frombuffer(data, np.uint8).reshape(-1, 1 + CIFAR10_PIXELS)
-    return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].astype(np.int64)
+    return records[:, 1:].reshape(-1, 3, 32, 32), _labels(records[:, 0])
+
+
+def _labels(labels: np.ndarray) -> np.ndarray:
+    if (
+        labels.ndim != 1
+        or labels.dtype.kind not in "iu"
+        or not np.isin(labels, range(CIFAR10_N_CLASSES)).all()
+    ):
+        raise ValueError("labels are not whole numbers from 0 to 9, one an image")
+    return labels.astype(np.int64)
 
 
 def cifar10_jpeg(
@@ -187,13 +198,22 @@ def cifar10_jpeg(
 def _jpeg_copy(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     from PIL import Image
 
-    with np.load(path, allow_pickle=False) as arrays:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         header, body = arrays["jpeg_header"].tobytes(), arrays["jpeg_body"].tobytes()
-        ends = np.cumsum(arrays["body_length"], dtype=np.int64)
-        labels, n_train = arrays["label"].astype(np.int64), int(arrays["n_train"])
+        lengths, labels, n_train = arrays["body_length"], _labels(arrays["label"]), int(arrays["n_train"])
+    if lengths.shape != labels.shape or lengths.dtype.kind not in "iu" or (lengths < 0).any():
+        raise ValueError("body_length holds no length for each label")
+    ends = np.cumsum(lengths, dtype=np.int64)
+    if not len(ends) or ends[-1] != len(body) or (np.diff(ends) < 0).any():  # falls only where it overflows
+        raise ValueError(f"body_length does not add up to the {len(body)} bytes of jpeg_body")
+    if not 0 < n_train < len(labels):
+        raise ValueError(f"n_train is {n_train}, not between 0 and {len(labels)} images")
     pixels = np.empty((len(labels), 32, 32, 3), np.uint8)
     for i, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
-        pixels[i] = Image.open(io.BytesIO(header + body[start:end] + JPEG_END))
+        picture = Image.open(io.BytesIO(header + body[start:end] + JPEG_END), formats=["JPEG"])
+        if (picture.size, picture.mode) != ((32, 32), "RGB"):  # NumPy would stretch a single pixel
+            raise ValueError(f"image {i} is {picture.size} {picture.mode}, not (32, 32) RGB")
+        pixels[i] = picture
     planes = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
     return {
         "train": (planes[:n_train], labels[:n_train]),
@@ -236,6 +256,10 @@ def _join(name: str, parts: dict[str, tuple[np.ndarray, np.ndarray]], n_valid: i
     order = np.random.default_rng(seed).permutation(len(labels))
     n_test = 0 if "test" in parts else DIGITS_SIZES["test"]
     n_train = len(labels) - n_valid - n_test
+    if n_train < 1:
+        raise InputError(
+            f"{name} holds {len(labels)} images to train on, allowed: more than {n_valid + n_test}"
+        )
     chosen = {
         split: (images[i], labels[i])
         for split, i in zip(SPLITS, np.split(order, [n_train, n_train + n_valid]), strict=True)
