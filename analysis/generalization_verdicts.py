@@ -64,15 +64,16 @@ def of_table(table: "pd.DataFrame") -> dict[str, Any]:
 def of_choices(table: "pd.DataFrame") -> dict[str, Any]:
     """Say which unstated choices give both published large-batch errors."""
     by_choice: dict[str, dict[str, Any]] = {}
-    for cell in cells(table):
+    found = cells(table)
+    for cell in found:
         optimizer, choice = cell["case"].split(" ", 1)
         row = by_choice.setdefault(choice, {"choice": choice})
-        row[optimizer] = cell["test_error"]
+        row[optimizer], row[f"{optimizer}_std"] = cell["test_error"], cell["test_error_std"]
         row[f"{optimizer}_train"] = cell["train_error"]
         row[f"{optimizer}_reproduced"] = reproduces(cell, PUBLISHED[optimizer, "large"])
     rows = list(by_choice.values())
     both = [row["choice"] for row in rows if row.get("adam_reproduced") and row.get("adamw_reproduced")]
-    return {"rows": rows, "both": both}
+    return {"rows": rows, "both": both, "n_seeds": min(cell["n_seeds"] for cell in found)}
 
 
 VERDICTS = {

@@ -173,26 +173,30 @@ def draw_confounders(table: "pd.DataFrame") -> "Figure":
 
 
 def draw_steps(axis: "Axes", table: "pd.DataFrame") -> None:
-    """Draw test error over the steps of both batch sizes, with the same learning rate."""
+    """Draw test error over lr * steps: of both batch sizes at the same lr, and of the large one at larger ones."""
     from analysis import style
 
-    same = table[table["lr"] == table["lr"].median()]
-    groups = same[same["step"] > 0].groupby(["optimizer", "batch_size"])
-    for i, ((optimizer, batch_size), part) in enumerate(groups):
-        longest = part[part["n_steps"] == part["n_steps"].max()]
-        label = f"{NAMES[optimizer]}, {batch_size}"
-        _bars(
-            axis,
-            "step",
-            longest,
-            label,
-            color=style.OKABE_ITO[i],
-            marker=style.MARKERS[i],
-            lw=1,
-            markersize=3,
+    base = table["lr"].median()
+    shown = table[(table["step"] > 0) & (table["lr"] >= base * 0.99)]
+    colors = {}
+    for (factor, optimizer, batch_size), part in shown.groupby(
+        [(shown["lr"] / base).round(), "optimizer", "batch_size"]
+    ):
+        i = colors.setdefault((optimizer, batch_size), len(colors))
+        larger = sorted(f for f in (shown["lr"] / base).round().unique() if f > 1)
+        longest = part[part["n_steps"] == part["n_steps"].max()].assign(
+            way=lambda rows: rows["lr"] * rows["step"]
         )
-    axis.set(xscale="log", xlabel="step", ylabel="test error", title="(a) equal steps", ylim=(-0.03, 1.5))
-    axis.legend(fontsize=7, ncols=2, loc="upper left", title="optimiser, batch size", title_fontsize=7)
+        label = f"{NAMES[optimizer]}, {batch_size}" + (f", lr × {factor:.0f}" if factor > 1 else "")
+        line = (
+            {"ls": ("--", ":", "-.")[larger.index(factor) % 3]}
+            if factor > 1
+            else {"marker": style.MARKERS[i]}
+        )
+        _bars(axis, "way", longest, label, color=style.OKABE_ITO[i], lw=1, markersize=3, **line)
+    axis.set(xscale="log", xlabel="learning rate × steps", ylabel="test error", ylim=(-0.03, 1.75))
+    axis.set_title("(a), (b) more steps, larger steps")
+    axis.legend(fontsize=6, ncols=2, loc="upper left", title="optimiser, batch size", title_fontsize=6)
 
 
 def draw_cases(axis: "Axes", last: "pd.DataFrame") -> None:
@@ -230,6 +234,13 @@ DRAW = {
 def main(argv: list[str] | None = None) -> None:
     """Read, draw, write."""
     args = parser().parse_args(argv)
+    from analysis import tables
+
+    with tables.as_written(args.tables):
+        _draw(args)
+
+
+def _draw(args: argparse.Namespace) -> None:
     from analysis import style, tables
 
     table = tables.read(args.tables, COLUMNS)

@@ -50,7 +50,7 @@ def test_batch_draws_means_against_both_axes(tmp_path, monkeypatch):
 
 def test_confounders_have_a_mark_a_case(tmp_path, monkeypatch):
     figure = drawn("confounders", write_tables(tmp_path), monkeypatch, tmp_path)
-    assert [len(axis.containers) for axis in figure.axes] == [4, 12, 8, 0]
+    assert [len(axis.containers) for axis in figure.axes] == [6, 12, 8, 0]  # 4 at one lr, 2 at a larger one
     assert [len(line.get_xdata()) for line in figure.axes[3].lines] == [10, 10]
     plt.close(figure)
 

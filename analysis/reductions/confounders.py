@@ -10,8 +10,24 @@ if TYPE_CHECKING:
 
 
 def of_steps(table: "pd.DataFrame") -> dict[str, Any]:
-    """More noise, or more steps: errors of the two batch sizes at equal steps and at equal lr * steps."""
-    rows = cells(table)
+    """More noise, or more steps: errors of the two batch sizes at equal steps and at equal lr * steps.
+
+    The pairs of each number of many steps by themselves, if the table holds several.
+    """
+    few = table["n_steps"].min()
+    rows, pairs = [], []
+    for many in sorted(set(table["n_steps"]) - {few}):
+        other_lr = table["case"].str.contains("lr x")
+        same_ratio = table["case"].str.endswith(f"lr x {many // few}")
+        part = table[(table["n_steps"] == many) | ((table["n_steps"] == few) & (~other_lr | same_ratio))]
+        found = cells(part)
+        rows += [cell for cell in found if cell not in rows]
+        pairs += [pair for pair in _pairs(found) if pair not in pairs]
+    return {"cells": rows, "pairs": pairs}
+
+
+def _pairs(rows):
+    """Return the pairs of cells that differ in what is asked alone, with their verdicts."""
     pairs = []
     for optimizer in dict.fromkeys(cell["optimizer"] for cell in rows):
         mine = {(size(c), _length(c["case"])): c for c in rows if c["optimizer"] == optimizer}
@@ -23,7 +39,7 @@ def of_steps(table: "pd.DataFrame") -> dict[str, Any]:
         ]:
             if ("large", large) in mine and ("small", small) in mine:
                 pairs.append(_contrast(optimizer, name, mine["large", large], mine["small", small]))
-    return {"cells": rows, "pairs": pairs}
+    return pairs
 
 
 def _length(case):

@@ -19,6 +19,7 @@ measure table_large --study table --n-seeds 5 --n-records 24 --cases b100
 measure table_small --study table --n-seeds 5 --n-records 24 --cases b2
 measure choices --study choices --n-seeds 5 --n-records 1
 measure steps --study steps --n-steps 200000 --n-seeds 5 --n-records 12 # ten times as many steps, not fifty
+measure steps_full --study steps --n-seeds 5 --n-records 12 --cases 'lr x' 'lr /' 'b2 many steps' # fifty; without batch 100 for 10^6 steps; added after
 measure betas_large --study betas --n-seeds 5 --n-records 6 --cases b100
 measure betas_small --study betas --n-epochs 2000 --n-seeds 5 --n-records 6 --cases b2 # a fifth as long
 measure replacement_large --study replacement --n-seeds 5 --n-records 1 --cases b100
