@@ -1,6 +1,7 @@
 """Verdicts on made-up tables of which the right answer is known."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -83,6 +84,31 @@ def test_steps_tell_noise_from_steps(errors, verdict):
         (10**6, 10**6),
     }
     assert all(pair["verdict"] == verdict for pair in pairs[:2])
+
+
+def test_steps_of_two_lengths_are_compared_each_with_its_own():
+    """At batch 100 the error falls with lr * steps, where lr is larger; the second table lacks its longest runs."""
+    errors = lambda name, case, seed: 0.01 / (case.lr / BASE.lr) if large(case) else 0.0  # noqa: E731
+    short = table("steps", errors, base=replace(BASE, n_steps=200_000))
+    full = table("steps", errors)
+    full = full[full["case"].str.contains("lr x|lr /|b2 many")]
+    found = confounders.of_steps(pd.concat([short, full]))
+    assert len(found["pairs"]) == 2 * (4 + 2)
+    of_adam = {
+        (pair["matched"], pair["small_steps"]): pair["large"]
+        for pair in found["pairs"]
+        if pair["optimizer"] == "adam"
+    }
+    assert of_adam == pytest.approx(
+        {
+            ("few steps", 20_000): 0.01,
+            ("many steps", 200_000): 0.01,
+            ("equal lr * steps, as many as batch 2", 200_000): 0.001,
+            ("equal lr * steps, as many as the large batch", 200_000): 0.01,
+            ("equal lr * steps, as many as batch 2", 10**6): 0.0002,
+            ("equal lr * steps, as many as the large batch", 10**6): 0.01,
+        }
+    )
 
 
 def test_supports_and_replacement_matter_beyond_threshold_and_errors():
