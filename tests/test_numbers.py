@@ -18,6 +18,7 @@ from sim.losses.landscapes import quadratic_landscape
 from sim.losses.problems import LeastSquares, Quadratics, make_least_squares
 from sim.memory import memoryless
 from sim.monte_carlo import kernels, trajectories
+from sim.monte_carlo.control_variate import linear_part
 from sim.records import InputError
 from train.invariant_adam import BatchSizeInvariantAdamW
 from train.language.cross_entropy import cross_entropy_sum
@@ -44,11 +45,11 @@ MAX_RELATIVE_ERROR = {
     # on epochs of a few batches, at ordinary betas and at betas of 1 - 1e-6
     "adam_corr": 1e-14,
     "Corr kernels": 1e-13,
+    "memoryless Corr": 1e-13,
+    "control variate": 1e-13,
     "adam_runs": 1e-13,
-    "memoryless, ordinary betas": 1e-13,
-    "memoryless, betas near 1": 1e-9,
-    "time sums, ordinary betas": 1e-13,
-    "time sums, betas near 1": 1e-8,
+    "memory": 1e-14,
+    "time sums": 1e-14,
     "Adam of train, float64": 1e-14,
     "invariant Adam of train, float64": 1e-14,
     "cross entropy, float64": 1e-14,
@@ -156,11 +157,11 @@ def test_two_batch_estimates_match_exact_rationals():
 
 
 # ------------------------------------------------------------------------------------ Corr along one order
-def exact_corr(gradients, hessians, beta1, beta2, eps_root):
+def exact_corr(gradients, hessians, beta1, beta2, eps_root, kind=lambda value: Fraction(str(value))):
     """Definitions of Section 4, 50 digits."""
     mp = mpmath.mpf
-    g = [[mp(float(x)) for x in row] for row in gradients]
-    h = [[[mp(float(x)) for x in row] for row in one] for one in hessians]
+    g = [[mp(x) for x in row] for row in gradients]
+    h = [[[mp(x) for x in row] for row in one] for one in hessians]
     m, d, eps = len(g), len(g[0]), mp(eps_root)
 
     def weights(beta, t):
@@ -186,7 +187,7 @@ def exact_corr(gradients, hessians, beta1, beta2, eps_root):
             big_l += mu[k] * curved
             big_p += nu[k] * g[k][j] * curved
         corr.append(big_l / root[j] - first[j] * big_p / root[j] ** 3)
-    return [Fraction(str(value)) for value in corr]
+    return [kind(value) for value in corr]
 
 
 CASES = {
@@ -198,6 +199,9 @@ CASES = {
     "equal betas": (4, 3, 0.9, 0.9, 1e-8),
     "denormal betas": (4, 3, 5e-324, 5e-324, 0.0),
     "betas near 1": (4, 3, 1 - 1e-12, 1 - 1e-6, 0.0),
+    "both near 1": (4, 3, 1 - 1e-12, 1 - 1e-12, 0.0),
+    "first near 1": (4, 3, 1 - 1e-9, 0.5, 0.0),
+    "second near 1": (4, 3, 0.5, 1 - 1e-9, 0.0),
     "large floor": (4, 3, 0.9, 0.999, 1e300),
 }
 
@@ -214,6 +218,33 @@ def test_corr_matches_50_digits(case, rng):
     orders = np.arange(m, dtype=np.int32)[None]
     found = kernels.corr_of_permutations_quadratics(gradients, hessians, 1, beta1, beta2, eps_root, orders)
     accept("Corr kernels", found[0], exact, scale)
+    algorithm = memoryless.Algorithm("adam", beta1, beta2, eps_root)
+    _, found = memoryless.main_and_corr(gradients, hessians, algorithm, np.arange(m)[:, None])
+    accept("memoryless Corr", found, exact, scale)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_control_variate_matches_50_digits(case, rng):
+    """The part of Corr linear in the noise is its derivative where there is none."""
+    m, d, beta1, beta2, eps_root = CASES[case]
+    gradients, half = 1 + 0.5 * rng.standard_normal((m, d)), rng.standard_normal((m, d, d))
+    problem = Quadratics(gradients, half + half.transpose(0, 2, 1))
+    arrays = [[[mpmath.mpf(x) for x in row.flat] for row in array] for array in (gradients, problem.hessians)]
+    means = [[sum(column) / m for column in zip(*array, strict=True)] for array in arrays]
+
+    def corr(size):
+        g, h = (
+            [[mean + size * (x - mean) for x, mean in zip(row, of, strict=True)] for row in array]
+            for array, of in zip(arrays, means, strict=True)
+        )
+        h = [[row[i : i + d] for i in range(0, d * d, d)] for row in h]
+        return exact_corr(g, h, beta1, beta2, eps_root, mpmath.mpf)
+
+    size = mpmath.mpf(10) ** -15
+    exact = [(up - down) / (2 * size) for up, down in zip(corr(size), corr(-size), strict=True)]
+    found = linear_part(problem, 1, beta1, beta2, eps_root)(np.arange(m)[None])
+    scale = max(map(abs, [*exact, *corr(0)]))  # of Corr itself where there is no noise, m = 1
+    accept("control variate", found[0], *([Fraction(str(x)) for x in y] for y in (exact, [scale] * d)))
 
 
 @pytest.mark.parametrize(("size", "eps_root"), [(1e-160, 0.0), (1e-320, 0.0), (1e200, 0.0), (0.0, 0.0)])
@@ -235,9 +266,11 @@ def test_zero_gradient_with_a_floor_has_a_defined_corr():
 
 
 # --------------------------------------------------------------------------------------- expansion in noise
-def exact_main_sums(beta1, beta2, n_batches, t):
-    """lag, product and lag_noise from their definitions."""
-    w = [exact_weights(beta, t) for beta in (beta1, beta2)]
+def exact_time_sums(beta1, beta2, n_batches, t):
+    """Every sum of `TimeSums` from its definition."""
+    betas = (beta1, beta2)
+    w = [exact_weights(beta, t) for beta in betas]
+    past = [[exact_weights(beta, s) for s in range(t)] for beta in betas]  # x^l
 
     def c(p, q):
         if p == q:
@@ -245,21 +278,42 @@ def exact_main_sums(beta1, beta2, n_batches, t):
         return Fraction(-1, n_batches - 1) if p // n_batches == q // n_batches else Fraction(0)
 
     steps = range(t + 1)
-    lag = [sum(x[k] * (t - k) for k in steps) for x in w]
-    product = [sum(x[k] * c(k, q) * w[1][q] for k in steps for q in steps) for x in w]
-    return lag, product
+    noise = [[sum(c(p, q) * y[q] for q in steps) for p in steps] for y in w]
+
+    def inner(x, what):  # sum_k w_k sum_{l=k}^{t-1} what(k, l), with what linear in x^l
+        return [[sum(v[k] * what(y, k, s) for s in range(t) for k in range(s + 1)) for y in past] for v in x]
+
+    def products(y, _, s):
+        return sum(y[s][p] * c(p, q) * past[1][s][q] for p in range(s + 1) for q in range(s + 1))
+
+    return {
+        "lag": [sum(x[k] * (t - k) for k in steps) for x in w],
+        "product": [sum(x[k] * noise[1][k] for k in steps) for x in w],
+        "lag_noise": [[sum(x[k] * (t - k) * y[k] for k in steps) for y in noise] for x in w],
+        "inner_product": inner(w, products),
+        "inner_noise": inner(w, lambda y, k, s: sum(y[s][p] * c(p, k) for p in range(s + 1))),
+        "inner_outer": [
+            [list(one) for one in zip(*each, strict=True)]
+            for each in zip(
+                *(inner(w, lambda y, _, s, n=n: sum(y[s][p] * n[p] for p in range(s + 1))) for n in noise),
+                strict=True,
+            )
+        ],
+    }
 
 
 @pytest.mark.parametrize(
-    "betas", [(0.0, 0.0), (0.0, 0.9), (0.9, 0.0), (0.9, 0.9), (0.9, 0.999), (1 - 1e-6, 1 - 1e-6)]
+    "betas",
+    [(b, r) for b in (0.0, 0.9, 1 - 1e-12) for r in (0.0, 0.9, 0.999, 1 - 1e-6, 1 - 1e-12)],
 )
-@pytest.mark.parametrize(("n_batches", "t"), [(1, 0), (1, 4), (2, 0), (4, 3), (4, 9)])
+@pytest.mark.parametrize(("n_batches", "t"), [(1, 0), (1, 4), (2, 0), (4, 3), (4, 7)])
 def test_time_sums_match_exact_rationals(betas, n_batches, t):
-    name = "time sums, betas near 1" if max(betas) > 0.9999 else "time sums, ordinary betas"
-    lag, product, *_ = main_sums(betas, n_batches, t)
-    exact_lag, exact_product = exact_main_sums(*betas, n_batches, t)
-    accept(name, lag, exact_lag, t + 1)
-    accept(name, product, exact_product, 1)
+    """Relative to the number of steps that each sum runs over: a sum of weights alone is of size 1."""
+    found, exact = time_sums(betas, n_batches, t), exact_time_sums(*betas, n_batches, t)
+    for name, values in exact.items():
+        accept("time sums", getattr(found, name), np.array(values, object), t + 1)
+    for name, values in zip(exact, main_sums(betas, n_batches, t), strict=False):
+        accept("time sums", values, np.array(exact[name], object), t + 1)
 
 
 def test_full_batch_has_no_noise_term():
@@ -355,7 +409,7 @@ def test_runs_of_one_parameter_and_full_batch_match_50_digits(beta1, beta2):
 
 
 @pytest.mark.parametrize(
-    ("beta1", "beta2"), [(0.0, 0.0), (0.0, 0.9), (0.9, 0.9), (0.9, 0.999), (1 - 1e-6, 1 - 1e-6)]
+    ("beta1", "beta2"), [(0.0, 0.0), (0.0, 0.9), (0.9, 0.9), (0.9, 0.999), (1 - 1e-12, 1 - 1e-12)]
 )
 def test_memory_matches_50_digits(beta1, beta2):
     """One sample, one parameter: the algorithm with memory on a parabola."""
@@ -366,8 +420,7 @@ def test_memory_matches_50_digits(beta1, beta2):
     )  # fmt: skip
     algorithm = memoryless.Algorithm("adam", beta1, beta2, 1e-6)
     found = memoryless.with_memory(landscape, algorithm, np.zeros((5, 1), int), 1e-3)
-    name = "memoryless, betas near 1" if beta1 > 0.9999 else "memoryless, ordinary betas"
-    accept(name, found[1:, 0], exact, 1)
+    accept("memory", found[1:, 0], exact, 1)
 
 
 # -------------------------------------------------------------------------------------------- cross entropy

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from sim.theory import Array, Moments, ema_weights
+from sim.theory import Array, Moments, ema_weights, one_minus_power
 
 OUTER = ("root", "first", "gradient")
 HESSIAN = ("hessian",)
@@ -107,6 +107,6 @@ def _accumulated(gradients: Array, beta1: float, beta2: float, eps_root: float) 
     for step in range(updates.shape[1]):
         exp_avg = beta1 * exp_avg + (1 - beta1) * gradients[:, step]
         exp_avg_sq = beta2 * exp_avg_sq + (1 - beta2) * gradients[:, step] ** 2
-        root = np.sqrt(exp_avg_sq / (1 - beta2 ** (step + 1)) + eps_root)
-        updates[:, step] = exp_avg / (1 - beta1 ** (step + 1)) / root
+        root = np.sqrt(exp_avg_sq / one_minus_power(beta2, step + 1) + eps_root)
+        updates[:, step] = exp_avg / one_minus_power(beta1, step + 1) / root
     return np.cumsum(updates[:, ::-1], axis=1)[:, ::-1]

@@ -13,7 +13,7 @@ import numpy as np
 
 from sim.expansion.time_sums import FIRST, SECOND, TimeSums, ema_against, main_sums
 from sim.records import InputError
-from sim.theory import Array, Constants, Moments
+from sim.theory import Array, Constants, Moments, one_minus_power
 
 
 def adam_expectation(
@@ -203,7 +203,7 @@ def sgd_momentum_expectation(
         Without noise, and what the noise adds.
     """
     weights = beta ** np.arange(t, -1.0, -1.0)
-    mass = (1 - beta ** np.arange(1.0, t + 1)) / (1 - beta)  # sum_p beta^(l-p), l < t
+    mass = one_minus_power(beta, np.arange(1.0, t + 1)) / (1 - beta)  # sum_p beta^(l-p), l < t
     noiseless = np.cumsum(weights)[:-1] @ mass
     noisy = ema_against(beta, weights, n_batches) @ mass
     zeroth = noiseless * (moments.hessian @ moments.gradient)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sim.theory import Array, ema_weights
+from sim.theory import Array, ema_weights, one_minus_power
 
 FIRST, SECOND = 0, 1
 """Index of the weights mu (first moment, beta1) and nu (second moment, beta2)."""
@@ -180,7 +180,7 @@ def decayed_sums(beta: float, values: Array) -> Array:
 
 def ema(beta: float, values: Array) -> Array:
     """Return the bias-corrected moving average of `values` after every step, (n_steps,)."""
-    return (1 - beta) * decayed_sums(beta, values) / (1 - beta ** np.arange(1.0, len(values) + 1))
+    return (1 - beta) * decayed_sums(beta, values) / one_minus_power(beta, np.arange(1.0, len(values) + 1))
 
 
 def ema_products(
@@ -193,19 +193,21 @@ def ema_products(
     own, shared = _pattern(n_batches, correlation)
     past, here = np.divmod(np.arange(t + 1), n_batches)  # whole epochs before; steps of this one, from 0
 
-    def powers(beta):  # beta^(m past), beta^(here + 1): few different ones
-        return (
-            (beta ** (n_batches * np.arange(past[-1] + 1.0)))[..., past],
-            (beta ** np.arange(1.0, min(n_batches, t + 1) + 1))[..., here],
-        )
+    def faded(log_beta):  # 1 - beta^(m past), 1 - beta^(here + 1): few different ones; 1 - beta^(l + 1)
+        of_past = -np.expm1(n_batches * np.arange(1.0, past[-1] + 1) * log_beta)
+        of_past = np.concatenate((np.zeros((*of_past.shape[:-1], 1)), of_past), axis=-1)[..., past]
+        of_here = -np.expm1(np.arange(1.0, min(n_batches, t + 1) + 1) * log_beta)[..., here]
+        return of_past, of_here, of_past + (1 - of_past) * of_here
 
-    both = beta_x * beta_y
-    (x_past, x_here), (y_past, y_here), (both_past, both_here) = map(powers, (beta_x, beta_y, both))
-    same_batch = (1 - beta_x) * (1 - beta_y) / (1 - both) * (1 - both_past * both_here)
+    beta_x, beta_y = np.asarray(beta_x, float), np.asarray(beta_y, float)
+    with np.errstate(divide="ignore"):  # log 0 = -inf: nothing is left of the past
+        logs = [np.atleast_1d(np.log1p(beta - 1)) for beta in (beta_x, beta_y)]
+    (_, x_here, x_all), (_, y_here, y_all), (both_past, both_here, both_all) = map(faded, (*logs, sum(logs)))
+    same_batch = (1 - beta_x) * (1 - beta_y) / (1 - beta_x + beta_x * (1 - beta_y)) * both_all
     # X_e Y_e of an epoch when it ends, and of all past epochs at the end of the last of them
-    whole = (1 - beta_x**n_batches) * (1 - beta_y**n_batches) / (1 - both**n_batches)
-    same_epoch = whole * both_here * (1 - both_past) + (1 - x_here) * (1 - y_here)
-    return (own * same_batch + shared * same_epoch) / ((1 - x_past * x_here) * (1 - y_past * y_here))
+    whole = np.prod([np.expm1(n_batches * log) for log in logs], axis=0) / -np.expm1(n_batches * sum(logs))
+    same_epoch = whole * (1 - both_here) * both_past + x_here * y_here
+    return (own * same_batch + shared * same_epoch) / (x_all * y_all)
 
 
 def ema_against(beta: float, weights: Array, n_batches: int, correlation: float | None = None) -> Array:
@@ -219,10 +221,11 @@ def ema_against(beta: float, weights: Array, n_batches: int, correlation: float 
     total = np.cumsum(weights)
     in_epoch = total - np.concatenate(([0.0], np.cumsum(by_epoch)))[epochs]  # sum of w_k so far in this epoch
     # X_e W_e with X_e = 1 - beta^m when the epoch ends, added up over past epochs
-    before = np.concatenate(([0.0], decayed_sums(beta**n_batches, (1 - beta**n_batches) * by_epoch)))[epochs]
-    same_epoch = beta**here * before + (1 - beta**here) * in_epoch
+    whole = one_minus_power(beta, n_batches)
+    before = np.concatenate(([0.0], decayed_sums(beta**n_batches, whole * by_epoch)))[epochs]
+    same_epoch = beta**here * before + one_minus_power(beta, here) * in_epoch
     same_batch = (1 - beta) * decayed_sums(beta, weights)
-    return (own * same_batch + shared * same_epoch) / (1 - beta**steps)
+    return (own * same_batch + shared * same_epoch) / one_minus_power(beta, steps)
 
 
 def limit_time_sums(betas: tuple[float, float], tolerance: float = 1e-17) -> TimeSums:

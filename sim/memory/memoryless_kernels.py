@@ -28,7 +28,7 @@ def run_with_memory(derivatives, arrays, batches, lr, settings, trajectory):
             derivatives(theta, arrays, r, sample, hessian)
             for j in range(d):
                 gradient[j] += sample[j] / batches.shape[1]
-        bias1, bias2 = 1 - beta1 ** (t + 1), 1 - beta2 ** (t + 1)
+        bias1, bias2 = _one_minus_power(beta1, t + 1), _one_minus_power(beta2, t + 1)
         for j in range(d):
             if adam:
                 exp_avg[j] = beta1 * exp_avg[j] + (1 - beta1) * gradient[j]
@@ -87,7 +87,13 @@ def main_and_corr_at(gradients, hessians, members, window, t, settings, with_cor
 @njit(cache=True, nogil=True, error_model="numpy")
 def _newest_weight(beta, t):
     """Bias-corrected weight of step t at step t."""
-    return (1 - beta) / (1 - beta ** (t + 1))
+    return (1 - beta) / _one_minus_power(beta, t + 1)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _one_minus_power(beta, n):
+    """As `sim.theory.one_minus_power`, for n >= 1."""
+    return -np.expm1(n * np.log1p(beta - 1))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -97,15 +103,13 @@ def _updates(gradients, members, window, t, settings, every_step):
     d, n_lags = gradients.shape[1], len(window)
     g = _batch_gradients(gradients, members)
     gain1, gain2 = (1 - beta1, 1 - beta2) if adam else (1.0, 0.0)
-    decay1, decay2 = beta1 ** (t + 1 - n_lags), beta2 ** (t + 1 - n_lags)
     bias1, bias2 = 1.0, 1.0
     exp_avg, exp_avg_sq = np.zeros(d), np.zeros(d)
     updates, squares = np.empty((n_lags, d)), np.empty((n_lags, d))
     for i in range(n_lags):
         if adam:
-            decay1 *= beta1
-            decay2 *= beta2
-            bias1, bias2 = 1 / (1 - decay1), 1 / (1 - decay2)
+            n_steps = t + 2 - n_lags + i
+            bias1, bias2 = 1 / _one_minus_power(beta1, n_steps), 1 / _one_minus_power(beta2, n_steps)
         for j in range(d):
             gradient = g[window[i], j]
             exp_avg[j] = beta1 * exp_avg[j] + gain1 * gradient

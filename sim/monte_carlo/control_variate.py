@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from sim.losses.problems import Problem
-from sim.theory import Array, ema_weights
+from sim.theory import Array, ema_weights, one_minus_power
 
 
 def linear_part(
@@ -45,7 +45,7 @@ def linear_part(
     root = np.sqrt(g**2 + eps_root)
     update, q = g / root, (g / root) ** 2
     outer, curved, inner_mu, inner_nu = _weights(problem.n_samples // batch_size, beta1, beta2, q)
-    outer *= -g * (update @ hessian) / root**3
+    outer *= -update * (update @ hessian) / root**2
     curved /= root
     gradients = np.ascontiguousarray(problem.gradients - g) / batch_size
     products = (problem.hessian_products(update) - hessian @ update) / batch_size
@@ -72,7 +72,7 @@ def _weights(m: int, beta1: float, beta2: float, q: Array) -> tuple[Array, Array
     for w in (mu, nu):
         sums = np.zeros((2, m))  # sum_{l=p}^{n-1} x_{l,p} sum_{k<=l} w_k, for x = mu and nu
         for row, beta in zip(sums, (beta1, beta2), strict=True):
-            scaled = np.cumsum(w)[:-1] * (1 - beta) / (1 - beta ** np.arange(1.0, m))
+            scaled = np.cumsum(w)[:-1] * (1 - beta) / one_minus_power(beta, np.arange(1.0, m))
             for p in range(n - 1, -1, -1):
                 row[p] = scaled[p] + beta * row[p + 1]
         inner.append(sums[0][:, None] - q * sums[1][:, None])
