@@ -133,6 +133,13 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Read, reduce, write."""
     args = parser().parse_args(argv)
+    from analysis import tables
+
+    with tables.as_written(args.tables):
+        _reduce(args)
+
+
+def _reduce(args: argparse.Namespace) -> None:
     from analysis.reductions import sweeps
 
     runs, cells = sweeps.read_cells(args)

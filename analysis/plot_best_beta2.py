@@ -180,6 +180,13 @@ def draw_theory(axes: "list[Axes]", table: "pd.DataFrame", noise: "NoiseScale", 
 def main(argv: list[str] | None = None) -> None:
     """Read, draw, write."""
     args = parser().parse_args(argv)
+    from analysis import tables
+
+    with tables.as_written([args.best, *args.noise_scale]):
+        _draw(args)
+
+
+def _draw(args: argparse.Namespace) -> None:
     import matplotlib.pyplot as plt
 
     from analysis import style, tables
@@ -214,9 +221,9 @@ def main(argv: list[str] | None = None) -> None:
     axes[1].minorticks_off()
     handles, labels = axes[1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    style.save(figure, args.out)
     if args.summary:
         write_json(args.summary, summary)
-    style.save(figure, args.out)
 
 
 def _title(noise: "NoiseScale | None") -> str:

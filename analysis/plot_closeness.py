@@ -81,6 +81,13 @@ def draw_panel(axis: "Axes", table: "pd.DataFrame") -> None:
 def main(argv: list[str] | None = None) -> None:
     """Read, draw, write."""
     args = parser().parse_args(argv)
+    from analysis import tables
+
+    with tables.as_written(args.tables):
+        _draw(args)
+
+
+def _draw(args: argparse.Namespace) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
 

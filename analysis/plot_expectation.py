@@ -85,6 +85,13 @@ def noise_effects(table: "pd.DataFrame") -> list[dict[str, float]]:
 def main(argv: list[str] | None = None) -> None:
     """Average, draw, write."""
     args = parser().parse_args(argv)
+    from analysis import tables
+
+    with tables.as_written(args.tables):
+        _draw(args)
+
+
+def _draw(args: argparse.Namespace) -> None:
     import matplotlib.pyplot as plt
     import pandas as pd
 
@@ -92,8 +99,6 @@ def main(argv: list[str] | None = None) -> None:
     from sim.records import write_csv
 
     rows = noise_effects(tables.read(args.tables, [*SETTINGS, *RESULTS]))
-    if args.summary:
-        write_csv(args.summary, rows)
     frame = pd.DataFrame(rows)
     style.apply()
     groups = list(frame.groupby("n_batches"))
@@ -124,6 +129,8 @@ def main(argv: list[str] | None = None) -> None:
     axes[0, 0].set_ylabel("effect of noise on E[Corr]\nper unit of relative variance")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     style.save(figure, args.out)
+    if args.summary:
+        write_csv(args.summary, rows)
 
 
 if __name__ == "__main__":

@@ -134,6 +134,13 @@ def draw_c_total(axis: "Axes", args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Read, draw, write."""
     args = parser().parse_args(argv)
+    from analysis import tables
+
+    with tables.as_written([args.slopes, args.spread]):
+        _draw(args)
+
+
+def _draw(args: argparse.Namespace) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
 
@@ -143,6 +150,7 @@ def main(argv: list[str] | None = None) -> None:
         largest = int(1 / (1 - min(args.beta1, args.beta2)) + 1e-9)
         raise InputError(f"--max-kappa is {args.max_kappa}, allowed: at most {largest}, where a beta is 0")
     slopes, spread = tables.read([args.slopes], SLOPES), tables.read([args.spread], SPREAD)
+    summary = summarize(slopes, spread, args) if args.summary else None
     style.apply()
     figure, axes = plt.subplots(1, 3, figsize=(style.WIDTH, 3.3))
     draw_slopes(axes[0], slopes)
@@ -172,7 +180,7 @@ def main(argv: list[str] | None = None) -> None:
     )  # fmt: skip
     style.save(figure, args.out)
     if args.summary:
-        write_json(args.summary, summarize(slopes, spread, args))
+        write_json(args.summary, summary)
 
 
 if __name__ == "__main__":

@@ -142,6 +142,13 @@ def make_legend(figure: "Figure", labels: list[str], level: float, estimated: bo
 def main(argv: list[str] | None = None) -> None:
     """Read, draw, write."""
     args = parser().parse_args(argv)
+    from analysis import tables
+
+    with tables.as_written([*args.tables, *args.runs]):
+        _draw(args)
+
+
+def _draw(args: argparse.Namespace) -> None:
     import matplotlib.pyplot as plt
     import numpy as np
     import pandas as pd

@@ -127,14 +127,19 @@ def with_room(axis: "Axes", n_below: int, n_above: int) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Reduce, draw, write."""
     args = parser().parse_args(argv)
+    from analysis import tables
+
+    with tables.as_written(args.tables):
+        _draw(args)
+
+
+def _draw(args: argparse.Namespace) -> None:
     import matplotlib.pyplot as plt
 
     from analysis import style
     from analysis.reductions import sweeps
 
     runs, cells = sweeps.read_cells(args)
-    if args.summary:
-        write_csv(args.summary, cells.to_dict("records"))
     style.apply()
     sizes, rates = sorted(cells["batch_size"].unique()), sorted(cells["lr"].unique(), reverse=True)
     alone = len(rates) == 1 and len(sizes) <= MAX_PANELS
@@ -158,6 +163,8 @@ def main(argv: list[str] | None = None) -> None:
     figure.suptitle(f"Transformer-XL{corpus}; {sweeps.error_words(cells)}", fontsize=9)
     _legend(figure, cells, look, alone)
     style.save(figure, args.out)
+    if args.summary:
+        write_csv(args.summary, cells.to_dict("records"))
 
 
 def _legend(figure: "Figure", cells: "pd.DataFrame", look: dict[int, Look], alone: bool) -> None:

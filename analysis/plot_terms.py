@@ -95,6 +95,10 @@ def plot_lines(axis: "Axes", table: "pd.DataFrame") -> None:
     from analysis import style
 
     table = table[table["component"].astype(str) == "0"]
+    if table["batches"].isna().all():
+        raise InputError(
+            "the table of lines has no row of component 0 that names its batches, allowed: at least one"
+        )
     unit = table["predicted_exact"].abs().max()
     for i, (batches, part) in enumerate(table.groupby("batches", sort=False)):
         x = [k + 0.4 * i - 0.2 for k in range(len(part))]
@@ -122,6 +126,13 @@ def plot_lines(axis: "Axes", table: "pd.DataFrame") -> None:
 def main(argv: list[str] | None = None) -> None:
     """Draw and write the figure."""
     args = parser().parse_args(argv)
+    from analysis import tables
+
+    with tables.as_written(args.tables):
+        _draw(args)
+
+
+def _draw(args: argparse.Namespace) -> None:
     import matplotlib.pyplot as plt
     import pandas as pd
 
@@ -155,9 +166,9 @@ def main(argv: list[str] | None = None) -> None:
         if ratios:
             ratios[0].set_ylabel("value / exact value")
             ratios[-1].legend(**BESIDE)
+    style.save(figure, args.out)
     if args.summary:
         write_csv(args.summary, [row for rows in terms for row in rows.to_dict("records")])
-    style.save(figure, args.out)
 
 
 if __name__ == "__main__":

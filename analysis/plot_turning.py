@@ -100,6 +100,13 @@ def plot_turning(axis: "Axes", part: "pd.DataFrame", n_epochs: list[int], which:
 def main(argv: list[str] | None = None) -> None:
     """Draw and write the figure."""
     args = parser().parse_args(argv)
+    from analysis import tables
+
+    with tables.as_written([args.map, args.turning]):
+        _draw(args)
+
+
+def _draw(args: argparse.Namespace) -> None:
     import matplotlib.pyplot as plt
 
     from analysis import style, tables

@@ -116,6 +116,13 @@ def percent(axis: "Axes") -> None:
 def main(argv: list[str] | None = None) -> None:
     """Reduce, draw, write."""
     args = parser().parse_args(argv)
+    from analysis import tables
+
+    with tables.as_written([*args.batch, *args.steps, *args.decay, *args.invariance]):
+        _draw(args)
+
+
+def _draw(args: argparse.Namespace) -> None:
     import matplotlib.pyplot as plt
 
     from analysis import style
@@ -135,9 +142,9 @@ def main(argv: list[str] | None = None) -> None:
                 draw_spreads(axes[0], drawn["invariance"], "loss")
                 draw_spreads(axes[1], drawn["invariance"], "error")
         part.suptitle(group["title"], fontsize=9)
+    style.save(figure, args.out)
     if args.numbers:
         write_json(args.numbers, {"groups": groups, "trains": TRAINS, "breaks": BREAKS})
-    style.save(figure, args.out)
 
 
 def _panels(drawn: dict[str, list[dict[str, Any]]]) -> list[str]:

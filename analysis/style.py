@@ -66,7 +66,7 @@ def save(figure: "Figure", path: str | Path) -> None:
     try:
         with atomic_write(path, "wb") as file:
             figure.savefig(file, format=form, metadata=metadata[form])
-    except ValueError as error:
+    except (ValueError, ArithmeticError) as error:
         raise InputError(f"{path}: the tables cannot be drawn ({error})") from error
     finally:
         plt.close(figure)

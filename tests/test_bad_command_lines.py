@@ -1,6 +1,7 @@
 """Malformed and extreme command lines of every program: each ends well, or in exit status 2 and one line."""
 
 import os
+import sys
 
 import pytest
 from hypothesis import given
@@ -61,9 +62,35 @@ SMALL = {
     "sim.generalization_studies": f"{CNN} --study table --n-seeds 1 --n-steps 2 --cases adam",
     "train.run": MODEL,
     "train.vision": "--width 2 --max-train-images 64 --n-epochs 1 --no-progress --out o.csv",
+    "sim.expectation": f"{SIM} --n-permutations 100",
+    "sim.closeness": "--beta1 0.5 --beta2 0.6 --eps-root 0.01 --lr-max 5e-4 --n-decades 1 --n-lr 3 --horizon 0.002"
+    " --problem quadratics --n-threads 1",
+    "train.sweep": MODEL.replace("o.csv", "s.csv"),
+    "train.noise_scale": "--snapshots snapshots/step-4.pt --small-size 2 --big-size 4 --n-draws 2 --no-progress",
+    "analysis.plot_c_total": "--out f.svg",
+    "analysis.plot_turning": "--map m.csv --turning t.csv --noise-scale 10 --n-epochs 1 --out f.svg",
+    "analysis.plot_invariance": "--slopes i.csv --spread j.csv --out f.svg",
+    "analysis.best_betas": "--tables s.csv --out b.csv",
+    "analysis.plot_sweep": "--tables s.csv --out f.svg",
     "analysis.cost_plan": "",
     "analysis.certify": "--digits 3",
 }
+MADE_BY = {
+    "train.noise_scale": ["train.run", "--snapshots", "snapshots"],
+    "analysis.plot_turning": ["sim.turning", "--format", "csv", "--out", "m.csv", "--turning-out", "t.csv"],
+    "analysis.plot_invariance": [
+        "sim.invariance",
+        "--format",
+        "csv",
+        "--out",
+        "i.csv",
+        "--spread-out",
+        "j.csv",
+    ],
+    "analysis.best_betas": ["train.sweep"],
+    "analysis.plot_sweep": ["train.sweep"],
+}
+"""What makes the files that a program of `SMALL` reads."""
 # never a real folder outside that of the test: a program at fault may write there, or remove what it finds
 PATHS = ["", ".", "config", "/proc/nowhere/y.csv", "x" * 300, "/proc/x.csv"]
 UNSTARTED = {"--n-threads", "--n-permutations"}  # an honest large number of them would be done
@@ -85,6 +112,9 @@ def extremes(flag):
 def test_extremes_that_the_parser_takes_end_well(program):
     """One flag at a time; where nothing is wrong the program is stopped when it has started to work."""
     base, main, seen = SMALL[program].split(), main_of(program), {}
+    if program in MADE_BY:
+        maker, *flags = MADE_BY[program]
+        assert attempt(main_of(maker), [*SMALL[maker].split(), *flags])[0] == 0
     assert attempt(main, base)[0] in (0, 1)
     for flag in flags_of(parser_of(program)):
         if malformed.takes_no_value(flag) or flag.choices or flag.option_strings[0] in UNSTARTED:
@@ -92,6 +122,8 @@ def test_extremes_that_the_parser_takes_end_well(program):
         for word in extremes(flag):
             before = set(os.listdir())
             status, err = attempt(main, [*base, flag.option_strings[0], word], cpu_seconds=0.1)
+            if "matplotlib.pyplot" in sys.modules:
+                sys.modules["matplotlib.pyplot"].close("all")  # those of runs that were stopped
             assert status in (0, 1, 2, "stopped"), (flag.option_strings, word, status)
             seen[status] = seen.get(status, 0) + 1
             if status == 2:

@@ -1,0 +1,212 @@
+"""Tables as the studies write them with one fault each: drawn, or refused in one line and without a partial file."""
+
+import csv
+import os
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests import (
+    sweep_runs,
+    test_analysis_plot_best_beta2,
+    test_analysis_plot_closeness,
+    test_analysis_plot_generalization,
+    test_analysis_plot_noise_scale,
+    test_analysis_plot_vision,
+)
+from tests.malformed import attempt, main_of, many
+
+pytestmark = [pytest.mark.usefixtures("elsewhere"), pytest.mark.filterwarnings("ignore::UserWarning")]
+
+CELLS = ["", "nan", "inf", "-inf", "x", "1e300", "1e-320", "-5", "0", "99999999999999999999999", "True"]
+FAULTS = ["one row", "rows twice", "no column", "not UTF-8", "cut", "mixed"]
+
+
+def study(program, *flags):
+    assert attempt(main_of(program), ["--format", "csv", *" ".join(flags).split()])[0] == 0
+
+
+def expectation():
+    flags = "--n-samples 6 --n-params 2 --method enumerate --noise 0.2 --beta1 0.5"
+    names = [f"b{b}_{beta2}.csv" for b in (1, 2) for beta2 in (0.5, 0.9)]
+    for name in names:
+        size, beta2 = name[1:-4].split("_")
+        study("sim.expectation", flags, f"--batch-size {size} --beta2 {beta2} --out {name}")
+    return ["--tables", *names, "--summary", "summary.csv", "--out", "f.svg"]
+
+
+def sweep_rows():
+    runs = {0.9: [6, 6.5], 0.99: [5.5, 5.2], 0.999: [5, None]}
+    sweep_runs.write(
+        "t.csv", sweep_runs.curve(runs) + sweep_runs.curve({0.9: [4, 4], 0.99: [5, 6]}, batch_size=64)
+    )
+    return [
+        "--tables",
+        "t.csv",
+        "--lr",
+        "0.001",
+        "--batch-size",
+        "8",
+        "64",
+        "256",
+        "--beta2",
+        "0.9",
+        "0.99",
+        "0.999",
+    ]
+
+
+def best():
+    assert attempt(main_of("analysis.best_betas"), [*sweep_rows(), "--out", "best.csv"])[0] == 0
+    test_analysis_plot_best_beta2.snapshots(Path("n.csv"))
+    return ["--best", "best.csv", "--noise-scale", "n.csv", "--summary", "s.json", "--out", "f.svg"]
+
+
+def noise_scale():
+    pd.DataFrame(test_analysis_plot_noise_scale.ROWS).to_csv("n.csv", index=False)
+    return ["--tables", "n.csv", "--out", "f.svg"]
+
+
+def closeness():
+    test_analysis_plot_closeness.write_table("c.csv")
+    return ["--tables", "c.csv", "--out", "f.svg"]
+
+
+def terms():
+    flags = "--n-samples 6 --batch-size 2 --n-params 2 --beta1 0.8 --beta2 0.95 --method enumerate"
+    study("sim.terms", flags, "--rho 0.1 0.01 --out a.csv")
+    study("sim.terms", flags, "--study lines --rho 0.01 --out l.csv")
+    return ["--tables", "a.csv", "l.csv", "--summary", "s.csv", "--out", "f.svg"]
+
+
+def turning():
+    flags = (
+        "--n-samples 1000 --batch-sizes 64 300 512 --noise-scales 40 80 --n-epochs 1 3 --grid 0.8 0.9 0.99"
+    )
+    study("sim.turning", flags, "--out m.csv --turning-out t.csv")
+    return [
+        "--map",
+        "m.csv",
+        "--turning",
+        "t.csv",
+        "--noise-scale",
+        "40",
+        "--n-epochs",
+        "1",
+        "3",
+        "--out",
+        "f.svg",
+    ]
+
+
+def invariance(*more):
+    flags = "--cases least-squares-quiet --n-decades 1 --n-lr 3 --kappas 2 --lrs 1e-5 1e-3 --n-seeds 1 --n-epochs 1"
+    study("sim.invariance", flags, "--problems least-squares --out s.csv --spread-out p.csv")
+    return ["--slopes", "s.csv", "--spread", "p.csv", "--summary", "s.json", "--out", "f.svg"]
+
+
+def generalization(figure):
+    tables = test_analysis_plot_generalization.write_tables(Path())
+    return ["--figure", figure, "--tables", *tables, "--out", "f.svg"]
+
+
+def verdicts():
+    return ["--tables", *test_analysis_plot_generalization.write_tables(Path()), "--out", "v.json"]
+
+
+def vision():
+    written = test_analysis_plot_vision.written.__wrapped__(Path())
+    return [*written, "--numbers", "v.json", "--out", "f.svg"]
+
+
+READERS = {
+    "analysis.plot_expectation": expectation,
+    "analysis.plot_sweep": lambda: [*sweep_rows(), "--summary", "s.csv", "--out", "f.svg"],
+    "analysis.best_betas": lambda: [*sweep_rows(), "--out", "best.csv"],
+    "analysis.plot_best_beta2": best,
+    "analysis.plot_noise_scale": noise_scale,
+    "analysis.plot_closeness": closeness,
+    "analysis.plot_terms": terms,
+    "analysis.plot_turning": turning,
+    "analysis.plot_invariance": invariance,
+    "analysis.generalization_verdicts": verdicts,
+    "analysis.plot_vision": vision,
+    **{
+        f"analysis.plot_generalization {f}": lambda f=f: generalization(f)
+        for f in ("batch", "decay", "alignments", "confounders")
+    },
+}
+
+
+def inputs(argv):
+    """The tables that a command line names, none of them behind a flag of a result."""
+    names, flag = [], ""
+    for word in argv:
+        flag, word = ([*word.split("="), ""])[:2] if word.startswith("--") else (flag, word)
+        if word.endswith(".csv") and flag not in ("--out", "--summary", "--numbers"):
+            names.append(word)
+    return names
+
+
+def spoil(content, fault, i_row, i_column, cell):
+    """Return the bytes of a table with one fault; the row and column are taken from those that there are."""
+    header, *rows = csv.reader(content.decode().splitlines())
+    i_row, i_column = i_row % len(rows), i_column % len(header)
+    if fault == "one row":
+        rows = [rows[i_row]]
+    elif fault == "rows twice":
+        rows = rows + rows
+    elif fault == "no column":
+        header, *rows = (row[:i_column] + row[i_column + 1 :] for row in [header, *rows])
+    elif fault == "mixed":
+        rows += [[*row[:i_column], cell, *row[i_column + 1 :]] for row in rows]
+    elif fault == "cell":
+        rows[i_row][i_column] = cell
+    text = "\n".join(",".join(row) for row in [header, *rows]).encode() + b"\n"
+    if fault == "not UTF-8":
+        return text[: len(text) // 2] + b"\xff\xfe" + text[len(text) // 2 :]
+    return text[: len(text) - 1 - i_row % 20 - i_column] if fault == "cut" else text
+
+
+def ends_well(program, argv, what):
+    before = set(os.listdir())
+    status, err = attempt(main_of(program), argv)
+    plt.close("all")
+    assert status in (0, 1, 2), (what, status, err)
+    if status == 2:
+        assert len(err.strip().splitlines()) == 1, (what, err)
+        assert set(os.listdir()) == before, what
+    for name in set(os.listdir()) - before:
+        os.unlink(name)
+    return status
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", READERS)
+def test_table_with_one_fault_is_drawn_or_refused(reader, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    program, argv = reader.split()[0], READERS[reader]()
+    tables = {name: Path(name).read_bytes() for name in inputs(argv)}
+    assert tables
+    assert ends_well(program, argv, "as written") == 0
+    seen = []
+
+    @many(8)
+    @given(
+        st.sampled_from(sorted(tables)),
+        st.sampled_from(["cell"] * 10 + FAULTS),
+        st.integers(0, 50),
+        st.integers(0, 50),
+        st.sampled_from(CELLS),
+    )
+    def check(name, fault, i_row, i_column, cell):
+        Path(name).write_bytes(spoil(tables[name], fault, i_row, i_column, cell))
+        seen.append(ends_well(program, argv, (name, fault, i_row, i_column, cell)))
+        Path(name).write_bytes(tables[name])
+
+    check()
+    assert 2 in seen
