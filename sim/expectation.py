@@ -8,11 +8,17 @@ three and more (`sim.expansion.bounds`). Exit status 0: accepted, or no bound ex
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sim.commands import Parser, add_output_flags, count, run, seed, write_result
-from sim.losses.problem_flags import add_problem_flags, n_permutations, problem_from_flags
+from sim.losses.problem_flags import (
+    FEWEST_PERMUTATIONS,
+    TOO_FEW,
+    add_problem_flags,
+    n_permutations,
+    problem_from_flags,
+)
 from sim.records import to_table
 
 if TYPE_CHECKING:
@@ -43,6 +49,8 @@ class Comparison:
         On noise of order three and more; inf where there is none.
     rho : float
         Largest relative noise of a batch; there is a bound below sqrt(2) - 1.
+    n_permutations : int, optional
+        Random orders behind the mean; None: all orders.
     """
 
     measured: "Array"
@@ -52,6 +60,7 @@ class Comparison:
     left_out: "Array"
     bound: "Array"
     rho: float
+    n_permutations: int | None = None
 
     @property
     def excess(self) -> "Array":
@@ -64,9 +73,10 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """One of "agreed", "violated", "no bound"."""
+        """One of "agreed", "violated", "too few orders", "no bound"."""
         if self.excess.max() > 1:
-            return "violated"
+            few = self.n_permutations is not None and self.n_permutations < FEWEST_PERMUTATIONS
+            return "too few orders" if few else "violated"
         return "agreed" if self.bound.max() < float("inf") else "no bound"
 
 
@@ -176,6 +186,8 @@ def main(argv: list[str] | None = None) -> int:
     problem = problem_from_flags(args)
     mean, stderr, n_permutations = measure(problem, args)
     comparison = compare(problem, args.batch_size, args.beta1, args.beta2, args.eps_root, mean, stderr)
+    if args.method == "montecarlo":
+        comparison = replace(comparison, n_permutations=n_permutations)
     settings = {
         "problem": args.problem_file or args.problem,
         "n_samples": problem.n_samples,
@@ -191,6 +203,8 @@ def main(argv: list[str] | None = None) -> int:
             "the formula is held to account below 0.414 only",
             file=sys.stderr,
         )
+    if comparison.verdict == "too few orders":
+        print(TOO_FEW, file=sys.stderr)
     return int(comparison.verdict == "violated")
 
 

@@ -22,7 +22,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from sim.commands import Parser, add_output_flags, count, number, positive, run, seed, write_result
-from sim.losses.problem_flags import add_problem_flags, n_permutations, problem_from_flags
+from sim.losses.problem_flags import (
+    FEWEST_PERMUTATIONS,
+    TOO_FEW,
+    add_problem_flags,
+    n_permutations,
+    problem_from_flags,
+)
 from sim.records import InputError, to_table
 
 if TYPE_CHECKING:
@@ -194,7 +200,11 @@ def main(argv: list[str] | None = None) -> int:
             "no bound where rho is 0.414 or more: the formulas are held to account below only",
             file=sys.stderr,
         )
-    return int(any(row["excess"] > 1 for row in rows))
+    off = any(row["excess"] > 1 for row in rows)
+    if off and args.method == "montecarlo" and args.n_permutations < FEWEST_PERMUTATIONS:
+        print(TOO_FEW, file=sys.stderr)
+        return 0
+    return int(off)
 
 
 def write(rows: list[dict[str, Any]], settings: dict[str, Any], args: argparse.Namespace) -> None:

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 FEWEST_PERMUTATIONS = 100
 """With fewer random orders 4 standard errors are no rule: estimated from the same few orders, they are too small too
-often. With 4 orders a true formula was called violated in up to 20 of 100 runs, with 100 in 1 of 1000 or fewer."""
-n_permutations = number(int, FEWEST_PERMUTATIONS)
+often. With 4 orders a true formula was off by more in up to 20 of 100 runs, with 100 in 1 of 1000 or fewer."""
+TOO_FEW = f"too few orders to call a formula violated, which takes --n-permutations {FEWEST_PERMUTATIONS}"
+n_permutations = number(int, 2)
 """Type of a number of random orders."""
 
 
