@@ -81,6 +81,8 @@ def load_snapshot(path: Path, device: torch.device) -> Snapshot:
     if missing:
         raise InputError(f"{path}: is not a snapshot of a run ({missing[0]} is missing)")
     sha256 = settings.pop("corpus_sha256")
+    if not isinstance(sha256, str):
+        raise InputError(f"{path}: is not a snapshot of a run (corpus_sha256 is {sha256!r})")
     unknown = sorted(set(settings) - SETTINGS)
     if unknown:
         raise InputError(f"{path}: setting {unknown[0]!r} is unknown to this version of the program")
