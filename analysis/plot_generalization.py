@@ -196,7 +196,10 @@ def draw_steps(axis: "Axes", table: "pd.DataFrame") -> None:
         _bars(axis, "way", longest, label, color=style.OKABE_ITO[i], lw=1, markersize=3, **line)
     axis.set(xscale="log", xlabel="learning rate × steps", ylabel="test error", ylim=(-0.03, 1.75))
     axis.set_title("(a), (b) more steps, larger steps")
-    axis.legend(fontsize=6, ncols=2, loc="upper left", title="optimiser, batch size", title_fontsize=6)
+    close = {"handlelength": 1.4, "columnspacing": 0.6, "handletextpad": 0.4, "borderaxespad": 0.1}
+    axis.legend(
+        fontsize=5.5, ncols=2, loc="upper left", title="optimiser, batch", title_fontsize=5.5, **close
+    )
 
 
 def draw_cases(axis: "Axes", last: "pd.DataFrame") -> None:

@@ -186,6 +186,7 @@ def ends_well(program, argv, what):
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize("reader", READERS)
 def test_table_with_one_fault_is_drawn_or_refused(reader, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
