@@ -2,8 +2,9 @@
 
 Accepted is: measured - predicted equals what the formula leaves out at second order (finite epoch,
 correlated batches, eps; computed exactly), within 4 standard errors plus a rigorous bound on noise of order
-three and more (`sim.expansion.bounds`). Exit status 0: accepted, or no bound exists because the noise is too large
-(said on standard error); 1: the formula is violated; 2: bad usage.
+three and more (`sim.expansion.bounds`). Exit status 0: accepted, or no bound exists because the noise is too large,
+or it is off by fewer than 100 random orders, which decide nothing (both said on standard error); 1: the formula is
+violated; 2: bad usage.
 """
 
 import argparse

@@ -14,7 +14,8 @@ Accepted is, for every number: |measured - predicted_exact| <= 4 standard errors
 four and more + rounding. The bound is that of `sim.expansion.bounds`: it majorises the power series of Corr_n,
 coefficient by coefficient, so also any part of it; lines of different batches are a difference of two measurements
 and get it twice. Lemma A.7 and SGD have no higher orders. Exit status 0: all accepted, or no bound exists because the
-noise is too large (said on standard error); 1: a formula is violated; 2: bad usage.
+noise is too large, or one is off by fewer than 100 random orders, which decide nothing (both said on standard error);
+1: a formula is violated; 2: bad usage.
 """
 
 import argparse

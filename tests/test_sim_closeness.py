@@ -223,8 +223,8 @@ def test_main_fails_on_a_wrong_correction(monkeypatch, capsys):
 @pytest.mark.parametrize(
     "more", ["--horizon 0.001", "--beta2 0.98", "--beta1 0.9 --beta2 0 --eps-root 1e-5 --horizon 0.05"]
 )
-def test_runs_too_short_for_the_limit_decide_nothing(more, capsys):
-    assert status(flags("--problem", "quadratics", "--algorithm", "adam", *more.split())) == 0
+def test_runs_too_short_for_the_limit_are_not_accepted_and_decide_nothing(more, capsys):
+    assert status(flags("--problem", "quadratics", "--algorithm", "adam", *more.split())) == 1
     captured = capsys.readouterr()
     n_undecided = captured.out.count("undecided")
     assert n_undecided
