@@ -22,12 +22,16 @@ test test-all: $(VENV)/installed
 	$(BIN)/ruff format --check
 	DATA_DIR=$(DATA_DIR) PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --dist loadfile -m "$(MARKERS)"
 
-# pip installs uv and the build of torch made for this machine; uv the exact rest, each file's sha256 verified
-UV_INSTALL = VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install -q -c envs/hashes.txt -b envs/hashes.txt
+# pip installs uv and the build of torch made for this machine; uv the exact rest, each file's sha256 verified.
+# A uv of this very version on the path serves as well; an index that does not answer is replaced by uv's cache.
+UV_PINNED = $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' envs/installer.txt)
+UV_PIP = VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install -q -c envs/hashes.txt -b envs/hashes.txt
+UV_INSTALL = install() { $(UV_PIP) "$$@" || { echo "installing from uv's cache alone" >&2; $(UV_PIP) --offline "$$@"; }; }; install
 $(VENV)/installed: pyproject.toml envs/hashes.txt envs/installer.txt envs/bootstrap.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r envs/installer.txt
+	case "$$(uv --version 2>&1) " in "uv $(UV_PINNED) "*) ln -sf "$$(command -v uv)" $(BIN)/uv;; \
+	*) $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r envs/installer.txt;; esac
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r envs/bootstrap.txt
 	$(UV_INSTALL) -e '.[sim,train,analysis,paper,workflow,cluster,test]'
 	touch $@

@@ -63,8 +63,63 @@ def test_makefile_installs_nothing_but_torch_without_sha256s():
     makefile = (ROOT / "Makefile").read_text()
     for line in re.findall(r"^\t.*pip install.*$", makefile, re.MULTILINE):
         assert "--require-hashes" in line or line.endswith("-r envs/bootstrap.txt"), line
-    (command,) = re.findall(r"^UV_INSTALL = (.*)$", makefile, re.MULTILINE)
+    (command,) = re.findall(r"^UV_PIP = (.*)$", makefile, re.MULTILINE)
     assert command.endswith("uv pip install -q -c envs/hashes.txt -b envs/hashes.txt")
+
+
+FAKE = "#!/bin/sh\necho {} $* >> {}/log\n"
+
+
+def script(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("uv_at_hand", ["the pinned one", "another", "none"])
+@pytest.mark.parametrize("index", ["answers", "silent", "silent, nothing in the cache"])
+def test_make_installs_with_the_pinned_uv_and_from_its_cache_if_the_index_is_silent(
+    tmp_path, uv_at_hand, index
+):
+    """`make` with programs that only write down how they were called in place of python3, pip and uv."""
+    shutil.copytree(ENVS, tmp_path / "envs")
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (pinned,) = re.findall(r"^uv==([0-9.]+)", (ENVS / "installer.txt").read_text(), re.MULTILINE)
+    version = {"the pinned one": pinned, "another": f"{pinned}0"}.get(uv_at_hand)
+    answer = {"answers": "exit 0", "silent": 'case "$*" in *--offline*) ;; *) exit 2;; esac'}.get(
+        index, "exit 2"
+    )
+    uv = (
+        FAKE.format("uv", tmp_path)
+        + f'[ "$1" = --version ] && {{ echo "uv {version} (x)"; exit; }}\n{answer}\n'
+    )
+    pip = (
+        FAKE.format("pip", tmp_path)
+        + f'case "$*" in *installer.txt) cp {tmp_path}/uv {tmp_path}/.venv/bin/uv;; esac\n'
+    )
+    script(tmp_path / "uv", uv)
+    script(tmp_path / "pip", pip)
+    script(
+        tmp_path / "python",
+        f"#!/bin/sh\n[ $1 = -m ] || exit 0\nmkdir -p $3/bin; cp {tmp_path}/pip $3/bin/python\n",
+    )
+    if version:
+        script(tmp_path / "path/uv", uv)
+    environment = {**os.environ, "PATH": f"{tmp_path}/path:/usr/bin:/bin"}
+    command = ["make", ".venv/installed", f"PYTHON={tmp_path}/python"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    works = index != "silent, nothing in the cache"
+    assert (done.returncode == 0) == works == (tmp_path / ".venv/installed").exists(), done.stderr
+    log = [line for line in (tmp_path / "log").read_text().splitlines() if "--version" not in line]
+    hashed = "pip -m pip install -q --disable-pip-version-check --require-hashes -r envs/installer.txt"
+    assert (log[0] == hashed) == (uv_at_hand != "the pinned one")
+    installs = [
+        line for line in log if line.startswith("uv pip install -q -c envs/hashes.txt -b envs/hashes.txt")
+    ]
+    assert ["--offline" in line for line in installs] == ([False] if index == "answers" else [False, True])
+    assert all(line.endswith("-e .[sim,train,analysis,paper,workflow,cluster,test]") for line in installs)
+    assert ("uv's cache alone" in done.stderr) == (index != "answers")
 
 
 def wheel(path):
