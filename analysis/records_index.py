@@ -64,13 +64,16 @@ def runs_of(stage: Mapping[str, Any], grid: Mapping[str, Any]) -> dict[tuple[flo
 
 def recorded_runs(folder: str) -> set[Run]:
     """Return the runs whose rows are in the tables of a folder."""
+    from analysis import tables
     from analysis.reductions import sweeps
 
-    table = sweeps.read_runs(recorded(folder))[sweeps.KEYS]
-    return {
-        (float(lr), int(size), float(beta1), float(beta2), int(seed))
-        for lr, size, beta1, beta2, seed in table.itertuples(index=False)
-    }
+    paths = recorded(folder)
+    with tables.as_written(paths):
+        table = sweeps.read_runs(paths)[sweeps.KEYS]
+        return {
+            (float(lr), int(size), float(beta1), float(beta2), int(seed))
+            for lr, size, beta1, beta2, seed in table.itertuples(index=False)
+        }
 
 
 def commands(grid: Mapping[str, Any], done: set[Run], n_commands: int, folder: str) -> list[str]:
@@ -160,7 +163,10 @@ def main(argv: list[str] | None = None) -> None:
     if not args.write:
         print(text, end="")
         return
-    before = Path(args.readme).read_text(encoding="utf-8")
+    try:
+        before = Path(args.readme).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{args.readme}: is not UTF-8 ({error})") from error
     if BEGIN not in before or END not in before.split(BEGIN, 1)[1]:
         raise InputError(f"{args.readme}: lacks the lines {BEGIN.strip()} and {END.strip()}")
     head, rest = before.split(BEGIN, 1)

@@ -1,7 +1,9 @@
-"""Tables as the studies write them with one fault each: drawn, or refused in one line and without a partial file."""
+"""Tables as the studies write them with one fault each: read, or refused in one line and without a partial file."""
 
 import csv
+import json
 import os
+import shutil
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -19,11 +21,14 @@ from tests import (
     test_analysis_plot_vision,
 )
 from tests.malformed import attempt, main_of, many
+from tests.test_architecture import ROOT
+from tests.test_bad_command_lines import SMALL
+from tests.test_bad_tables import places
 
 pytestmark = [pytest.mark.usefixtures("elsewhere"), pytest.mark.filterwarnings("ignore::UserWarning")]
 
 CELLS = ["", "nan", "inf", "-inf", "x", "1e300", "1e-320", "-5", "0", "99999999999999999999999", "True"]
-FAULTS = ["one row", "rows twice", "no column", "not UTF-8", "cut", "mixed"]
+FAULTS = ["no row", "one row", "rows twice", "no column", "not UTF-8", "cut", "mixed"]
 
 
 def study(program, *flags):
@@ -123,6 +128,36 @@ def vision():
     return [*written, "--numbers", "v.json", "--out", "f.svg"]
 
 
+def article_numbers():
+    """Tables of every study; those of the records are those of this run again."""
+    assert attempt(main_of("analysis.plot_expectation"), expectation())[0] == 0
+    drawn, snapshots = best(), pd.read_csv("n.csv")
+    rows = pd.DataFrame(test_analysis_plot_noise_scale.ROWS[:1] * len(snapshots))
+    rows.assign(**snapshots).to_csv("n.csv", index=False)
+    assert attempt(main_of("analysis.plot_best_beta2"), drawn)[0] == 0
+    closeness(), terms(), turning()
+    assert attempt(main_of("analysis.certify"), ["--format", "csv", "--out", "certify.csv"])[0] == 0
+    assert attempt(main_of("train.sweep"), SMALL["train.sweep"].replace("s.csv", "r.csv").split())[0] == 0
+    for name in ("best.csv", "n.csv", "s.json"):
+        shutil.copy(name, f"recorded_{name}")
+    flags = "--expectation summary.csv --best best.csv --noise-scale n.csv --critical s.json"
+    flags += " --recorded recorded_best.csv --recorded-noise-scale recorded_n.csv --recorded-critical recorded_s.json"
+    flags += " --certify certify.csv --closeness c.csv --map m.csv --turning t.csv --terms a.csv l.csv --runs r.json"
+    return [*flags.split(), "--out", "numbers.json"]
+
+
+def records_index():
+    shutil.copytree(ROOT / "config", "config", dirs_exist_ok=True)
+    from analysis.records_index import BEGIN, END
+
+    Path("folder").mkdir()
+    rows = sweep_runs.curve({0.9: [6, None], 0.99: [5, 5.2]}, batch_size=128, max_train_windows=0)
+    sweep_runs.write("folder/a.csv", rows[:2])
+    sweep_runs.write("folder/b.csv", rows[2:])
+    Path("README.md").write_text(f"a\n{BEGIN}{END}b\n")
+    return ["--write", "--folder", "folder", "--readme", "README.md"]
+
+
 READERS = {
     "analysis.plot_expectation": expectation,
     "analysis.plot_sweep": lambda: [*sweep_rows(), "--summary", "s.csv", "--out", "f.svg"],
@@ -135,6 +170,8 @@ READERS = {
     "analysis.plot_invariance": invariance,
     "analysis.generalization_verdicts": verdicts,
     "analysis.plot_vision": vision,
+    "analysis.article_numbers": article_numbers,
+    "analysis.records_index": records_index,
     **{
         f"analysis.plot_generalization {f}": lambda f=f: generalization(f)
         for f in ("batch", "decay", "alignments", "confounders")
@@ -143,20 +180,35 @@ READERS = {
 
 
 def inputs(argv):
-    """The tables that a command line names, none of them behind a flag of a result."""
+    """The tables that a command line names or finds in its folder, none of them behind a flag of a result."""
     names, flag = [], ""
     for word in argv:
         flag, word = ([*word.split("="), ""])[:2] if word.startswith("--") else (flag, word)
-        if word.endswith(".csv") and flag not in ("--out", "--summary", "--numbers"):
+        if word.endswith((".csv", ".json", ".md")) and flag not in ("--out", "--summary", "--numbers"):
             names.append(word)
+        if flag == "--folder" and word:
+            names += map(str, Path(word).glob("*.csv"))
     return names
 
 
-def spoil(content, fault, i_row, i_column, cell):
-    """Return the bytes of a table with one fault; the row and column are taken from those that there are."""
+def spoil(name, content, fault, i_row, i_column, cell):
+    """Return the bytes of a file with one fault; the row and column are taken from those that there are."""
+    text = (
+        content
+        if name.endswith(".md")
+        else (of_json if name.endswith(".json") else of_csv)(content, fault, i_row, i_column, cell)
+    )
+    if fault == "not UTF-8":
+        return text[: len(text) // 2] + b"\xff\xfe" + text[len(text) // 2 :]
+    return text[: len(text) - 1 - i_row % 20 - i_column % 20] if fault == "cut" else text
+
+
+def of_csv(content, fault, i_row, i_column, cell):
     header, *rows = csv.reader(content.decode().splitlines())
     i_row, i_column = i_row % len(rows), i_column % len(header)
-    if fault == "one row":
+    if fault == "no row":
+        rows = []
+    elif fault == "one row":
         rows = [rows[i_row]]
     elif fault == "rows twice":
         rows = rows + rows
@@ -166,21 +218,40 @@ def spoil(content, fault, i_row, i_column, cell):
         rows += [[*row[:i_column], cell, *row[i_column + 1 :]] for row in rows]
     elif fault == "cell":
         rows[i_row][i_column] = cell
-    text = "\n".join(",".join(row) for row in [header, *rows]).encode() + b"\n"
-    if fault == "not UTF-8":
-        return text[: len(text) // 2] + b"\xff\xfe" + text[len(text) // 2 :]
-    return text[: len(text) - 1 - i_row % 20 - i_column] if fault == "cut" else text
+    elif fault == "column":
+        for row in rows:
+            row[i_column] = cell
+    return "\n".join(",".join(row) for row in [header, *rows]).encode() + b"\n"
+
+
+def of_json(content, fault, i_row, _, cell):
+    value = json.loads(content)
+    *above, last = (found := [at for at in places(value) if at])[i_row % len(found)]
+    inside = value
+    for key in above:
+        inside = inside[key]
+    if fault == "no column":
+        del inside[last]
+    elif fault in ("cell", "column", "mixed"):
+        inside[last] = cell
+    elif fault in ("no row", "one row"):
+        inside[last] = {"no row": {}, "one row": []}[fault]
+    return json.dumps(value).encode()
+
+
+def files():
+    return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
 
 
 def ends_well(program, argv, what):
-    before = set(os.listdir())
+    before = files()
     status, err = attempt(main_of(program), argv)
     plt.close("all")
     assert status in (0, 1, 2), (what, status, err)
     if status == 2:
         assert len(err.strip().splitlines()) == 1, (what, err)
-        assert set(os.listdir()) == before, what
-    for name in set(os.listdir()) - before:
+        assert files() == before, what
+    for name in set(files()) - set(before):
         os.unlink(name)
     return status
 
@@ -195,19 +266,19 @@ def test_table_with_one_fault_is_drawn_or_refused(reader, tmp_path, monkeypatch)
     assert tables
     assert ends_well(program, argv, "as written") == 0
 
-    @many(8)
+    @many(8 if "plot" in program else 60)
     @given(
         st.sampled_from(sorted(tables)),
-        st.sampled_from(["cell"] * 10 + FAULTS),
+        st.sampled_from(["cell"] * 7 + ["column"] * 3 + FAULTS),
         st.integers(0, 50),
         st.integers(0, 50),
         st.sampled_from(CELLS),
     )
     def check(name, fault, i_row, i_column, cell):
-        Path(name).write_bytes(spoil(tables[name], fault, i_row, i_column, cell))
+        Path(name).write_bytes(spoil(name, tables[name], fault, i_row, i_column, cell))
         ends_well(program, argv, (name, fault, i_row, i_column, cell))
         Path(name).write_bytes(tables[name])
 
     check()
-    Path(min(tables)).write_bytes(spoil(tables[min(tables)], "not UTF-8", 0, 0, ""))
+    Path(min(tables)).write_bytes(spoil(min(tables), tables[min(tables)], "not UTF-8", 0, 0, ""))
     assert ends_well(program, argv, "not UTF-8") == 2
