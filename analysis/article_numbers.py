@@ -16,6 +16,19 @@ EXPECTATION = (*FEW, "n_permutations", "excess")
 MAP = ("which", "beta2", "batch_size", "n_batches", "n_epochs", "c_total_limit", "c_total_exact")
 TURNING = ("which", "n_epochs", "turned_at_limit", "turned_at_exact")
 """Columns that the numbers are taken from."""
+KNOWN = {"study": ("terms", "lines", "moments"), "verdict": ("proved", "refuted")}
+"""Words by which rows are counted."""
+
+
+def check_words(table: "pd.DataFrame", column: str) -> None:
+    """Refuse a table with another word than those of `KNOWN`, whose rows would be counted as none of them.
+
+    Raises
+    ------
+    InputError
+    """
+    if unknown := sorted(set(map(str, table[column])) - set(KNOWN[column])):
+        raise InputError(f"column {column!r} holds {unknown[0]!r}, allowed: {', '.join(KNOWN[column])}")
 
 
 def of_expectation(table: "pd.DataFrame") -> dict[str, Any]:
@@ -50,7 +63,8 @@ def of_terms(paths: list[str]) -> dict[str, Any]:
     """Count the comparisons term by term and the worst of them (the tables of `sim.terms`)."""
     from analysis import tables
 
-    table = tables.read(paths, ["study", "term", "excess"])
+    table = tables.read(paths, ["study", "term", "excess"], finite=["excess"])
+    check_words(table, "study")
     by_study = table.groupby("study")["excess"]
     return {
         "n_cases": len(paths),
@@ -134,18 +148,23 @@ def main(argv: list[str] | None = None) -> None:
 
     names = [path for name, path in vars(args).items() if name != "out"]
     certificates = tables.read([args.certify], ["verdict", "published"])
+    check_words(certificates, "verdict")
     published = certificates[certificates["published"].notna()]
     with tables.as_written(names):
         numbers = {
-            "expectation": of_expectation(tables.read([args.expectation], EXPECTATION)),
+            "expectation": of_expectation(tables.read([args.expectation], EXPECTATION, finite=EXPECTATION)),
             "sweep": of_sweep(args.best),
             "noise_scale": of_noise_scale(args.noise_scale, args.critical),
             "recorded": of_sweep(args.recorded),
             "recorded_noise_scale": of_noise_scale(args.recorded_noise_scale, args.recorded_critical),
             "closeness": of_closeness(
-                tables.read([args.closeness], ["problem", "algorithm", "correction", "lr", "slope"])
+                tables.read(
+                    [args.closeness], ["problem", "algorithm", "correction", "lr", "slope"], ["lr", "slope"]
+                )
             ),
-            "turning": of_turning(tables.read([args.map], MAP), tables.read([args.turning], TURNING)),
+            "turning": of_turning(
+                tables.read([args.map], MAP, finite=MAP[1:]), tables.read([args.turning], TURNING)
+            ),
             "terms": of_terms(args.terms),
             "runs": of_runs(args.runs),
             "certify": {

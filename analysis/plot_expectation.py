@@ -98,7 +98,7 @@ def _draw(args: argparse.Namespace) -> None:
     from analysis import style, tables
     from sim.records import write_csv
 
-    rows = noise_effects(tables.read(args.tables, [*SETTINGS, *RESULTS]))
+    rows = noise_effects(tables.read(args.tables, [*SETTINGS, *RESULTS], finite=RESULTS))
     frame = pd.DataFrame(rows)
     style.apply()
     groups = list(frame.groupby("n_batches"))

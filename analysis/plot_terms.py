@@ -141,7 +141,8 @@ def _draw(args: argparse.Namespace) -> None:
 
     columns = ["study", "problem", "algorithm", "rho", "term", "part", "places", "batches", "component"]
     columns += ["measured", "stderr", "predicted_limit", "predicted_per_batch", "predicted_exact", "excess"]
-    read = [tables.read([path], columns) for path in args.tables]
+    finite = ["measured", "stderr", "predicted_exact", "excess"]
+    read = [tables.read([path], columns, finite) for path in args.tables]
     lines = [table for table in read if table["study"].iloc[0] == "lines"]
     terms = [pd.DataFrame(term_ratios(table)) for table in read if table["study"].iloc[0] == "terms"]
     if not terms or len(lines) > 1:

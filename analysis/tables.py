@@ -17,7 +17,9 @@ TEXT = (
 """Columns that hold words; every other one holds numbers, empty where there is none."""
 
 
-def read(paths: Iterable[str | Path], columns: Iterable[str] = ()) -> "pd.DataFrame":
+def read(
+    paths: Iterable[str | Path], columns: Iterable[str] = (), finite: Iterable[str] = ()
+) -> "pd.DataFrame":
     """Read CSV files of one kind into one table.
 
     Parameters
@@ -25,6 +27,8 @@ def read(paths: Iterable[str | Path], columns: Iterable[str] = ()) -> "pd.DataFr
     paths : iterable of paths
     columns : iterable of str
         Columns that must be there, those that are not in `TEXT` with numbers.
+    finite : iterable of str
+        Those of them whose cells all hold a finite number: an empty one would be left out of a sum or a maximum unseen.
 
     Returns
     -------
@@ -51,6 +55,8 @@ def read(paths: Iterable[str | Path], columns: Iterable[str] = ()) -> "pd.DataFr
             raise InputError(f"{path}: has no row, allowed: at least one")
         for column in set(columns) - set(TEXT.split()):
             _check_numbers(path, frame[column])
+        for column in finite:
+            _check_finite(path, frame[column])
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 
@@ -83,3 +89,13 @@ def as_written(names: Iterable[object]) -> Iterator[None]:
 def _check_numbers(path: str | Path, column: "pd.Series") -> None:
     if column.dtype.kind not in "biuf" and column.notna().any():
         raise InputError(f"{path}: column {column.name!r} holds a word, allowed: numbers")
+
+
+def _check_finite(path: str | Path, column: "pd.Series") -> None:
+    import numpy as np
+
+    bad = column[~np.isfinite(column.astype(float))]
+    if len(bad):
+        raise InputError(
+            f"{path}: column {column.name!r} holds {bad.iloc[0]} in row {bad.index[0] + 1}, allowed: finite numbers"
+        )

@@ -75,7 +75,7 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """One of "agreed", "violated", "too few orders", "no bound"."""
-        if self.excess.max() > 1:
+        if not self.excess.max() <= 1:  # what is no number is not accepted
             few = self.n_permutations is not None and self.n_permutations < FEWEST_PERMUTATIONS
             return "too few orders" if few else "violated"
         return "agreed" if self.bound.max() < float("inf") else "no bound"

@@ -201,7 +201,7 @@ def main(argv: list[str] | None = None) -> int:
             "no bound where rho is 0.414 or more: the formulas are held to account below only",
             file=sys.stderr,
         )
-    off = any(row["excess"] > 1 for row in rows)
+    off = not all(row["excess"] <= 1 for row in rows)  # what is no number is not accepted
     if off and args.method == "montecarlo" and args.n_permutations < FEWEST_PERMUTATIONS:
         print(TOO_FEW, file=sys.stderr)
         return 0

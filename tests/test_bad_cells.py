@@ -282,3 +282,34 @@ def test_table_with_one_fault_is_drawn_or_refused(reader, tmp_path, monkeypatch)
     check()
     Path(min(tables)).write_bytes(spoil(min(tables), tables[min(tables)], "not UTF-8", 0, 0, ""))
     assert ends_well(program, argv, "not UTF-8") == 2
+
+
+LIES = {
+    "summary.csv": ["excess", "measured", "beta2"],
+    "c.csv": ["slope", "lr"],
+    "a.csv": ["excess", "study"],
+    "m.csv": ["c_total_limit", "c_total_exact", "beta2"],
+    "certify.csv": ["verdict"],
+}
+"""Columns of which the article quotes a count, a maximum or a range, which would leave out a cell without a value."""
+
+
+@pytest.mark.slow
+def test_numbers_of_the_article_are_not_taken_from_columns_with_a_cell_left_empty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argv = article_numbers()
+    for name, columns in LIES.items():
+        content, header = Path(name).read_bytes(), Path(name).read_text().splitlines()[0].split(",")
+        for column in columns:
+            for cell in ("", "inf"):
+                Path(name).write_bytes(spoil(name, content, "cell", 1, header.index(column), cell))
+                assert ends_well("analysis.article_numbers", argv, (name, column, cell)) == 2
+        Path(name).write_bytes(content)
+    assert ends_well("analysis.article_numbers", argv, "as written") == 0
+
+
+def test_words_by_which_rows_are_counted_are_those_of_the_studies():
+    from analysis.article_numbers import KNOWN
+    from sim.terms import STUDIES
+
+    assert KNOWN["study"] == STUDIES

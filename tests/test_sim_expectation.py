@@ -137,6 +137,16 @@ def test_a_violation_by_few_orders_is_said_and_not_judged(capsys):
     assert verdicts == {"agreed", "too few orders"}
 
 
+@pytest.mark.parametrize("off", [2.0, np.nan], ids=["off", "no number"])
+def test_what_is_off_or_no_number_is_violated_from_100_random_orders_on(off):
+    def verdict(n_permutations):
+        measured, none, one = np.array([1.0, off]), np.zeros(2), np.ones(2)
+        values = {"measured": measured, "stderr": none, "predicted": one, "exact": one, "left_out": none}
+        return expectation.Comparison(**values, bound=none, rho=0.1, n_permutations=n_permutations).verdict
+
+    assert [verdict(n) for n in (2, 99, 100, None)] == ["too few orders"] * 2 + ["violated"] * 2
+
+
 @pytest.mark.parametrize(
     ("n_permutations", "n_violated"),
     [(4, range(100, 1000)), (FEWEST_PERMUTATIONS, range(3))],

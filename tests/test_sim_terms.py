@@ -314,6 +314,25 @@ def test_too_much_noise_for_a_bound_is_said(capsys):
     assert "no bound" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("excess", [1.5, float("nan")], ids=["off", "no number"])
+def test_what_is_off_or_no_number_is_violated_from_100_random_orders_on(capsys, monkeypatch, excess):
+    rows = terms.study_rows
+
+    def off(*args):
+        first, *others = rows(*args)
+        return [*others, first | {"excess": excess}]
+
+    monkeypatch.setattr(terms, "study_rows", off)
+    for flags, status in (
+        (["--n-permutations", "99"], 0),
+        (["--n-permutations", "100"], 1),
+        (["--method", "enumerate", "--n-permutations", "99"], 1),
+        (["--study", "moments", "--n-permutations", "99"], 1),
+    ):
+        assert terms.main([*TINY, *flags]) == status
+        assert ("too few orders" in capsys.readouterr().err) == (status == 0)
+
+
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
