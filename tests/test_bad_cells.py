@@ -3,192 +3,21 @@
 import csv
 import json
 import os
-import shutil
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests import (
-    sweep_runs,
-    test_analysis_plot_best_beta2,
-    test_analysis_plot_closeness,
-    test_analysis_plot_generalization,
-    test_analysis_plot_noise_scale,
-    test_analysis_plot_vision,
-)
 from tests.malformed import attempt, main_of, many
-from tests.test_architecture import ROOT
-from tests.test_bad_command_lines import SMALL
 from tests.test_bad_tables import places
+from tests.written_tables import READERS, article_numbers, inputs
 
 pytestmark = [pytest.mark.usefixtures("elsewhere"), pytest.mark.filterwarnings("ignore::UserWarning")]
 
 CELLS = ["", "nan", "inf", "-inf", "x", "1e300", "1e-320", "-5", "0", "99999999999999999999999", "True"]
 FAULTS = ["no row", "one row", "rows twice", "no column", "not UTF-8", "cut", "mixed"]
-
-
-def study(program, *flags):
-    assert attempt(main_of(program), ["--format", "csv", *" ".join(flags).split()])[0] == 0
-
-
-def expectation():
-    flags = "--n-samples 6 --n-params 2 --method enumerate --noise 0.2 --beta1 0.5"
-    names = [f"b{b}_{beta2}.csv" for b in (1, 2) for beta2 in (0.5, 0.9)]
-    for name in names:
-        size, beta2 = name[1:-4].split("_")
-        study("sim.expectation", flags, f"--batch-size {size} --beta2 {beta2} --out {name}")
-    return ["--tables", *names, "--summary", "summary.csv", "--out", "f.svg"]
-
-
-def sweep_rows():
-    runs = {0.9: [6, 6.5], 0.99: [5.5, 5.2], 0.999: [5, None]}
-    sweep_runs.write(
-        "t.csv", sweep_runs.curve(runs) + sweep_runs.curve({0.9: [4, 4], 0.99: [5, 6]}, batch_size=64)
-    )
-    return [
-        "--tables",
-        "t.csv",
-        "--lr",
-        "0.001",
-        "--batch-size",
-        "8",
-        "64",
-        "256",
-        "--beta2",
-        "0.9",
-        "0.99",
-        "0.999",
-    ]
-
-
-def best():
-    assert attempt(main_of("analysis.best_betas"), [*sweep_rows(), "--out", "best.csv"])[0] == 0
-    test_analysis_plot_best_beta2.snapshots(Path("n.csv"))
-    return ["--best", "best.csv", "--noise-scale", "n.csv", "--summary", "s.json", "--out", "f.svg"]
-
-
-def noise_scale():
-    pd.DataFrame(test_analysis_plot_noise_scale.ROWS).to_csv("n.csv", index=False)
-    return ["--tables", "n.csv", "--out", "f.svg"]
-
-
-def closeness():
-    test_analysis_plot_closeness.write_table("c.csv")
-    return ["--tables", "c.csv", "--out", "f.svg"]
-
-
-def terms():
-    flags = "--n-samples 6 --batch-size 2 --n-params 2 --beta1 0.8 --beta2 0.95 --method enumerate"
-    study("sim.terms", flags, "--rho 0.1 0.01 --out a.csv")
-    study("sim.terms", flags, "--study lines --rho 0.01 --out l.csv")
-    return ["--tables", "a.csv", "l.csv", "--summary", "s.csv", "--out", "f.svg"]
-
-
-def turning():
-    flags = (
-        "--n-samples 1000 --batch-sizes 64 300 512 --noise-scales 40 80 --n-epochs 1 3 --grid 0.8 0.9 0.99"
-    )
-    study("sim.turning", flags, "--out m.csv --turning-out t.csv")
-    return [
-        "--map",
-        "m.csv",
-        "--turning",
-        "t.csv",
-        "--noise-scale",
-        "40",
-        "--n-epochs",
-        "1",
-        "3",
-        "--out",
-        "f.svg",
-    ]
-
-
-def invariance(*more):
-    flags = "--cases least-squares-quiet --n-decades 1 --n-lr 3 --kappas 2 --lrs 1e-5 1e-3 --n-seeds 1 --n-epochs 1"
-    study("sim.invariance", flags, "--problems least-squares --out s.csv --spread-out p.csv")
-    return ["--slopes", "s.csv", "--spread", "p.csv", "--summary", "s.json", "--out", "f.svg"]
-
-
-def generalization(figure):
-    tables = test_analysis_plot_generalization.write_tables(Path())
-    return ["--figure", figure, "--tables", *tables, "--out", "f.svg"]
-
-
-def verdicts():
-    return ["--tables", *test_analysis_plot_generalization.write_tables(Path()), "--out", "v.json"]
-
-
-def vision():
-    written = test_analysis_plot_vision.written.__wrapped__(Path())
-    return [*written, "--numbers", "v.json", "--out", "f.svg"]
-
-
-def article_numbers():
-    """Tables of every study; those of the records are those of this run again."""
-    assert attempt(main_of("analysis.plot_expectation"), expectation())[0] == 0
-    drawn, snapshots = best(), pd.read_csv("n.csv")
-    rows = pd.DataFrame(test_analysis_plot_noise_scale.ROWS[:1] * len(snapshots))
-    rows.assign(**snapshots).to_csv("n.csv", index=False)
-    assert attempt(main_of("analysis.plot_best_beta2"), drawn)[0] == 0
-    closeness(), terms(), turning()
-    assert attempt(main_of("analysis.certify"), ["--format", "csv", "--out", "certify.csv"])[0] == 0
-    assert attempt(main_of("train.sweep"), SMALL["train.sweep"].replace("s.csv", "r.csv").split())[0] == 0
-    for name in ("best.csv", "n.csv", "s.json"):
-        shutil.copy(name, f"recorded_{name}")
-    flags = "--expectation summary.csv --best best.csv --noise-scale n.csv --critical s.json"
-    flags += " --recorded recorded_best.csv --recorded-noise-scale recorded_n.csv --recorded-critical recorded_s.json"
-    flags += " --certify certify.csv --closeness c.csv --map m.csv --turning t.csv --terms a.csv l.csv --runs r.json"
-    return [*flags.split(), "--out", "numbers.json"]
-
-
-def records_index():
-    shutil.copytree(ROOT / "config", "config", dirs_exist_ok=True)
-    from analysis.records_index import BEGIN, END
-
-    Path("folder").mkdir()
-    rows = sweep_runs.curve({0.9: [6, None], 0.99: [5, 5.2]}, batch_size=128, max_train_windows=0)
-    sweep_runs.write("folder/a.csv", rows[:2])
-    sweep_runs.write("folder/b.csv", rows[2:])
-    Path("README.md").write_text(f"a\n{BEGIN}{END}b\n")
-    return ["--write", "--folder", "folder", "--readme", "README.md"]
-
-
-READERS = {
-    "analysis.plot_expectation": expectation,
-    "analysis.plot_sweep": lambda: [*sweep_rows(), "--summary", "s.csv", "--out", "f.svg"],
-    "analysis.best_betas": lambda: [*sweep_rows(), "--out", "best.csv"],
-    "analysis.plot_best_beta2": best,
-    "analysis.plot_noise_scale": noise_scale,
-    "analysis.plot_closeness": closeness,
-    "analysis.plot_terms": terms,
-    "analysis.plot_turning": turning,
-    "analysis.plot_invariance": invariance,
-    "analysis.generalization_verdicts": verdicts,
-    "analysis.plot_vision": vision,
-    "analysis.article_numbers": article_numbers,
-    "analysis.records_index": records_index,
-    **{
-        f"analysis.plot_generalization {f}": lambda f=f: generalization(f)
-        for f in ("batch", "decay", "alignments", "confounders")
-    },
-}
-
-
-def inputs(argv):
-    """The tables that a command line names or finds in its folder, none of them behind a flag of a result."""
-    names, flag = [], ""
-    for word in argv:
-        flag, word = ([*word.split("="), ""])[:2] if word.startswith("--") else (flag, word)
-        if word.endswith((".csv", ".json", ".md")) and flag not in ("--out", "--summary", "--numbers"):
-            names.append(word)
-        if flag == "--folder" and word:
-            names += map(str, Path(word).glob("*.csv"))
-    return names
 
 
 def spoil(name, content, fault, i_row, i_column, cell):

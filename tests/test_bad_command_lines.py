@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests import malformed
 from tests.malformed import attempt, flags_of, main_of, many, only_parse, parser_of, refuses
 from tests.test_architecture import PROGRAMS
+from tests.written_tables import MODEL, READERS
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -47,10 +48,6 @@ CNN = (
     "--n-samples 8 --patch-length 17 --n-noise 2 --noise-std 0.5 --n-filters 2 --init-std 0.3 --lr 1e-3 --n-epochs 2"
     " --n-test 40 --n-records 4 --n-threads 1"
 )
-MODEL = (
-    "--n-layer 1 --n-head 1 --d-model 8 --d-head 4 --d-inner 8 --tgt-len 8 --batch-size 8 --max-train-windows 32"
-    " --n-epochs 1 --no-progress --out o.csv"
-)
 SMALL = {
     "sim.constants": "",
     "sim.exact": SIM,
@@ -60,12 +57,12 @@ SMALL = {
     " --n-seeds 1 --n-threads 1 --problems least-squares",
     "sim.generalization": CNN,
     "sim.generalization_studies": f"{CNN} --study table --n-seeds 1 --n-steps 2 --cases adam",
-    "train.run": MODEL,
+    "train.run": f"{MODEL} --out o.csv",
     "train.vision": "--width 2 --max-train-images 64 --n-epochs 1 --no-progress --out o.csv",
     "sim.expectation": f"{SIM} --n-permutations 100",
     "sim.closeness": "--beta1 0.5 --beta2 0.6 --eps-root 0.01 --lr-max 5e-4 --n-decades 1 --n-lr 3 --horizon 0.002"
     " --problem quadratics --n-threads 1",
-    "train.sweep": MODEL.replace("o.csv", "s.csv"),
+    "train.sweep": f"{MODEL} --out s.csv",
     "train.noise_scale": "--snapshots snapshots/step-4.pt --small-size 2 --big-size 4 --n-draws 2 --no-progress",
     "analysis.plot_c_total": "--out f.svg",
     "analysis.plot_turning": "--map m.csv --turning t.csv --noise-scale 10 --n-epochs 1 --out f.svg",
@@ -116,12 +113,32 @@ def test_extremes_that_the_parser_takes_end_well(program):
         maker, *flags = MADE_BY[program]
         assert attempt(main_of(maker), [*SMALL[maker].split(), *flags])[0] == 0
     assert attempt(main, base)[0] in (0, 1)
+    every_flag_at_its_ends(program, base, 0.1, seen)
+    assert seen[2] > 0 or program == "sim.constants"
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+@pytest.mark.parametrize("reader", [reader for reader in READERS if reader.split()[0] not in SMALL])
+def test_extremes_of_a_reader_of_tables_end_well(reader, tmp_path, monkeypatch):
+    """The same with tables as the studies write them, and until the figure is there."""
+    monkeypatch.chdir(tmp_path)
+    program, base, seen = reader.split()[0], READERS[reader](), {}
+    assert attempt(main_of(program), base)[0] == 0
+    every_flag_at_its_ends(program, base, 20, seen)
+    assert seen[2] > 0
+    assert "stopped" not in seen
+
+
+def every_flag_at_its_ends(program, base, cpu_seconds, seen):
+    """Run a program with one flag after the other at its extremes, and count how it ended."""
+    main = main_of(program)
     for flag in flags_of(parser_of(program)):
         if malformed.takes_no_value(flag) or flag.choices or flag.option_strings[0] in UNSTARTED:
             continue
         for word in extremes(flag):
             before = set(os.listdir())
-            status, err = attempt(main, [*base, flag.option_strings[0], word], cpu_seconds=0.1)
+            status, err = attempt(main, [*base, flag.option_strings[0], word], cpu_seconds=cpu_seconds)
             if "matplotlib.pyplot" in sys.modules:
                 sys.modules["matplotlib.pyplot"].close("all")  # those of runs that were stopped
             assert status in (0, 1, 2, "stopped"), (flag.option_strings, word, status)
@@ -129,4 +146,3 @@ def test_extremes_that_the_parser_takes_end_well(program):
             if status == 2:
                 assert len(err.strip().splitlines()) == 1, (flag.option_strings, word, err)
                 assert set(os.listdir()) == before, (flag.option_strings, word)
-    assert seen[2] > 0 or program == "sim.constants"
