@@ -94,7 +94,7 @@ def _instead(parse_args):
         del commands.Parser.parse_args
 
 
-def attempt(main, argv, cpu_seconds=None):
+def attempt(main, argv, cpu_seconds=None, out=None):
     """Run a main through the door.
 
     Parameters
@@ -103,6 +103,8 @@ def attempt(main, argv, cpu_seconds=None):
     argv : list of str
     cpu_seconds : float, optional
         Stop it after so much; it may then ask for `MEMORY` only.
+    out : io.StringIO, optional
+        Gets what it prints.
 
     Returns
     -------
@@ -110,7 +112,7 @@ def attempt(main, argv, cpu_seconds=None):
         "accepted", "stopped" or the exit status.
     err : str
     """
-    out, err = io.StringIO(), io.StringIO()
+    out, err = io.StringIO() if out is None else out, io.StringIO()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _limits(cpu_seconds):
             commands.run(main, argv)

@@ -1,5 +1,6 @@
 """Malformed and extreme command lines of every program: each ends well, or in exit status 2 and one line."""
 
+import io
 import os
 import sys
 
@@ -90,6 +91,8 @@ MADE_BY = {
 """What makes the files that a program of `SMALL` reads."""
 # never a real folder outside that of the test: a program at fault may write there, or remove what it finds
 PATHS = ["", ".", "config", "/proc/nowhere/y.csv", "x" * 300, "/proc/x.csv"]
+NUMBERS = {f"sim.{name}" for name in "constants exact terms turning invariance expectation closeness".split()}
+"""Programs whose results are finite numbers, or refused: a training may diverge, or be tested on nothing."""
 UNSTARTED = {"--n-threads", "--n-permutations"}  # an honest large number of them would be done
 
 
@@ -137,12 +140,14 @@ def every_flag_at_its_ends(program, base, cpu_seconds, seen):
         if malformed.takes_no_value(flag) or flag.choices or flag.option_strings[0] in UNSTARTED:
             continue
         for word in extremes(flag):
-            before = set(os.listdir())
-            status, err = attempt(main, [*base, flag.option_strings[0], word], cpu_seconds=cpu_seconds)
+            before, out = set(os.listdir()), io.StringIO()
+            status, err = attempt(main, [*base, flag.option_strings[0], word], cpu_seconds, out)
             if "matplotlib.pyplot" in sys.modules:
                 sys.modules["matplotlib.pyplot"].close("all")  # those of runs that were stopped
             assert status in (0, 1, 2, "stopped"), (flag.option_strings, word, status)
             seen[status] = seen.get(status, 0) + 1
+            if program in NUMBERS and status != "stopped":
+                assert "nan" not in out.getvalue(), (flag.option_strings, word, out.getvalue())
             if status == 2:
                 assert len(err.strip().splitlines()) == 1, (flag.option_strings, word, err)
                 assert set(os.listdir()) == before, (flag.option_strings, word)
