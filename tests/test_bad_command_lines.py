@@ -91,7 +91,15 @@ MADE_BY = {
 """What makes the files that a program of `SMALL` reads."""
 # never a real folder outside that of the test: a program at fault may write there, or remove what it finds
 PATHS = ["", ".", "config", "/proc/nowhere/y.csv", "x" * 300, "/proc/x.csv"]
-NUMBERS = {f"sim.{name}" for name in "constants exact terms turning invariance expectation closeness".split()}
+NUMBERS = [
+    "sim.constants",
+    "sim.exact",
+    "sim.terms",
+    "sim.turning",
+    "sim.invariance",
+    "sim.expectation",
+    "sim.closeness",
+]
 """Programs whose results are finite numbers, or refused: a training may diverge, or be tested on nothing."""
 UNSTARTED = {"--n-threads", "--n-permutations"}  # an honest large number of them would be done
 
