@@ -90,8 +90,14 @@ def test_every_rule_says_what_a_cluster_must_give_it():
     assert len(rules) > 10
     for rule in rules:
         trains = "python -m train." in rule
-        for need in ("mem_mb=", "runtime=", "gpu=")[: 3 if trains else 2]:
-            assert f"        {need}" in rule.partition("    resources:\n")[2], rule.split(":")[0]
+        resources = rule.partition("    resources:\n")[2].partition("    shell:")[0]
+        stated = dict(re.findall(r"(?m)^        (\w+)=(.+),$", resources))
+        assert 1000 <= int(stated["mem_mb"]) <= 64_000, rule.split(":")[0]
+        # a training asks for what the configuration gives it; nothing else needs a GPU
+        needs = {"runtime": r'\w+\["minutes"\]', "gpu": r'\w+\["gpu"\]'} if trains else {"runtime": r"\d+"}
+        assert set(stated) == {"mem_mb", *needs}, rule.split(":")[0]
+        for need, pattern in needs.items():
+            assert re.fullmatch(pattern, stated[need]), rule.split(":")[0]
 
 
 def test_every_figure_is_in_the_report():
