@@ -4,6 +4,7 @@ import fcntl
 import json
 import math
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -90,3 +91,29 @@ def test_without_locks_on_the_file_system_work_goes_on_with_a_warning(tmp_path, 
         records.write_json(tmp_path / "x.json", 1)
     assert "no locks on this file system" in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["x.json"]
+
+
+def test_lock_that_fails_in_another_way_is_not_taken_for_a_file_system_without_locks(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError, match="Input/output error"):
+        records.take_lock(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_without_locks_a_job_is_not_ended_as_if_its_workflow_had(there, tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    ended, before = [], set(threading.enumerate())
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setenv(records.WORKFLOW_LOCK, str(tmp_path / ".workflow.lock"))
+    if there:
+        (tmp_path / ".workflow.lock").touch()
+    records.end_with_workflow()
+    for thread in set(threading.enumerate()) - before:
+        thread.join()  # an error there is a warning, and so an error here
+    assert not ended
