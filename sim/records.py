@@ -122,6 +122,7 @@ def take_lock(path: str | Path) -> IO[str]:
         ) from None
     except OSError as error:
         if error.errno not in NO_LOCKS:
+            file.close()
             raise
         print(
             f"warning: {path}: no locks on this file system, see to it yourself that nothing else works on it",
