@@ -1,9 +1,12 @@
 import csv
 import hashlib
 import json
+import re
 import shlex
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sim import generalization, generalization_studies
@@ -167,11 +170,14 @@ def test_studies_reject_cases_that_are_not_there(fails):
     assert "allowed for disjoint supports" not in fails(generalization_studies.main, "--study", "tables")
 
 
-def test_how_says_how_to_make_the_same_table_again(tmp_path, fails):
+def test_how_says_how_to_make_the_same_table_again(tmp_path, fails, monkeypatch):
     out, how = tmp_path / "t.csv", tmp_path / "t.json"
     words = ["--study", "table", "--n-seeds", "1", *SMALL, "--cases", "adamw 0.01", "--format", "csv"]
     generalization_studies.main([*words, "--out", str(out), "--how", str(how)])
     made = json.loads(how.read_text())
+    assert made["numpy"] == np.__version__
+    assert made["cpu_seconds"] > 0
+    assert re.fullmatch(r"\S.*, (no )?AVX-512", made["processor"])
     assert made["sha256_table"] == hashlib.sha256(out.read_bytes()).hexdigest()
     source = Path(generalization_studies.__file__)
     assert (
@@ -181,9 +187,13 @@ def test_how_says_how_to_make_the_same_table_again(tmp_path, fails):
     assert "sim/feature_noise/kernels.py" in made["sha256_sources"]
     before = out.read_bytes()
     again = shlex.split(made["command"])
-    assert again[:3] == ["python", "-m", "sim.generalization_studies"]
-    generalization_studies.main(again[3:])
+    files = ["--out", str(out), "--how", str(how)]
+    assert again == ["python", "-m", "sim.generalization_studies", *words, *files]
+    out.unlink()
+    monkeypatch.setattr(sys, "argv", ["studies.py", *again[3:]])
+    generalization_studies.main()  # as from a shell
     assert out.read_bytes() == before
+    assert shlex.split(json.loads(how.read_text())["command"]) == again
     assert "--how says how the file of --out was made" in fails(
         generalization_studies.main, *words, "--how", how
     )
