@@ -136,6 +136,11 @@ class Page:
         self.run("new Promise(done => setTimeout(done, 500))")
         return self.faults
 
-    def screenshot(self, path):
-        """Write what is in the window as PNG."""
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+    def screenshot(self, path, element=None):
+        """Write what is in the window, or an element of it (a JavaScript expression), as PNG."""
+        box, clip = f"{element}.getBoundingClientRect()", {}
+        if element:
+            sides = {name: self.run(f"{box}.{name}") for name in ("x", "y", "width", "height")}
+            clip = {"clip": {**sides, "scale": 1}, "captureBeyondViewport": True}
+        shot = self.call("Page.captureScreenshot", format="png", **clip)
+        path.write_bytes(base64.b64decode(shot["data"]))

@@ -168,8 +168,8 @@ def test_report_shows_every_figure_with_its_caption_without_a_network(report, ch
             image = f"document.querySelector('img[src*=\"filename={name};\"]')"
             page.wait_for(f"{image} && {image}.complete && {image}.naturalWidth > 100")
             seen.add(page.run(f"{image}.src.length + {image}.src.slice(-2000)"))
-            page.screenshot(tmp_path / f"{i}.png")
-            assert n_colours(tmp_path / f"{i}.png") > 50
+            page.screenshot(tmp_path / f"{i}.png", image)
+            assert n_colours(tmp_path / f"{i}.png") > 50, name  # not the page around it
         assert len(seen) == len(figures)
         for i, row in enumerate(rows):
             page.run(f"document.querySelectorAll('tbody tr')[{i}].querySelectorAll('a')[1].click()")
@@ -212,6 +212,7 @@ def caption(checkout, file):
     names = [path.stem for path in (checkout / "paper/captions").glob("plot_*.rst")]
     name = next(name for name in sorted(names, key=len, reverse=True) if name in file)
     text = (checkout / f"paper/captions/{name}.rst").read_text().split("``")[0]
+    assert len(text.split()) > 10, name
     return " ".join(text.split())[:60]
 
 
