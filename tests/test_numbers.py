@@ -1,6 +1,7 @@
 """What the formulas and kernels give at the edges, against exact rational and 50-digit arithmetic.
 
-The relative error each reaches is written down in `MAX_RELATIVE_ERROR`; where nothing is defined they refuse.
+The relative error each reaches is written down in `tests.fifty_digits.MAX_RELATIVE_ERROR`; where nothing is defined
+they refuse. The kernels of Corr have `test_numbers_kernels`.
 """
 
 import math
@@ -17,53 +18,17 @@ from sim.expansion.time_sums import main_sums, time_sums
 from sim.losses.landscapes import quadratic_landscape
 from sim.losses.problems import LeastSquares, Quadratics, make_least_squares
 from sim.memory import memoryless
-from sim.monte_carlo import kernels, trajectories
-from sim.monte_carlo.control_variate import linear_part
+from sim.monte_carlo import trajectories
 from sim.records import InputError
+from tests.fifty_digits import accept, exact_weights
 from train.invariant_adam import BatchSizeInvariantAdamW
 from train.language.cross_entropy import cross_entropy_sum
 from train.optimizers import Adam, bias_correction
 
-mpmath.mp.dps = 50
 NEAR_ONE = [1 - 1e-12, math.nextafter(1, 0)]
 BETAS = [0.0, 5e-324, 1e-12, 0.1, 1 / 3, 0.5, 0.9, 0.99, 0.999, 1 - 1e-6, *NEAR_ONE]
 PAIRS = [(b, r) for b in BETAS for r in BETAS]
 PAIRS += [(b, math.nextafter(b, to)) for b in BETAS[3:-1] for to in (0, 1)]
-
-MAX_RELATIVE_ERROR = {
-    # closed forms at every pair of BETAS, relative to the largest of their terms
-    "forward_bias": 1e-15,
-    "c1": 4e-15,
-    "c2": 4e-15,
-    "c3": 4e-15,
-    "c4": 2e-15,
-    "c5": 2e-15,
-    "c_total": 4e-15,
-    "ema_weights": 2e-15,
-    "critical_batch_size": 1e-15,
-    "two_batch_estimates": 1e-15,
-    # on epochs of a few batches, at ordinary betas and at betas of 1 - 1e-6
-    "adam_corr": 1e-14,
-    "Corr kernels": 1e-13,
-    "memoryless Corr": 1e-13,
-    "control variate": 1e-13,
-    "adam_runs": 1e-13,
-    "memory": 1e-14,
-    "time sums": 1e-14,
-    "Adam of train, float64": 1e-14,
-    "invariant Adam of train, float64": 1e-14,
-    "cross entropy, float64": 1e-14,
-}
-
-
-def accept(name, value, exact, scale=None):
-    """Check values against exact ones, relative to themselves or to `scale`; a denormal may be off by the last bit."""
-    for one, true, unit in np.broadcast(value, exact, exact if scale is None else scale):
-        assert math.isfinite(one), (name, one, true)
-        true, unit = (x if isinstance(x, Fraction) else Fraction(float(x)) for x in (true, unit))
-        error = abs(Fraction(float(one)) - true)
-        allowed = Fraction(MAX_RELATIVE_ERROR[name]) * abs(unit) + 2 * Fraction(5e-324)
-        assert error <= allowed, (name, one, float(true))
 
 
 # -------------------------------------------------------------------------------------------- closed forms
@@ -118,12 +83,6 @@ def test_equal_betas_leave_c1_and_c3_alone():
         assert constants.FB == constants.C2 == constants.C4 == constants.C5 == 0
 
 
-def exact_weights(beta, t):
-    beta = Fraction(beta)
-    total = sum(beta**k for k in range(t + 1))
-    return [beta ** (t - k) / total for k in range(t + 1)]
-
-
 @pytest.mark.parametrize("beta", BETAS)
 def test_bias_corrections_match_exact_rationals(beta):
     """0^0 is 1: with beta = 0 the newest step has all the weight; near 1 the weights are equal."""
@@ -154,115 +113,6 @@ def test_two_batch_estimates_match_exact_rationals():
             accept("two_batch_estimates", trace, (x - y) / (v[0] - v[1]), max(x, y) / (v[0] - v[1]))
             terms = [v[0] * y / (v[0] - v[1]), v[1] * x / (v[0] - v[1])]
             accept("two_batch_estimates", square, terms[0] - terms[1], max(terms))
-
-
-# ------------------------------------------------------------------------------------ Corr along one order
-def exact_corr(gradients, hessians, beta1, beta2, eps_root, kind=lambda value: Fraction(str(value))):
-    """Definitions of Section 4, 50 digits."""
-    mp = mpmath.mpf
-    g = [[mp(x) for x in row] for row in gradients]
-    h = [[[mp(x) for x in row] for row in one] for one in hessians]
-    m, d, eps = len(g), len(g[0]), mp(eps_root)
-
-    def weights(beta, t):
-        return [mp(x.numerator) / x.denominator for x in exact_weights(beta, t)]
-
-    def moments(t):
-        mu, nu = weights(beta1, t), weights(beta2, t)
-        first = [sum(mu[k] * g[k][j] for k in range(t + 1)) for j in range(d)]
-        root = [mpmath.sqrt(sum(nu[k] * g[k][j] ** 2 for k in range(t + 1)) + eps) for j in range(d)]
-        return mu, nu, first, root
-
-    steps = []
-    for t in range(m - 1):
-        _, _, first, root = moments(t)
-        steps.append([first[j] / root[j] for j in range(d)])
-    mu, nu, first, root = moments(m - 1)
-    corr = []
-    for j in range(d):
-        big_l = big_p = mp(0)
-        for k in range(m - 1):
-            u = [sum(steps[s][i] for s in range(k, m - 1)) for i in range(d)]
-            curved = sum(h[k][j][i] * u[i] for i in range(d))
-            big_l += mu[k] * curved
-            big_p += nu[k] * g[k][j] * curved
-        corr.append(big_l / root[j] - first[j] * big_p / root[j] ** 3)
-    return [kind(value) for value in corr]
-
-
-CASES = {
-    "one batch": (1, 1, 0.9, 0.999, 0.0),
-    "one parameter": (4, 1, 0.9, 0.999, 0.0),
-    "no memory": (4, 3, 0.0, 0.0, 0.0),
-    "no first memory": (4, 3, 0.0, 0.9, 0.0),
-    "no second memory": (4, 3, 0.9, 0.0, 0.0),
-    "equal betas": (4, 3, 0.9, 0.9, 1e-8),
-    "denormal betas": (4, 3, 5e-324, 5e-324, 0.0),
-    "betas near 1": (4, 3, 1 - 1e-12, 1 - 1e-6, 0.0),
-    "both near 1": (4, 3, 1 - 1e-12, 1 - 1e-12, 0.0),
-    "first near 1": (4, 3, 1 - 1e-9, 0.5, 0.0),
-    "second near 1": (4, 3, 0.5, 1 - 1e-9, 0.0),
-    "large floor": (4, 3, 0.9, 0.999, 1e300),
-}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_corr_matches_50_digits(case, rng):
-    m, d, beta1, beta2, eps_root = CASES[case]
-    gradients = 1 + 0.5 * rng.standard_normal((m, d))  # of either sign: some components are mostly noise
-    half = rng.standard_normal((m, d, d))
-    hessians = half + half.transpose(0, 2, 1)
-    exact = exact_corr(gradients, hessians, beta1, beta2, eps_root)
-    scale = max(map(abs, exact))
-    accept("adam_corr", theory.adam_corr(gradients, hessians, beta1, beta2, eps_root), exact, scale)
-    orders = np.arange(m, dtype=np.int32)[None]
-    found = kernels.corr_of_permutations_quadratics(gradients, hessians, 1, beta1, beta2, eps_root, orders)
-    accept("Corr kernels", found[0], exact, scale)
-    algorithm = memoryless.Algorithm("adam", beta1, beta2, eps_root)
-    _, found = memoryless.main_and_corr(gradients, hessians, algorithm, np.arange(m)[:, None])
-    accept("memoryless Corr", found, exact, scale)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_control_variate_matches_50_digits(case, rng):
-    """The part of Corr linear in the noise is its derivative where there is none."""
-    m, d, beta1, beta2, eps_root = CASES[case]
-    gradients, half = 1 + 0.5 * rng.standard_normal((m, d)), rng.standard_normal((m, d, d))
-    problem = Quadratics(gradients, half + half.transpose(0, 2, 1))
-    arrays = [[[mpmath.mpf(x) for x in row.flat] for row in array] for array in (gradients, problem.hessians)]
-    means = [[sum(column) / m for column in zip(*array, strict=True)] for array in arrays]
-
-    def corr(size):
-        g, h = (
-            [[mean + size * (x - mean) for x, mean in zip(row, of, strict=True)] for row in array]
-            for array, of in zip(arrays, means, strict=True)
-        )
-        h = [[row[i : i + d] for i in range(0, d * d, d)] for row in h]
-        return exact_corr(g, h, beta1, beta2, eps_root, mpmath.mpf)
-
-    size = mpmath.mpf(10) ** -15
-    exact = [(up - down) / (2 * size) for up, down in zip(corr(size), corr(-size), strict=True)]
-    found = linear_part(problem, 1, beta1, beta2, eps_root)(np.arange(m)[None])
-    scale = max(map(abs, [*exact, *corr(0)]))  # of Corr itself where there is no noise, m = 1
-    accept("control variate", found[0], *([Fraction(str(x)) for x in y] for y in (exact, [scale] * d)))
-
-
-@pytest.mark.parametrize(("size", "eps_root"), [(1e-160, 0.0), (1e-320, 0.0), (1e200, 0.0), (0.0, 0.0)])
-def test_corr_of_squares_beyond_float64_is_refused(size, eps_root):
-    """Where g^2 under- or overflows no finite number may come out as if nothing had happened."""
-    gradients, hessians = np.full((3, 2), size), np.ones((3, 2, 2))
-    orders = np.arange(3, dtype=np.int32)[None]
-    with pytest.raises(InputError):
-        kernels.corr_of_permutations_quadratics(gradients, hessians, 1, 0.9, 0.99, eps_root, orders)
-    with pytest.raises(RuntimeWarning):  # `sim.commands.run` ends a program on it
-        theory.adam_corr(gradients, hessians, 0.9, 0.99, eps_root)
-
-
-def test_zero_gradient_with_a_floor_has_a_defined_corr():
-    gradients, hessians = np.zeros((3, 2)), np.ones((3, 2, 2))
-    orders = np.arange(3, dtype=np.int32)[None]
-    found = kernels.corr_of_permutations_quadratics(gradients, hessians, 1, 0.9, 0.99, 1e-8, orders)
-    np.testing.assert_array_equal(found, np.zeros((1, 2)))
 
 
 # --------------------------------------------------------------------------------------- expansion in noise

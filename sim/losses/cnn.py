@@ -157,10 +157,13 @@ def margins(weights: Array, data: CnnData, q: int = 3) -> Array:
     Raises
     ------
     InputError
-        If `q` is too small or the patches and the filters differ in length.
+        If `q` is too small, the patches and the filters differ in length, or numbers grow beyond float64.
     """
-    activations = np.maximum(_responses(weights, data, q), 0) ** q
-    return np.einsum("njrp,nj->n", activations, _signs(data))
+    with np.errstate(over="ignore", invalid="ignore"):
+        activations = np.maximum(_responses(weights, data, q), 0) ** q
+        margins = np.einsum("njrp,nj->n", activations, _signs(data))
+    _check_finite(q, margins)
+    return margins
 
 
 def losses(weights: Array, data: CnnData, q: int = 3) -> Array:
@@ -180,7 +183,7 @@ def gradients(weights: Array, data: CnnData, q: int = 3) -> Array:
     -------
     (n_samples, 2, n_filters, patch_length) ndarray
     """
-    doubt, slopes, _ = _margin_derivatives(weights, data, q)
+    doubt, _, slopes, _ = _margin_derivatives(weights, data, q)
     return -doubt[:, None, None, None] * slopes
 
 
@@ -208,12 +211,16 @@ def hessian_vector_products(weights: Array, vectors: Array, data: CnnData, q: in
     InputError
         As `margins`.
     """
-    doubt, slopes, bends = _margin_derivatives(weights, data, q)
+    doubt, trust, slopes, bends = _margin_derivatives(weights, data, q)
     vectors = np.broadcast_to(vectors, slopes.shape)
-    along = np.einsum("njrl,njrl->n", slopes, vectors)
-    moved = np.einsum("npl,njrl->njrp", data.patches, vectors)  # <v_jr, x_p>
-    curved = np.einsum("njrp,npl->njrl", bends * moved, data.patches)
-    return (doubt * (1 - doubt) * along)[:, None, None, None] * slopes - doubt[:, None, None, None] * curved
+    with np.errstate(over="ignore", invalid="ignore"):
+        along = np.einsum("njrl,njrl->n", slopes, vectors)
+        moved = np.einsum("npl,njrl->njrp", data.patches, vectors)  # <v_jr, x_p>
+        curved = np.einsum("njrp,npl->njrl", bends * moved, data.patches)
+        outer = (doubt * trust * along)[:, None, None, None] * slopes
+        products = outer - doubt[:, None, None, None] * curved
+    _check_finite(q, products)
+    return products
 
 
 def gradients_and_hessians(weights: Array, data: CnnData, q: int = 3) -> tuple[Array, Array]:
@@ -232,7 +239,9 @@ def gradients_and_hessians(weights: Array, data: CnnData, q: int = 3) -> tuple[A
     gradients = np.empty((data.n_samples, n_params))
     hessians = np.empty((data.n_samples, n_params, n_params))
     filters = np.ascontiguousarray(weights).reshape(-1, weights.shape[2])
-    _gradients_and_hessians(filters, data.patches, data.labels, q, gradients, hessians)
+    with np.errstate(over="ignore", invalid="ignore"):
+        _gradients_and_hessians(filters, data.patches, data.labels, q, gradients, hessians)
+    _check_finite(q, gradients, hessians)
     return gradients, hessians
 
 
@@ -242,6 +251,14 @@ def _check(weights, data, q):
     if weights.shape[2] != data.patch_length:
         raise InputError(
             f"filters have length {weights.shape[2]}, allowed: that of the patches, {data.patch_length}"
+        )
+
+
+def _check_finite(q, *results):
+    if not all(np.isfinite(result).all() for result in results):
+        raise InputError(
+            f"the loss of the network or a derivative is not a finite number, allowed: weights w and patches x "
+            f"with <w, x>^{q} and the derivatives below 1.8e308"
         )
 
 
@@ -257,12 +274,15 @@ def _signs(data):
 
 
 def _margin_derivatives(weights, data, q):
-    """Return p = 1/(1 + exp(margin)), grad margin, and y j act''(<w_jr, x_p>) of every sample."""
-    active = np.maximum(_responses(weights, data, q), 0)
+    """Return p = 1/(1 + exp(margin)), 1 - p, grad margin, and y j act''(<w_jr, x_p>) of every sample."""
+    margin = margins(weights, data, q)
     signs = _signs(data)[:, :, None, None]
-    doubt = np.exp(-np.logaddexp(0, (signs * active**q).sum(axis=(1, 2, 3))))
-    slopes = np.einsum("njrp,npl->njrl", signs * q * active ** (q - 1), data.patches)
-    return doubt, slopes, signs * q * (q - 1) * active ** (q - 2)
+    with np.errstate(over="ignore", invalid="ignore"):
+        active = np.maximum(_responses(weights, data, q), 0)
+        slopes = np.einsum("njrp,npl->njrl", signs * q * active ** (q - 1), data.patches)
+        bends = signs * q * (q - 1) * active ** (q - 2)
+    _check_finite(q, slopes, bends)
+    return np.exp(-np.logaddexp(0, margin)), np.exp(-np.logaddexp(0, -margin)), slopes, bends
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -287,12 +307,13 @@ def sample_derivatives(filters, patches, label, q, gradient, hessian):
             margin += sign * power * active**2
             bends[f, p] = sign * q * (q - 1) * power
             for i in range(length):
-                gradient[f * length + i] += sign * q * power * active * patches[p, i]  # grad margin so far
+                gradient[f * length + i] += sign * q * power * (active * patches[p, i])  # grad margin so far
     small = np.exp(-abs(margin))
     doubt = small / (1 + small) if margin > 0 else 1 / (1 + small)
+    spread = small / (1 + small) ** 2  # p (1 - p), also where p is near 1
     for i in range(gradient.size):
         for j in range(gradient.size):
-            hessian[i, j] = doubt * (1 - doubt) * gradient[i] * gradient[j]
+            hessian[i, j] = spread * gradient[i] * gradient[j]
     gradient *= -doubt
     for f in range(n_filters):
         for p in range(2):

@@ -21,6 +21,8 @@ from sim.records import InputError
 
 BLOCK = 256
 """Permutations of a block."""
+SMALLEST = 2.0**-1022
+"""Smallest number of full precision."""
 
 
 def mean_and_stderr(
@@ -66,17 +68,26 @@ def mean_and_stderr(
         values = function(draw_permutations(n_samples, size, seed, first_index + start))
         mean = values.mean(axis=0)
         values -= mean
-        return size, mean, np.einsum("ij,ij->j", values, values)
+        return size, mean, _norms(values)
 
-    done, mean, scatter = 0, 0.0, 0.0  # scatter: sum of squared deviations from the mean
+    done, mean, scatter = 0, 0.0, 0.0  # scatter: root of the sum of squared deviations from the mean [1]_
     for size, block_mean, block_scatter in in_threads(block, range(0, n_permutations, BLOCK), n_threads):
         gap = block_mean - mean
-        scatter += block_scatter + gap**2 * (done * size / (done + size))  # [1]_
+        scatter = np.hypot(scatter, np.hypot(block_scatter, gap * np.sqrt(done * size / (done + size))))
         done += size
         mean = mean + gap * (size / done)
         if progress is not None:
             progress(size)
-    return mean, np.sqrt(scatter / (n_permutations - 1) / n_permutations)
+    return mean, scatter / np.sqrt((n_permutations - 1.0) * n_permutations)
+
+
+def _norms(values):
+    """Root of the sum of squares of each column; the squares may be beyond float64."""
+    squares = np.einsum("ij,ij->j", values, values)
+    if not ((squares > 1e-270) & (squares < np.inf)).all():
+        unit = np.maximum(np.abs(values).max(axis=0), SMALLEST)
+        return unit * np.sqrt(np.einsum("ij,ij->j", values / unit, values / unit))
+    return np.sqrt(squares)
 
 
 def in_threads(function: Callable, arguments: Sequence, n_threads: int | None = None) -> Iterator:

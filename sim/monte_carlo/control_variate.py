@@ -16,6 +16,7 @@ import numpy as np
 from numba import njit
 
 from sim.losses.problems import Problem
+from sim.records import InputError
 from sim.theory import Array, ema_weights, one_minus_power
 
 
@@ -39,23 +40,35 @@ def linear_part(
     -------
     callable
         From orders (n_permutations, n_samples) to values (n_permutations, n_params) of mean zero over all orders.
+
+    Raises
+    ------
+    InputError
+        If a component of the gradient is 0 and `eps_root` is too, or the values are beyond the range of float64.
     """
     moments = problem.moments()
     g, hessian = moments.gradient, moments.hessian
-    root = np.sqrt(g**2 + eps_root)
+    if not np.isfinite(hessian).all():
+        raise InputError("the Hessian is not a finite number, allowed: entries below 1.8e308")
+    root = np.hypot(g, np.sqrt(eps_root))  # of squares that may be beyond float64
+    if not root.all():
+        j = int(np.argmin(root))
+        raise InputError(f"gradient component {j} is 0 and eps_root is 0, allowed: eps_root > 0")
     update, q = g / root, (g / root) ** 2
     outer, curved, inner_mu, inner_nu = _weights(problem.n_samples // batch_size, beta1, beta2, q)
-    outer *= -update * (update @ hessian) / root**2
-    curved /= root
-    gradients = np.ascontiguousarray(problem.gradients - g) / batch_size
+    outer *= -update * (update @ hessian)
+    gradients = np.ascontiguousarray((problem.gradients - g) / root) / batch_size  # d / R
     products = (problem.hessian_products(update) - hessian @ update) / batch_size
 
     def linear(orders: np.ndarray) -> Array:
         values = np.empty((len(orders), len(g)))
         inner = np.empty((2, len(orders), len(g)))
         _linear(gradients, products, orders, batch_size, outer, curved, inner_mu, inner_nu, values, inner)
-        from_mu, from_nu = (inner / root) @ hessian
-        return values + (from_mu - q * from_nu) / root
+        from_mu, from_nu = inner @ hessian
+        values = (values + (from_mu - q * from_nu)) / root
+        if not np.isfinite(values).all():
+            raise InputError("the control variate is not a finite number, allowed: values below 1.8e308")
+        return values
 
     return linear
 

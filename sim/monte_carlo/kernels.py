@@ -15,6 +15,8 @@ import numpy as np
 
 from sim.monte_carlo.blocks import BLOCK, mean_and_stderr
 from sim.monte_carlo.kernels_corr import (
+    SMALLEST_ROOT,
+    Units,
     corr_least_squares,
     corr_quadratics,
     make_adam_weights,
@@ -209,13 +211,17 @@ def _least_squares(features, residuals, batch_size, beta1, beta2, eps_root):
             "allowed: (n_samples, d) and (n_samples,)"
         )
     check_finite(features=features, residuals=residuals)
-    zero, adam = prepare(features, batch_size, beta1, beta2, eps_root)
-    rows, weights = padded(features, zero.size), residuals / batch_size
+    check_settings(len(features), batch_size, beta1, beta2, eps_root)
+    unit = exponent(features)
+    size = np.maximum(unit + exponent(residuals), exponent(np.sqrt(eps_root)))
+    units = Units(np.full(features.shape[1], size), 2 * unit)
+    zero = zero_vector(lanes(features))
+    rows, weights = np.ldexp(features, -unit), np.ldexp(residuals, unit - size)
+    problem = padded(rows, zero.size), weights / batch_size
+    adam = tabulate(problem, batch_size, beta1, beta2, eps_root, units)
 
     def corr(orders):
-        return run_kernel(
-            corr_least_squares, (rows, weights), batch_size, adam, orders, zero, features, residuals
-        )
+        return run_kernel(corr_least_squares, problem, batch_size, adam, orders, zero, units.gradient)
 
     return corr
 
@@ -229,43 +235,92 @@ def _quadratics(gradients, hessians, batch_size, beta1, beta2, eps_root):
             "allowed: (n_samples, d) and (n_samples, d, d)"
         )
     check_finite(gradients=gradients, hessians=hessians)
-    zero, adam = prepare(gradients, batch_size, beta1, beta2, eps_root)
-    ones = np.ones(len(gradients))
-    problem = padded(gradients, zero.size), padded(hessians, zero.size), ones / batch_size
+    check_settings(len(gradients), batch_size, beta1, beta2, eps_root)
+    size = np.maximum(exponent(gradients, axis=0), exponent(np.sqrt(eps_root)))
+    units = Units(size, exponent(hessians))
+    zero = zero_vector(lanes(gradients))
+    rows, hessians = np.ldexp(gradients, -size), np.ldexp(hessians, -units.hessian)
+    weights = np.full(len(gradients), 1 / batch_size)
+    problem = padded(rows, zero.size), padded(hessians, zero.size), weights
+    adam = tabulate(problem, batch_size, beta1, beta2, eps_root, units)
 
     def corr(orders):
-        return run_kernel(corr_quadratics, problem, batch_size, adam, orders, zero, gradients, ones)
+        return run_kernel(corr_quadratics, problem, batch_size, adam, orders, zero, size)
 
     return corr
 
 
-def run_kernel(kernel, problem, batch_size, adam, orders, zero, rows, weights, columns=None):
-    """Call `kernel`; raise an error that names the component where Adam's step is 0 / 0.
+def run_kernel(kernel, problem, batch_size, adam, orders, zero, size, columns=None):
+    """Call `kernel`; where a value is not finite, raise an error that names the component.
 
-    Component j, whose gradients are weights * rows[:, j], is at columns[j] in the kernel, by default at j.
+    Component j, its gradients divided by 2^size[j], is at columns[j] in the kernel, by default at j.
     """
-    width, d = problem[0].shape[1], rows.shape[1]
+    width, d = problem[0].shape[1], len(size)
     values = aligned_zeros((len(orders), width))
     orders = np.ascontiguousarray(orders, np.int32)
     orders = orders.view(np.uint32)  # unsigned: Numba need not look for negative indices
     work = make_workspace(len(adam.mu), batch_size, width)
     with np.errstate(all="ignore"):
         kernel(*problem, batch_size, adam, orders, work, zero, values)
+    values = values[:, :d] if columns is None else values.take(columns, axis=1)
     undefined = ~np.isfinite(values).all(axis=1)
     if undefined.any():
-        first_batch = orders[np.argmax(undefined), :batch_size]
-        batch_gradient = np.abs((rows[first_batch] * weights[first_batch, None]).mean(axis=0))
-        j = int(np.argmin(batch_gradient))
-        raise InputError(
-            f"gradient component {j} of the first batch is {batch_gradient[j]:.3g} and eps_root is "
-            f"{adam.eps_root[0, 0]:g}: Adam's step is not finite, allowed: nonzero batch gradients, or eps_root > 0"
-        )
-    return values[:, :d] if columns is None else values.take(columns, axis=1)
+        order = orders[np.argmax(undefined)]
+        columns = np.arange(d) if columns is None else columns
+        raise InputError(why_undefined(problem, order, batch_size, adam, size, columns))
+    return values
 
 
-def prepare(rows, batch_size, beta1, beta2, eps_root):
-    """Check the settings; choose the lanes and tabulate Adam's weights."""
-    n_samples, d = rows.shape
+def why_undefined(problem, order, batch_size, adam, size, columns):
+    """Say which step along `order` is 0 / 0, or that Corr_n itself is too large."""
+    weights = weights_of(problem)
+    batches = order.reshape(-1, batch_size)
+    square = 0.0
+    for t, batch in enumerate(batches):
+        gradient = weights[batch] @ problem[0][np.ix_(batch, columns)]
+        square = adam.beta2 * square + gradient**2
+        root = np.sqrt(adam.scale2[t] * square + adam.eps_root[0, columns])
+        j = int(np.argmin(root))
+        if root[j] < 2 * SMALLEST_ROOT:
+            length, eps_root = (
+                np.ldexp(abs(gradient[j]), size[j]),
+                np.ldexp(adam.eps_root[0, columns[j]], 2 * size[j]),
+            )
+            return (
+                f"gradient component {j} of {f'batch {t}' if t else 'the first batch'} is {length:.3g} and eps_root is "
+                f"{eps_root:g}: Adam's step is not finite, allowed: batch gradients neither zero nor 1e150 times "
+                "smaller than the largest, or a larger eps_root"
+            )
+    return "Corr_n is not a finite number, allowed: gradients and Hessians for which it is below 1.8e308"
+
+
+def exponent(array, axis=None):
+    """Smallest e with |array| < 2^e; -2000 if all is zero."""
+    largest = np.abs(array).max(axis=axis)
+    return np.where(largest > 0, np.frexp(largest)[1], -2000)
+
+
+def lanes(rows):
+    """Choose how many lanes the kernel's vectors have."""
+    return 8 if rows.shape[1] <= 16 else 32
+
+
+def tabulate(problem, batch_size, beta1, beta2, eps_root, units, columns=None):
+    """Tabulate Adam's weights; component j is at columns[j] in the kernel, by default at j."""
+    n_samples, width = problem[0].shape
+    columns = np.arange(len(units.gradient)) if columns is None else columns
+    n_batches, weights = n_samples // batch_size, weights_of(problem)
+    smallest = np.abs(problem[0][:, columns] * weights[:, None]).min()
+    return make_adam_weights(n_batches, batch_size, beta1, beta2, eps_root, units, columns, width, smallest)
+
+
+def weights_of(problem):
+    """Return the weight of each sample in its batch gradient, among a kernel's arrays."""
+    return next(array for array in problem[1:] if np.ndim(array) == 1)
+
+
+def check_settings(n_samples, batch_size, beta1, beta2, eps_root):
+    """Complain of a setting outside its range."""
     if not (batch_size >= 1 and n_samples % batch_size == 0):
         raise InputError(f"batch_size is {batch_size}, allowed: a divisor of n_samples = {n_samples}")
     for name, value in [("beta1", beta1), ("beta2", beta2)]:
@@ -273,8 +328,6 @@ def prepare(rows, batch_size, beta1, beta2, eps_root):
             raise InputError(f"{name} is {value}, allowed: 0 <= {name} < 1")
     if not 0 <= eps_root < np.inf:
         raise InputError(f"eps_root is {eps_root}, allowed: finite and >= 0")
-    zero = zero_vector(8 if d <= 16 else 32)
-    return zero, make_adam_weights(n_samples // batch_size, batch_size, beta1, beta2, eps_root, d, zero.size)
 
 
 def check_finite(**arrays):

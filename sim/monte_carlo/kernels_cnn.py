@@ -23,8 +23,17 @@ from numba import njit
 
 from sim.losses import cnn
 from sim.monte_carlo.blocks import mean_and_stderr
-from sim.monte_carlo.kernels import check_finite, in_blocks, less, prepare, run_kernel
-from sim.monte_carlo.kernels_corr import U, add_product, add_step, combine, forward
+from sim.monte_carlo.kernels import (
+    check_finite,
+    check_settings,
+    exponent,
+    in_blocks,
+    lanes,
+    less,
+    run_kernel,
+    tabulate,
+)
+from sim.monte_carlo.kernels_corr import U, Units, add_product, add_step, combine, forward
 from sim.monte_carlo.vectors import (
     ZeroVector,
     aligned_zeros,
@@ -36,6 +45,9 @@ from sim.monte_carlo.vectors import (
     zero_vector,
 )
 from sim.records import InputError
+
+FAINTEST = -532
+"""Exponent of 2 below which R_t depends on gradients of the network that have lost digits, below 2^-1022."""
 
 
 class Network(NamedTuple):
@@ -139,34 +151,42 @@ def _corr(weights, data, q, batch_size, beta1, beta2, eps_root):
         raise InputError(f"weights has shape {weights.shape}, allowed: (2, n_filters, patch_length)")
     check_finite(weights=weights, patches=data.patches)
     gradients = cnn.gradients(weights, data, q).reshape(data.n_samples, -1)
-    zero, adam = prepare(gradients, batch_size, beta1, beta2, eps_root)
-    network = _tabulate(weights, data, q)
+    check_settings(data.n_samples, batch_size, beta1, beta2, eps_root)
+    size = np.maximum(exponent(gradients, axis=0), exponent(np.sqrt(eps_root)))
+    largest = np.abs(gradients).max(axis=0)
+    faint = (largest > 0) & ((size < FAINTEST) | (largest.max() < 2.0**-970))
+    if faint.any():
+        j = int(np.argmax(faint))
+        raise InputError(
+            f"gradient component {j} is at most {largest[j]:.3g} and eps_root is {eps_root:g}: too few digits left, "
+            "allowed: larger gradients, or all of them zero and eps_root > 0"
+        )
+    unit = exponent(data.patches)
+    network = _tabulate(weights, data, q, unit)
     shape = network.patches.shape[2], network.slopes.shape[2]  # padded
     columns = np.arange(np.prod(shape)).reshape(shape)[: weights.shape[2], : 2 * weights.shape[1]].T.ravel()
-    rows, floor = (
-        aligned_zeros((data.n_samples, np.prod(shape))),
-        np.ones((1, np.prod(shape))),
-    )  # R = 1 in padding
-    rows[:, columns], floor[:, columns] = gradients, eps_root
-    adam = adam._replace(eps_root=floor)
-    ones = np.ones(data.n_samples)
+    rows = aligned_zeros((data.n_samples, np.prod(shape)))
+    rows[:, columns] = np.ldexp(gradients, -size)
+    problem = rows, np.full(data.n_samples, 1 / batch_size), network
+    adam = tabulate(problem, batch_size, beta1, beta2, eps_root, Units(size, 2 * unit), columns)
+    zero = zero_vector(lanes(gradients))
 
     def corr(orders):
-        problem = rows, ones / batch_size, network
-        return run_kernel(_corr_cnn, problem, batch_size, adam, orders, zero, gradients, ones, columns)
+        return run_kernel(_corr_cnn, problem, batch_size, adam, orders, zero, size, columns)
 
     return corr
 
 
-def _tabulate(weights, data, q):
-    """Make the `Network`."""
+def _tabulate(weights, data, q, unit):
+    """Make the `Network`, its patches divided by 2^unit."""
     filters = weights.reshape(-1, weights.shape[2])
     signs = data.labels[:, None, None] * np.repeat(cnn.CLASS_SIGNS, weights.shape[1])  # e_f, (N, 1, F)
     active = np.maximum(data.patches @ filters.T, 0)
     margins = cnn.margins(weights, data, q)[:, None, None]
     doubt, root = np.exp(-np.logaddexp(0, margins)), np.exp(-np.logaddexp(margins / 2, -margins / 2))
     slopes, bends = root * signs * q * active ** (q - 1), -doubt * signs * q * (q - 1) * active ** (q - 2)
-    tables = [np.concatenate([table, 0 * table[:1]]) for table in (data.patches, slopes, bends)]
+    patches = np.ldexp(data.patches, -unit)
+    tables = [np.concatenate([table, 0 * table[:1]]) for table in (patches, slopes, bends)]
     return Network(*(padded(table, 8) for table in tables), zero_vector(8))
 
 
@@ -184,7 +204,7 @@ def _corr_cnn(rows, weights, network, batch_size, adam, orders, work, zero, valu
             for i in range(0, len(batch), 4):
                 _apply_to_patches(network, batch[i : i + 4], work, moved)
                 _add_hessian_products(network, batch[i : i + 4], k, adam, work, moved)
-        combine(work, zero, values[p : p + 1])
+        combine(adam, work, zero, values[p : p + 1])
 
 
 @njit(cache=True, error_model="numpy")

@@ -25,13 +25,29 @@ from sim.monte_carlo.vectors import (
     aligned_zeros,
     lanes_of,
     load,
-    padded,
     prefetch,
     reciprocal_sqrt,
     store,
     sums_of_four,
 )
 from sim.theory import one_minus_power
+
+SMALLEST_ROOT = 2.0**-508
+"""Below it, in units of the largest gradient, R_t has lost digits: the squares it is made of are below 2^-1022."""
+
+
+class Units(NamedTuple):
+    """Powers of 2 by which a problem is divided, so that no square or product leaves the range of float64.
+
+    Attributes
+    ----------
+    gradient : ndarray of int, shape (d,)
+        Of component j of the gradients, and of the square root of eps_root beside them.
+    hessian : int
+    """
+
+    gradient: np.ndarray
+    hessian: int
 
 
 class AdamWeights(NamedTuple):
@@ -46,6 +62,10 @@ class AdamWeights(NamedTuple):
         Weights of the batches in M_n and R_n^2, divided by the batch size: they multiply sums over a batch.
     eps_root : ndarray, shape (1, width)
         1 in the padding, where R would be 0.
+    units : ndarray, shape (3, width)
+        Powers of 2 whose product takes Corr_n back to the caller's units.
+    faint : bool
+        An R_t may be below `SMALLEST_ROOT`.
     """
 
     beta1: float
@@ -55,19 +75,30 @@ class AdamWeights(NamedTuple):
     mu: np.ndarray
     nu: np.ndarray
     eps_root: np.ndarray
+    units: np.ndarray
+    faint: bool
 
 
 def make_adam_weights(
-    n_batches: int, batch_size: int, beta1: float, beta2: float, eps_root: float, d: int, lanes: int
-) -> AdamWeights:
-    """Tabulate the weights of Definition 3.1 of [1]_ for `n_batches` batches and `d` components."""
+    n_batches: int, batch_size: int, beta1: float, beta2: float, eps_root: float, units: Units, columns: np.ndarray,
+    width: int, smallest: float,
+) -> AdamWeights:  # fmt: skip
+    """Tabulate the weights of Definition 3.1 of [1]_ for `n_batches` batches; component j is at columns[j].
+
+    No sample has a gradient component below `smallest`, in `units`.
+    """
     t = np.arange(n_batches)
     scale1 = (1 - beta1) / one_minus_power(beta1, t + 1)
     scale2 = (1 - beta2) / one_minus_power(beta2, t + 1)
     mu, nu = scale1[-1] * beta1 ** t[::-1] / batch_size, scale2[-1] * beta2 ** t[::-1] / batch_size
-    floor = padded(np.full((1, d), float(eps_root)), lanes)
-    floor[:, d:] = 1
-    return AdamWeights(float(beta1), float(beta2), scale1, scale2, mu, nu, floor)
+    floor, factors = aligned_zeros((1, width)), aligned_zeros((3, width))
+    floor[:] = 1
+    floor[0, columns] = np.ldexp(float(eps_root), -2 * units.gradient)
+    power = units.hessian - units.gradient  # Corr is of degree 1 in the Hessians, -1 in the gradients
+    factors[:, columns] = np.ldexp(1.0, [(power + i) // 3 for i in range(3)])
+    # a sum of numbers above 2^-300 is 0, and then said to be so, or above 2^-410
+    faint = (smallest < 2.0**-300 or beta2 < 1e-3) and floor.min() < SMALLEST_ROOT**2
+    return AdamWeights(float(beta1), float(beta2), scale1, scale2, mu, nu, floor, factors, bool(faint))
 
 
 class Workspace(NamedTuple):
@@ -77,8 +108,8 @@ class Workspace(NamedTuple):
     ----------
     gradients, steps : ndarray, shape (m, width)
         g_t and F_t.
-    last : ndarray, shape (2, width)
-        M_n and 1 / R_n.
+    last : ndarray, shape (3, width)
+        M_n, 1 / R_n and the sum of all 1 / R_t^2 (0 unless `AdamWeights.faint`).
     sums : ndarray, shape (3, width)
         u_k, L and P so far.
     slopes : ndarray, shape (1, batch_size + 3)
@@ -97,7 +128,7 @@ U, L, P = 0, 1, 2  # rows of Workspace.sums
 
 def make_workspace(n_batches: int, batch_size: int, width: int) -> Workspace:
     """Allocate a `Workspace`."""
-    shapes = (n_batches, width), (n_batches, width), (2, width), (3, width), (1, batch_size + 3)
+    shapes = (n_batches, width), (n_batches, width), (3, width), (3, width), (1, batch_size + 3)
     return Workspace(*map(aligned_zeros, shapes))
 
 
@@ -108,7 +139,7 @@ def corr_least_squares(features, residuals, batch_size, adam, orders, work, zero
         order = orders[p]
         forward(features, residuals, order, batch_size, adam, work, zero)
         _backward_least_squares(features, order, batch_size, adam, work, zero)
-        combine(work, zero, values[p : p + 1])
+        combine(adam, work, zero, values[p : p + 1])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -118,7 +149,7 @@ def corr_quadratics(gradients, hessians, weights, batch_size, adam, orders, work
         order = orders[p]
         forward(gradients, weights, order, batch_size, adam, work, zero)
         _backward_quadratics(hessians, order, batch_size, adam, work, zero)
-        combine(work, zero, values[p : p + 1])
+        combine(adam, work, zero, values[p : p + 1])
 
 
 @njit(cache=True, error_model="numpy")
@@ -141,6 +172,21 @@ def forward(rows, weights, order, batch_size, adam, work, zero):
         store(work.last, (1, c), one_over_root)
         for i in range(3):
             store(work.sums, (i, c), zero)
+    if adam.faint:
+        _sum_one_over_squares(adam, work, zero)
+
+
+@njit(cache=True, error_model="numpy")
+def _sum_one_over_squares(adam, work, zero):
+    """Sum 1 / R_t^2 over the steps, for `combine` to see the smallest R_t."""
+    for c in range(0, work.gradients.shape[1], lanes_of(zero)):
+        exp_avg_sq, total = zero, zero
+        for t in range(len(adam.mu)):
+            gradient = load(work.gradients, (t, c), zero)
+            exp_avg_sq = exp_avg_sq * adam.beta2 + gradient * gradient
+            one_over_root = reciprocal_sqrt(exp_avg_sq * adam.scale2[t] + load(adam.eps_root, (0, c), zero))
+            total = total + one_over_root * one_over_root
+        store(work.last, (2, c), total)
 
 
 @njit(cache=True, error_model="numpy")
@@ -210,9 +256,13 @@ def add_product(product, k, c, adam, work):
 
 
 @njit(cache=True, error_model="numpy")
-def combine(work, zero, value):
-    """Corr_n = L_n / R_n - M_n P_n / R_n^3."""
+def combine(adam, work, zero, value):
+    """Corr_n = L_n / R_n - M_n P_n / R_n^3 in the caller's units; nan where an R_t is below `SMALLEST_ROOT`."""
     for c in range(0, value.shape[1], lanes_of(zero)):
         first, one_over_root = load(work.last, (0, c), zero), load(work.last, (1, c), zero)
-        second = first * load(work.sums, (P, c), zero) * (one_over_root * one_over_root)
-        store(value, (0, c), (load(work.sums, (L, c), zero) + second * -1.0) * one_over_root)
+        second = (first * one_over_root) * (load(work.sums, (P, c), zero) * one_over_root)
+        corr = (load(work.sums, (L, c), zero) + second * -1.0) * one_over_root
+        for i in range(3):
+            corr = corr * load(adam.units, (i, c), zero)
+        lost = load(work.last, (2, c), zero) * (2.0**1023 * SMALLEST_ROOT * SMALLEST_ROOT * 2)  # or infinite
+        store(value, (0, c), corr + lost * 0.0)
