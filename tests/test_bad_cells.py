@@ -109,8 +109,14 @@ def test_table_with_one_fault_is_drawn_or_refused(reader, tmp_path, monkeypatch)
         Path(name).write_bytes(tables[name])
 
     check()
-    Path(min(tables)).write_bytes(spoil(min(tables), tables[min(tables)], "not UTF-8", 0, 0, ""))
-    assert ends_well(program, argv, "not UTF-8") == 2
+    for name, content in tables.items():
+        for fault in ("not UTF-8", "no row") if name.endswith(".csv") else ("not UTF-8",):
+            Path(name).write_bytes(spoil(name, content, fault, 0, 0, ""))
+            status, err = attempt(main_of(program), argv)
+            assert status == 2, (name, fault)
+            assert name in err[:80], (fault, err)
+            assert "not as the studies write them" not in err, (fault, err)  # but in what respect
+        Path(name).write_bytes(content)
 
 
 LIES = {
