@@ -3,6 +3,9 @@
 Each public function checks its arguments, lays them out for a jitted kernel (`sim.monte_carlo.kernels_corr`) and runs
 it block by block over drawn permutations (`sim.monte_carlo.blocks`) or over given ones.
 
+Gradients and Hessians are divided by powers of 2 on the way in, and Corr_n is multiplied by them on the way out: data
+of size 1e-300 or 1e300 give results as good as any (relative errors: ``tests/fifty_digits.py``).
+
 References
 ----------
 .. [1] Cattaneo & Shigida (2026), "The Effect of Mini-Batch Noise on the Implicit Bias of Adam",
@@ -74,7 +77,8 @@ def corr_moments_least_squares(
     Raises
     ------
     InputError
-        For an argument outside its range, or where a batch gradient is zero and `eps_root` is too.
+        For an argument outside its range; where a batch gradient is zero, or 1e150 times below the largest of its
+        component, and `eps_root` too; or where Corr_n is beyond the range of float64.
     """
     corr = _least_squares(features, residuals, batch_size, beta1, beta2, eps_root)
     corr = less(corr, control)

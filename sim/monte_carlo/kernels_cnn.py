@@ -104,7 +104,7 @@ def corr_moments_cnn(
     Raises
     ------
     InputError
-        For an argument outside its range, or where a batch gradient is zero and `eps_root` is too.
+        As `sim.monte_carlo.kernels.corr_moments_least_squares`, or where gradients have lost digits below 1e-307.
     """
     corr = less(_corr(weights, data, q, batch_size, beta1, beta2, eps_root), control)
     return mean_and_stderr(corr, data.n_samples, n_permutations, seed, first_index, progress, n_threads)
