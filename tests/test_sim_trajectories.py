@@ -69,6 +69,7 @@ def test_adam_runs_same_seed_same_bytes(n_threads, monkeypatch):
         ({"n_epochs": 0}, "n_epochs is 0"),
         ({"n_runs": 0}, "n_runs is 0"),
         ({"first_run": 2**32}, "first_run is 4294967296"),
+        ({"seed": -1}, "seed is -1, allowed: 0 to 9223372036854775807"),
         ({"targets": np.zeros(3)}, r"targets \(3,\)"),
         ({"theta": np.full(5, np.inf)}, "theta is empty or has entries that are not finite"),
     ],

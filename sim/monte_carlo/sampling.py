@@ -82,11 +82,17 @@ def _shuffle(order, picks, key):
         order[j] = i
 
 
+@njit(cache=True)
+def fill_permutation(order, picks, seed, index):
+    """Write permutation number `index` of a seed (both uint64) into `order`, (n,) integers; `picks` is (n,) uint32."""
+    _shuffle(order, picks, _stream_key(seed, index))
+
+
 @njit(cache=True, nogil=True)
 def _draw(orders, seed, first_index):
     picks = np.empty(orders.shape[1], np.uint32)
     for i in range(orders.shape[0]):
-        _shuffle(orders[i], picks, _stream_key(seed, first_index + np.uint64(i)))
+        fill_permutation(orders[i], picks, seed, first_index + np.uint64(i))
 
 
 def draw_permutations(n_samples: int, n_permutations: int, seed: int, first_index: int = 0) -> np.ndarray:

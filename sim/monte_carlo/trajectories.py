@@ -17,8 +17,8 @@ import numpy as np
 from numba import njit
 
 from sim.monte_carlo.blocks import in_threads
-from sim.monte_carlo.rows import rows_dot_vector, weighted_sum_of_rows
-from sim.monte_carlo.sampling import draw_permutations
+from sim.monte_carlo.rows import shifted_rows_dot_vector, weighted_sum_of_rows
+from sim.monte_carlo.sampling import fill_permutation
 from sim.monte_carlo.vectors import aligned_zeros, lanes_of, load, padded, reciprocal_sqrt, store, zero_vector
 from sim.records import InputError
 from sim.theory import one_minus_power
@@ -30,19 +30,29 @@ MAX_RUNS = 2**32
 
 
 class Data(NamedTuple):
-    """Least squares, padded: `features` (n_samples, width), `targets` (n_samples,)."""
+    """Least squares, padded, and where its runs begin: `features` (n_samples, width), `targets` (n_samples,)."""
 
     features: np.ndarray
     targets: np.ndarray
+    theta: np.ndarray
     batch_size: int
+    seed: np.uint64
 
 
-class State(NamedTuple):
-    """Runs of a block, each array (n_runs, width): parameters and (biased) moving sums of gradients and squares."""
+class Run(NamedTuple):
+    """A run under way: parameters, (biased) moving sums of gradients and squares, its epoch's order.
+
+    `theta`, `exp_avg`, `exp_avg_sq` are (1, width), `errors` (1, batch_size + 3), `order` and `picks` (working space)
+    (n_samples,), `minus_targets` (n_samples + 3,) in that order.
+    """
 
     theta: np.ndarray
     exp_avg: np.ndarray
     exp_avg_sq: np.ndarray
+    errors: np.ndarray
+    order: np.ndarray
+    picks: np.ndarray
+    minus_targets: np.ndarray
 
 
 def adam_runs(
@@ -107,14 +117,11 @@ def adam_runs(
     scale1 = lr * (1 - beta1) / one_minus_power(beta1, t + 1)
     scale2 = (1 - beta2) / one_minus_power(beta2, t + 1)
 
-    decays = float(beta1), float(beta2)
-
-    def train_epoch(data, orders, state, epoch, zero):
-        steps = slice(epoch * data.features.shape[0] // batch_size, None)
-        _adam_epoch(data, orders, state, *decays, float(eps_root), scale1[steps], scale2[steps], zero)
+    def train(*block):
+        _adam(*block, float(beta1), float(beta2), float(eps_root), scale1, scale2)
 
     settings = batch_size, lr, beta1, n_epochs, n_runs, seed, first_run, progress, n_threads
-    return _train(train_epoch, features, targets, theta, *settings)
+    return _train(train, features, targets, theta, *settings)
 
 
 def sgd_runs(
@@ -150,18 +157,18 @@ def sgd_runs(
         For an argument outside its range.
     """
 
-    def train_epoch(data, orders, state, _epoch, zero):
-        _sgd_epoch(data, orders, state, float(beta1), float(lr), zero)
+    def train(*block):
+        _sgd(*block, float(beta1), float(lr))
 
     settings = batch_size, lr, beta1, n_epochs, n_runs, seed, first_run, progress, n_threads
-    return _train(train_epoch, features, targets, theta, *settings)
+    return _train(train, features, targets, theta, *settings)
 
 
 def _train(
-    train_epoch, features, targets, theta,
+    train, features, targets, theta,
     batch_size, lr, beta1, n_epochs, n_runs, seed, first_run, progress, n_threads,
 ):  # fmt: skip
-    """Run `train_epoch` on blocks of runs, epoch after epoch."""
+    """Have `train` write its part of the result for each block of runs."""
     features, targets, theta = (np.asarray(array, np.float64) for array in (features, targets, theta))
     _check_problem(features, targets, theta, batch_size)
     _check_beta("beta1", beta1)
@@ -172,20 +179,25 @@ def _train(
             raise InputError(f"{name} is {value}, allowed: >= 1")
     if not 0 <= first_run <= MAX_RUNS - n_runs:
         raise InputError(f"first_run is {first_run}, allowed: 0 to {MAX_RUNS} - n_runs")
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed is {seed}, allowed: 0 to {2**63 - 1}")
     n_samples, d = features.shape
     zero = zero_vector(8 if d <= 16 else 32)
-    data = Data(padded(features, zero.size), targets, batch_size)
+    data = Data(padded(features, zero.size), targets, theta, batch_size, np.uint64(seed))
     result = np.empty((n_runs, n_epochs, d))
 
     def block(start):
-        size = min(RUNS_IN_BLOCK, n_runs - start)
-        state = State(*(aligned_zeros((size, data.features.shape[1])) for _ in State._fields))
-        state.theta[:, :d] = theta
-        for epoch in range(n_epochs):
-            orders = draw_permutations(n_samples, size, seed, first_run + start + epoch * 2**32)
-            train_epoch(data, orders.view(np.uint32), state, epoch, zero)
-            result[start : start + size, epoch] = state.theta[:, :d]
-        return size
+        rows = result[start : start + RUNS_IN_BLOCK]
+        run = Run(
+            *(aligned_zeros((1, data.features.shape[1])) for _ in range(3)),
+            errors=np.zeros((1, batch_size + 3)),
+            order=np.empty(n_samples, np.uint32),
+            picks=np.empty(n_samples, np.uint32),
+            minus_targets=np.zeros(n_samples + 3),
+        )
+        with np.errstate(over="ignore"):  # as in `sim.monte_carlo.sampling.draw_permutations`
+            train(data, run, np.uint64(first_run + start), zero, rows)
+        return len(rows)
 
     for size in in_threads(block, range(0, n_runs, RUNS_IN_BLOCK), n_threads):
         if progress is not None:
@@ -212,45 +224,67 @@ def _check_beta(name, beta):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _adam_epoch(data, orders, state, beta1, beta2, eps_root, scale1, scale2, zero):
-    """One epoch of every run; scale1[t] = lr (1 - beta1) / (1 - beta1^(t+1)), scale2 alike without lr."""
-    batch_size, d = data.batch_size, data.features.shape[1]
-    errors = np.zeros((1, batch_size + 3))
+def _adam(data, run, first_run, zero, result, beta1, beta2, eps_root, scale1, scale2):
+    """Every run of a block; scale1[t] = lr (1 - beta1) / (1 - beta1^(t+1)), scale2 alike without lr."""
+    (n_samples, d), batch_size = data.features.shape, data.batch_size
     eps = zero + eps_root
-    for run in range(orders.shape[0]):
-        order = orders[run]
-        for t in range(order.size // batch_size):
-            _batch_errors(data, order, t * batch_size, state.theta, run, errors, zero)
-            for c in range(0, d, lanes_of(zero)):
-                g = weighted_sum_of_rows(data.features, order, t * batch_size, batch_size, errors, c, zero)
-                exp_avg = load(state.exp_avg, (run, c), zero) * beta1 + g
-                exp_avg_sq = load(state.exp_avg_sq, (run, c), zero) * beta2 + g * g
-                step = exp_avg * -scale1[t] * reciprocal_sqrt(exp_avg_sq * scale2[t] + eps)
-                store(state.exp_avg, (run, c), exp_avg)
-                store(state.exp_avg_sq, (run, c), exp_avg_sq)
-                store(state.theta, (run, c), load(state.theta, (run, c), zero) + step)
+    for i in range(result.shape[0]):
+        _begin(data, run)
+        for epoch in range(result.shape[1]):
+            _shuffle_samples(data, run, first_run, i, epoch)
+            for start in range(0, n_samples, batch_size):
+                _batch_errors(data, run, start, zero)
+                t = (epoch * n_samples + start) // batch_size
+                for c in range(0, d, lanes_of(zero)):
+                    g = weighted_sum_of_rows(data.features, run.order, start, batch_size, run.errors, c, zero)
+                    exp_avg = load(run.exp_avg, (0, c), zero) * beta1 + g
+                    exp_avg_sq = load(run.exp_avg_sq, (0, c), zero) * beta2 + g * g
+                    step = exp_avg * -scale1[t] * reciprocal_sqrt(exp_avg_sq * scale2[t] + eps)
+                    store(run.exp_avg, (0, c), exp_avg)
+                    store(run.exp_avg_sq, (0, c), exp_avg_sq)
+                    store(run.theta, (0, c), load(run.theta, (0, c), zero) + step)
+            result[i, epoch] = run.theta[0, : result.shape[2]]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _sgd_epoch(data, orders, state, beta1, lr, zero):
-    """One epoch of every run."""
-    batch_size, d = data.batch_size, data.features.shape[1]
-    errors = np.zeros((1, batch_size + 3))
-    for run in range(orders.shape[0]):
-        order = orders[run]
-        for t in range(order.size // batch_size):
-            _batch_errors(data, order, t * batch_size, state.theta, run, errors, zero)
-            for c in range(0, d, lanes_of(zero)):
-                g = weighted_sum_of_rows(data.features, order, t * batch_size, batch_size, errors, c, zero)
-                exp_avg = load(state.exp_avg, (run, c), zero) * beta1 + g
-                store(state.exp_avg, (run, c), exp_avg)
-                store(state.theta, (run, c), load(state.theta, (run, c), zero) + exp_avg * -lr)
+def _sgd(data, run, first_run, zero, result, beta1, lr):
+    """Every run of a block."""
+    (n_samples, d), batch_size = data.features.shape, data.batch_size
+    for i in range(result.shape[0]):
+        _begin(data, run)
+        for epoch in range(result.shape[1]):
+            _shuffle_samples(data, run, first_run, i, epoch)
+            for start in range(0, n_samples, batch_size):
+                _batch_errors(data, run, start, zero)
+                for c in range(0, d, lanes_of(zero)):
+                    g = weighted_sum_of_rows(data.features, run.order, start, batch_size, run.errors, c, zero)
+                    exp_avg = load(run.exp_avg, (0, c), zero) * beta1 + g
+                    store(run.exp_avg, (0, c), exp_avg)
+                    store(run.theta, (0, c), load(run.theta, (0, c), zero) + exp_avg * -lr)
+            result[i, epoch] = run.theta[0, : result.shape[2]]
 
 
 @njit(cache=True, error_model="numpy")
-def _batch_errors(data, order, start, theta, run, errors, zero):
+def _begin(data, run):
+    """Set the parameters to where runs begin, and the moving sums to 0."""
+    run.theta[0, : data.theta.size] = data.theta
+    run.exp_avg[:] = 0
+    run.exp_avg_sq[:] = 0
+
+
+@njit(cache=True, error_model="numpy")
+def _shuffle_samples(data, run, first_run, i, epoch):
+    """Draw the order of an epoch of run `first_run` + i, and put the targets in that order."""
+    index = first_run + np.uint64(i) + np.uint64(epoch) * np.uint64(2**32)
+    fill_permutation(run.order, run.picks, data.seed, index)
+    for k in range(run.order.size):  # once an epoch: in each step it would hold up the sum of rows
+        run.minus_targets[k] = -data.targets[run.order[k]]
+
+
+@njit(cache=True, error_model="numpy", forceinline=True)
+def _batch_errors(data, run, start, zero):
     """Write (a_r . theta - y_r) / b for the samples of a batch."""
-    rows_dot_vector(data.features, order, start, data.batch_size, theta, run, errors, zero)
-    share = 1 / data.batch_size
-    for i in range(data.batch_size):
-        errors[0, i] = (errors[0, i] - data.targets[order[start + i]]) * share
+    b = data.batch_size
+    shifted_rows_dot_vector(
+        data.features, run.order, start, b, run.theta, 0, run.minus_targets, 1 / b, run.errors, zero
+    )

@@ -29,7 +29,7 @@ ALIGNMENT = 64
 
 # In the type's name, so that Numba's cache never serves machine code made from another version of these files, whose
 # jitted functions are called from others.
-_CALLED = "vectors.py", "rows.py", "kernels_corr.py"
+_CALLED = "vectors.py", "rows.py", "kernels_corr.py", "sampling.py"
 _VERSION = zlib.crc32(b"".join(Path(__file__).with_name(name).read_bytes() for name in _CALLED))
 _FUSE = ("contract",)  # a * b + c in one rounding where the processor can; nothing is reordered
 _DOUBLE, _INT32 = ir.DoubleType(), ir.IntType(32)
