@@ -1,6 +1,7 @@
 """Tables as the studies write them with one fault each: read, or refused in one line and without a partial file."""
 
 import csv
+import io
 import json
 import os
 from pathlib import Path
@@ -50,7 +51,9 @@ def of_csv(content, fault, i_row, i_column, cell):
     elif fault == "column":
         for row in rows:
             row[i_column] = cell
-    return "\n".join(",".join(row) for row in [header, *rows]).encode() + b"\n"
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue().encode()
 
 
 def of_json(content, fault, i_row, _, cell):
@@ -109,6 +112,7 @@ def test_table_with_one_fault_is_drawn_or_refused(reader, tmp_path, monkeypatch)
         Path(name).write_bytes(tables[name])
 
     check()
+    kinds = {content.splitlines()[0]: name for name, content in tables.items()}
     for name, content in tables.items():
         for fault in ("not UTF-8", "no row") if name.endswith(".csv") else ("not UTF-8",):
             Path(name).write_bytes(spoil(name, content, fault, 0, 0, ""))
@@ -116,7 +120,22 @@ def test_table_with_one_fault_is_drawn_or_refused(reader, tmp_path, monkeypatch)
             assert status == 2, (name, fault)
             assert name in err[:80], (fault, err)
             assert "not as the studies write them" not in err, (fault, err)  # but in what respect
+        for i, fault in every_part(name, content) if name in kinds.values() and "plot" not in program else ():
+            Path(name).write_bytes(spoil(name, content, fault, i, i, "inf"))
+            ends_well(program, argv, (name, fault, i))
         Path(name).write_bytes(content)
+
+
+def every_part(name, content):
+    """Yield each column of a table with two faults, and each key near the top of a JSON file to be left out."""
+    if name.endswith(".csv"):
+        for i in range(len(next(csv.reader(content.decode().splitlines())))):
+            yield i, "cell"
+            yield i, "no column"
+    elif name.endswith(".json"):
+        for i, at in enumerate(at for at in places(json.loads(content)) if at):
+            if len(at) < 3:
+                yield i, "no column"
 
 
 LIES = {
