@@ -430,6 +430,12 @@ def test_bad_input_is_one_line_and_nothing_written(flags, message, tmp_path, fai
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_setting_that_does_not_fit_is_refused_before_anything_is_trained(tmp_path, fails, monkeypatch):
+    monkeypatch.setattr("train.pictures.vision_loop.train", lambda *_: pytest.fail("a training has started"))
+    complaint = fails(vision.main, *FLAGS, "--batch-size", 8, 65, "--out", tmp_path / "metrics.csv")
+    assert "--batch-size is 65" in complaint
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_in_bfloat16_channels_last_compiled_matches_cpu():
