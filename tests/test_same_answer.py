@@ -148,3 +148,19 @@ def test_same_bytes_through_make_snakemake_and_python(checkout):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert take(checkout) == by_rule
+
+
+@pytest.mark.slow
+def test_numbers_hold_without_the_compiler():
+    """What is held against 50 digits, and the training runs, with the kernels run as plain Python."""
+    files = [f"tests/test_{name}.py" for name in ("numbers", "numbers_kernels", "sim_trajectories")]
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
+    done = subprocess.run(
+        words,
+        cwd=ROOT,
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]

@@ -21,7 +21,7 @@ from numba import njit
 
 from sim.losses.first_order import Slopes
 from sim.records import InputError
-from sim.theory import Array
+from sim.theory import Array, one_minus_power
 
 
 @dataclass(frozen=True)
@@ -96,20 +96,29 @@ def micro_batch_trajectory(
         )
     trajectory = np.empty((n_micro_batches // every + 1, slopes.start.size))
     trajectory[0] = slopes.start
-    s = settings
+    s, steps = settings, np.arange(1, n_micro_batches // settings.kappa + 1)
     numbers = s.kappa, float(s.lr), float(s.beta1), float(s.beta2), float(s.eps_root), float(s.weight_decay)
-    _run(slopes.gradient, slopes.arrays, micro_batches, every, numbers, s.squares_micro_batches, trajectory)
+    biases = one_minus_power(s.beta1, steps), one_minus_power(s.beta2, steps)
+    _run(
+        slopes.gradient,
+        slopes.arrays,
+        micro_batches,
+        every,
+        numbers,
+        biases,
+        s.squares_micro_batches,
+        trajectory,
+    )
     return trajectory
 
 
 # Not cached on disk: the jitted function that it is given belongs to another module.
 @njit(nogil=True, error_model="numpy")
-def _run(gradient, arrays, micro_batches, every, numbers, squares_micro_batches, trajectory):
+def _run(gradient, arrays, micro_batches, every, numbers, biases, squares_micro_batches, trajectory):
     kappa, lr, beta1, beta2, eps_root, weight_decay = numbers
     d, share = trajectory.shape[1], 1 / micro_batches.shape[1]
     theta, micro, mean = trajectory[0].copy(), np.empty(d), np.zeros(d)
     exp_avg, exp_avg_sq = np.zeros(d), np.zeros(d)
-    bias1, bias2 = 1.0, 1.0
     for i in range(len(micro_batches)):
         micro[:] = 0.0
         for r in micro_batches[i]:
@@ -120,16 +129,15 @@ def _run(gradient, arrays, micro_batches, every, numbers, squares_micro_batches,
             if squares_micro_batches:
                 exp_avg_sq[j] += (1 - beta2) / kappa * micro[j] ** 2
         if (i + 1) % kappa == 0:
-            bias1 *= beta1
-            bias2 *= beta2
+            bias1, bias2 = biases[0][i // kappa], biases[1][i // kappa]
             for j in range(d):
                 exp_avg[j] += (1 - beta1) * mean[j]
                 if not squares_micro_batches:
                     exp_avg_sq[j] += (1 - beta2) * mean[j] ** 2
-                root = np.sqrt(exp_avg_sq[j] / (1 - bias2) + eps_root)
+                root = np.sqrt(exp_avg_sq[j] / bias2 + eps_root)
                 theta[j] *= 1 - lr * weight_decay
                 if root > 0:  # no gradient yet: 0/0 moves nothing
-                    theta[j] -= lr * exp_avg[j] / (1 - bias1) / root
+                    theta[j] -= lr * exp_avg[j] / bias1 / root
                 exp_avg[j] *= beta1
                 exp_avg_sq[j] *= beta2
                 mean[j] = 0.0
