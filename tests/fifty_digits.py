@@ -39,6 +39,8 @@ MAX_RELATIVE_ERROR = {
     "standard error": 1e-16,
     "margins and losses of the network": 4e-16,
     "derivatives of the network": 4e-16,
+    # relative to the largest value of a weight on its way
+    "runs on the feature-noise network": 4e-15,
 }
 N_LAST_BITS = 8
 """By as many times 5e-324 a number below 2.2e-308 may be off."""

@@ -192,7 +192,7 @@ def advance(
     batches,
     n_steps_done,
     n_dense,
-    bias,
+    biases,
     gradient,
     settings,
     tables,
@@ -202,8 +202,9 @@ def advance(
     """Take a step for each row of `batches` (n_steps, batch_size), in place.
 
     `settings` are (lr, beta1, beta2, eps, eps_root, l2, decay) with decay = 1 - lr * weight_decay for AdamW; steps up
-    to number `n_dense` update every row, with bias correction if `bias`; `gradient` (patch_length + 1, n_columns) is
-    zero before and after; `zero` and `wide` are vectors of zeros whose lanes divide the columns.
+    to number `n_dense` update every row, with the moments divided by `biases` (2, n_steps); `gradient`
+    (patch_length + 1, n_columns) is zero before and after; `zero` and `wide` are vectors of zeros whose lanes divide
+    the columns.
     """
     mode = flush_subnormals(-1)
     _, beta1, beta2, eps, eps_root, _, _ = settings
@@ -223,8 +224,7 @@ def advance(
                     n_rows += 1
         add_gradient(state, data, batch, signs, q, slots, gradient, response, wide)
         if t <= n_dense:
-            bias1, bias2 = (1 - beta1**t, 1 - beta2**t) if bias else (1.0, 1.0)
-            _step_all_rows(state, slots, gradient, bias1, bias2, settings, zero)
+            _step_all_rows(state, slots, gradient, biases[0, i], biases[1, i], settings, zero)
             row_steps[:] = t
         for k in range(n_rows):
             c = rows[k]

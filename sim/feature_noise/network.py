@@ -134,10 +134,15 @@ def measure(state: Array, train: Samples, test: Samples | None, n_filters: int, 
     own = np.where(sign == train.labels[:, None], noise, -np.inf)
     return Measurement(
         loss=float(np.logaddexp(0, -margin).mean()),
-        train_error=float((margin <= 0).mean()),
-        test_error=float((margins(state, test, sign, q) <= 0).mean()) if test else float("nan"),
+        train_error=_error(margin),
+        test_error=_error(margins(state, test, sign, q)) if test else float("nan"),
         signal_plus=float(state[0, 0, sign > 0].max()),
         signal_minus=float((-state[0, 0, sign < 0]).max()),
         noise=float(own.max(axis=1).min()),
         noise_scale=noise_scale(state, train, sign, q),
     )
+
+
+def _error(margin):
+    """Share of samples that are not on the right side; one whose margin is no number is not."""
+    return float((~(margin > 0)).mean())

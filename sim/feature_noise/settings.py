@@ -8,6 +8,9 @@ from typing import Any
 from sim.commands import beta, count, nonnegative, number, positive, seed
 from sim.records import InputError
 
+SMALLEST = {"eps": 1e-130, "eps_root": 1e-260}
+"""Beside them gradients whose squares leave float64 are nothing."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -80,6 +83,9 @@ class Settings:
             )
         if self.eps == self.eps_root == 0:
             raise InputError("eps and eps_root are both 0, allowed: one positive, or Adam divides by zero")
+        for name, smallest in SMALLEST.items():
+            if 0 < getattr(self, name) < smallest:
+                raise InputError(f"{name} is {getattr(self, name)}, allowed: 0 or >= {smallest:g}")
         from sim.losses.cnn import MIN_POWER
 
         if self.q < MIN_POWER:

@@ -15,6 +15,7 @@ from sim.feature_noise.settings import Settings
 from sim.losses.cnn import make_weights
 from sim.monte_carlo.sampling import draw_permutations
 from sim.monte_carlo.vectors import aligned_zeros, zero_vector
+from sim.theory import one_minus_power
 
 BLOCK = 8192
 """Steps whose batches are drawn together, about."""
@@ -94,12 +95,27 @@ class Run:
             wide = network.wide_vector(len(self._sign)) if whole else zero  # one more type, not one a width
             kernels.advance(
                 *(self._state, self._row_steps, data, self._sign, s.q, now, self.n_done),
-                *(s.n_dense, s.bias_correction, self._gradient, kernel_settings, self._tables, zero, wide),
+                *(
+                    s.n_dense,
+                    self._biases(len(now)),
+                    self._gradient,
+                    kernel_settings,
+                    self._tables,
+                    zero,
+                    wide,
+                ),
             )
             self.n_done += len(now)
             if s.l2 > 0:
                 self._drop_filters_at_rest()
         kernels.settle_all(self._state, self._row_steps, n_last, kernel_settings, self._tables, zero)
+
+    def _biases(self, n_steps):
+        """Bias corrections of both moments at the next steps, (2, n_steps)."""
+        if not self.settings.bias_correction:
+            return np.ones((2, n_steps))
+        t = np.arange(self.n_done + 1, self.n_done + n_steps + 1)
+        return np.array([one_minus_power(beta, t) for beta in (self.settings.beta1, self.settings.beta2)])
 
     def _drop_filters_at_rest(self) -> None:
         """Go on without the filters that nothing moves any more, once they fill a vector: the same results, sooner."""
