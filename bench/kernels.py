@@ -36,7 +36,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--jobs", default="A1,A2,A3,B1,C", help="names, joined by commas")
     parser.add_argument("--n-repeats", type=count, default=7, help="turns of each contender")
     parser.add_argument("--n-threads", type=count, default=os.cpu_count(), help="for every contender")
-    parser.add_argument("--out", type=Path, default=Path("results/bench"), help="folder of the results")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/bench"), metavar="FOLDER", help="of the results"
+    )
     args = parser.parse_args(argv)
     for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):  # a wrong hint would slow NumPy down
         os.environ.pop(name, None)

@@ -35,7 +35,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--n-repeats", type=count, default=7, help="turns of each contender")
     parser.add_argument("--n-steps", type=count, help="steps of a turn; None: 10 on cuda, else 1")
     parser.add_argument("--n-threads", type=count, default=1, help="of the CPU")
-    parser.add_argument("--out", type=Path, default=Path("results/bench"), help="folder of the results")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/bench"), metavar="FOLDER", help="of the results"
+    )
     args = parser.parse_args(argv)
 
     import torch

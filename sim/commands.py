@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 from sim.records import InputError, atomic_write, end_with_workflow, to_csv, to_json
@@ -17,6 +18,17 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
         super().__init__(allow_abbrev=False, **kwargs)
+
+    def parse_known_args(
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse, and refuse a folder as the file of `--out` before any work is done (where one is meant: "FOLDER")."""
+        known, others = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            out = getattr(known, action.dest, None) if action.dest == "out" else None
+            if out is not None and action.metavar != "FOLDER" and Path(out).is_dir():
+                self.error(f"argument --out: {out} is a folder, allowed: the name of a file")
+        return known, others
 
     def error(self, message: str) -> NoReturn:
         """Print `message` in one line and exit with status 2."""

@@ -34,8 +34,15 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     ------
     file object
         UTF-8 and Unix line ends in text mode.
+
+    Raises
+    ------
+    InputError
+        If `path` is a folder.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, allowed: the name of a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     remove_abandoned(path)

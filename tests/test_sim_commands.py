@@ -24,3 +24,18 @@ def test_write_result_writes_the_same_to_a_file_and_to_standard_output(tmp_path,
     commands.write_result(parser.parse_args(["--format", form]), **result)
     commands.write_result(parser.parse_args(["--format", form, "--out", str(tmp_path / "x")]), **result)
     assert capsys.readouterr().out == (tmp_path / "x").read_text() == text
+
+
+def test_a_folder_is_no_file_to_write_and_is_refused_before_the_work(tmp_path, capsys):
+    parser = commands.Parser()
+    commands.add_output_flags(parser)
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(["--out", str(tmp_path)])
+    assert f"--out: {tmp_path} is a folder, allowed: the name of a file" in capsys.readouterr().err
+    assert parser.parse_args(["--out", str(tmp_path / "new.csv")]).out == str(tmp_path / "new.csv")
+
+
+def test_a_folder_may_be_asked_for(tmp_path):
+    parser = commands.Parser()
+    parser.add_argument("--out", metavar="FOLDER")
+    assert parser.parse_args(["--out", str(tmp_path)]).out == str(tmp_path)

@@ -25,6 +25,16 @@ def test_atomic_write_leaves_nothing_behind_on_failure(tmp_path):
     assert list(path.parent.iterdir()) == []
 
 
+def test_atomic_write_refuses_a_folder_before_the_block(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with (
+        pytest.raises(records.InputError, match="taken is a folder"),
+        records.atomic_write(tmp_path / "taken"),
+    ):
+        pytest.fail("the block was entered")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
 def test_atomic_write_keeps_the_old_file_until_the_new_one_is_whole(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
