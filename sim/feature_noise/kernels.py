@@ -112,7 +112,7 @@ def _settle(state, c, n_pending, eps, eps_root, tables, zero):
         n_pending -= n
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)  # a call costs more
 def _shrink(n_pending, powers1, powers2):
     """Return beta1^n and beta2^n."""
     if n_pending < len(powers1):
@@ -197,14 +197,12 @@ def advance(
     settings,
     tables,
     zero,
-    wide,
 ):
     """Take a step for each row of `batches` (n_steps, batch_size), in place.
 
     `settings` are (lr, beta1, beta2, eps, eps_root, l2, decay) with decay = 1 - lr * weight_decay for AdamW; steps up
     to number `n_dense` update every row, with the moments divided by `biases` (2, n_steps); `gradient`
-    (patch_length + 1, n_columns) is zero before and after; `zero` and `wide` are vectors of zeros whose lanes divide
-    the columns.
+    (patch_length + 1, n_columns) is zero before and after; the lanes of `zero` divide the columns.
     """
     mode = flush_subnormals(-1)
     _, beta1, beta2, eps, eps_root, _, _ = settings
@@ -222,7 +220,7 @@ def advance(
                     slots[c], rows[n_rows], behind[n_rows] = n_rows, c, t - 1 - row_steps[c]
                     _settle(state, c, behind[n_rows], eps, eps_root, tables, zero)
                     n_rows += 1
-        add_gradient(state, data, batch, signs, q, slots, gradient, response, wide)
+        add_gradient(state, data, batch, signs, q, slots, gradient, response, zero)
         if t <= n_dense:
             _step_all_rows(state, slots, gradient, biases[0, i], biases[1, i], settings, zero)
             row_steps[:] = t

@@ -91,19 +91,9 @@ class Run:
             elif not len(self._left):
                 self._left = next(self._blocks)
             now, self._left = np.split(self._left, [n_last - self.n_done])
-            whole = len(self._sign) == self._weights.shape[2]
-            wide = network.wide_vector(len(self._sign)) if whole else zero  # one more type, not one a width
             kernels.advance(
                 *(self._state, self._row_steps, data, self._sign, s.q, now, self.n_done),
-                *(
-                    s.n_dense,
-                    self._biases(len(now)),
-                    self._gradient,
-                    kernel_settings,
-                    self._tables,
-                    zero,
-                    wide,
-                ),
+                *(s.n_dense, self._biases(len(now)), self._gradient, kernel_settings, self._tables, zero),
             )
             self.n_done += len(now)
             if s.l2 > 0:
