@@ -39,11 +39,12 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _bars(axis: "Axes", x, part: "pd.DataFrame", label: str | None = None, **look):
-    """Draw means of the test error by the values of `x`, with bars from the lowest to the highest seed."""
-    groups = part.groupby(x)["test_error"]
-    mean, low, high = groups.mean(), groups.min(), groups.max()
-    axis.errorbar(mean.index, mean, yerr=[mean - low, high - mean], label=label, **look)
+def _bars(axis: "Axes", x, part: "pd.DataFrame", label: str | None = None, what: str = "test_error", **look):
+    """Draw means of an error by the values of `x`, with bars from the lowest to the highest seed."""
+    groups = part.groupby(x)[what]
+    mean = groups.mean()
+    bars = [(mean - groups.min()).clip(lower=0), (groups.max() - mean).clip(lower=0)]  # below 0 by rounding
+    axis.errorbar(mean.index, mean, yerr=bars, label=label, **look)
 
 
 def draw_alignments(table: "pd.DataFrame") -> "Figure":
@@ -116,7 +117,7 @@ def draw_batch(table: "pd.DataFrame") -> "Figure":
 
 
 def draw_decay(table: "pd.DataFrame") -> "Figure":
-    """Draw training and test error against weight decay."""
+    """Draw training and test error against weight decay, means and ranges over seeds."""
     import matplotlib.pyplot as plt
 
     from analysis import style
@@ -133,8 +134,8 @@ def draw_decay(table: "pd.DataFrame") -> "Figure":
         for row, what in zip(column, ("train_error", "test_error"), strict=True):
             looks = zip(sorted(part[name].unique()), style.OKABE_ITO, style.MARKERS, strict=False)
             for value, color, marker in looks:
-                mean = part[part[name] == value].groupby("weight_decay")[what].mean()
-                row.plot(mean.index, mean, color=color, marker=marker, label=f"{prefix}{value:g}", lw=1)
+                chosen, look = part[part[name] == value], {"color": color, "marker": marker, "lw": 1}
+                _bars(row, "weight_decay", chosen, f"{prefix}{value:g}", what, **look)
             row.set(xscale="log", ylim=(-0.03, 1.03))
         column[0].set_title(title)
         column[0].legend(loc="upper left", fontsize=7)
@@ -209,7 +210,7 @@ def draw_cases(axis: "Axes", last: "pd.DataFrame") -> None:
     cases = list(dict.fromkeys(last["case"]))
     for i, case in enumerate(cases):
         error = last[last["case"] == case]["test_error"]
-        spread = [[error.mean() - error.min()], [error.max() - error.mean()]]
+        spread = [[max(error.mean() - error.min(), 0)], [max(error.max() - error.mean(), 0)]]
         color = style.OKABE_ITO[0] if " b2 " in case else style.OKABE_ITO[1]
         axis.errorbar(error.mean(), -i, xerr=spread, marker="o", color=color)
     labels = [_label(case) for case in cases]

@@ -178,7 +178,7 @@ def _draw(args: argparse.Namespace) -> None:
     right.set(yscale="log", xlabel="epoch", ylabel=r"$(\Sigma_{jj}\,/\,g_j^2)\;/\;B_{simple}$")
     if table["b_simple"].isna().all():  # nothing to draw, and no scale to take from it
         right.set_ylim(0.1, 10)
-    right.set_title("quantiles of components: 5, 25, 50, 75, 95%", fontsize=8)
+    right.set_title("quantiles 5, 25, 50, 75, 95%", fontsize=8)
     first = table.iloc[0]
     figure.suptitle(f"Transformer-XL on {first['corpus']}, {first['n_samples']} windows", fontsize=9)
     levels = pd.concat([table["level"], runs["level"]]).dropna()

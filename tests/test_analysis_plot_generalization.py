@@ -57,7 +57,7 @@ def test_confounders_have_a_mark_a_case(tmp_path, monkeypatch):
 
 def test_decay_has_a_column_an_optimiser(tmp_path, monkeypatch):
     figure = drawn("decay", write_tables(tmp_path), monkeypatch, tmp_path)
-    assert [len(axis.lines) for axis in figure.axes] == [3, 3, 4, 3, 3, 4]
+    assert [len(axis.containers) for axis in figure.axes] == [3, 3, 4, 3, 3, 4]  # curves with bars
     plt.close(figure)
 
 
