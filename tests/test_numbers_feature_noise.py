@@ -48,6 +48,9 @@ def exact_run(s, run, samples):
     """Weights (2 n_filters, patch_length) after the steps on `samples`, and the largest of each on the way."""
     mpf = mpmath.mpf
     n, d = 2 * s.n_filters, s.patch_length
+    l2, decay = mpf(s.weight_decay), mpf(1)
+    if s.optimizer == "adamw":
+        l2, decay = mpf(0), 1 - mpf(s.lr) * l2
     noise = [[mpf(0)] * d for _ in range(s.n_samples)]
     for i, places in enumerate(run.train.places):
         for c, entry in zip(places, run.train.entries[i], strict=True):
@@ -56,7 +59,7 @@ def exact_run(s, run, samples):
     first, second = ([[mpf(0)] * d for _ in range(n)] for _ in range(2))
     size = [[abs(x) for x in row] for row in w]
     for t, batch in enumerate(samples, 1):
-        gradient = [[mpf(s.l2) * x for x in row] for row in w]
+        gradient = [[l2 * x for x in row] for row in w]
         for i in batch:
             label = int(run.train.labels[i])
             patches = noise[i], [mpf(label if c == 0 else 0) for c in range(d)]
@@ -79,7 +82,7 @@ def exact_run(s, run, samples):
                 first[f][c] = beta1 * first[f][c] + (1 - beta1) * g
                 second[f][c] = beta2 * second[f][c] + (1 - beta2) * g**2
                 root = mpmath.sqrt(second[f][c] / bias2 + mpf(s.eps_root)) + mpf(s.eps)
-                w[f][c] = mpf(s.decay) * w[f][c] - mpf(s.lr) * first[f][c] / bias1 / root
+                w[f][c] = decay * w[f][c] - mpf(s.lr) * first[f][c] / bias1 / root
                 size[f][c] = max(size[f][c], abs(w[f][c]))
     return w, size
 
