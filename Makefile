@@ -53,7 +53,7 @@ bench: $(VENV)/installed
 	$(UV_INSTALL) -e '.[sim,train,analysis,bench]'
 	$(BIN)/python -m bench.kernels
 	$(BIN)/python -m bench.training
-	$(BIN)/python -m bench.generalization
+	$(BIN)/python -m bench.feature_noise
 
 # tests, speed and the next missing records; GPU_PYTHON=python3 takes an interpreter that has what it needs
 gpu: $(if $(GPU_PYTHON),,$(VENV)/installed)

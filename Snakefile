@@ -5,8 +5,9 @@ import sys
 
 from snakemake.utils import min_version
 
-from analysis.config import check, flags, grid, sources, write_html
-from sim.records import WORKFLOW_LOCK, InputError, take_lock
+from common.config import check, flags, grid, sources, write_html
+from adam_minibatch_noise.errors import InputError
+from common.files import WORKFLOW_LOCK, take_lock
 
 min_version("9.27")
 

@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from sim.commands import Parser, run
-from sim.records import InputError, atomic_write
+from adam_minibatch_noise.errors import InputError
+from common.cli import Parser, run
+from common.files import atomic_write
 
 
 def parser() -> argparse.ArgumentParser:

@@ -4,8 +4,9 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from sim.commands import Parser, run
-from sim.records import InputError, write_json
+from adam_minibatch_noise.errors import InputError
+from common.cli import Parser, run
+from common.files import write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +32,7 @@ def check_words(table: "pd.DataFrame", column: str) -> None:
         raise InputError(f"column {column!r} holds {unknown[0]!r}, allowed: {', '.join(KNOWN[column])}")
 
 
-def of_expectation(table: "pd.DataFrame") -> dict[str, Any]:
+def summarize_expectation(table: "pd.DataFrame") -> dict[str, Any]:
     """Sum up measured against predicted (rows of `analysis.plot_expectation --summary`)."""
     longest = table.loc[table["beta2"].idxmax()]
     few = table[(table["n_batches"] == table["n_batches"].min()) & (table["beta2"] == longest["beta2"])].iloc[
@@ -46,7 +47,7 @@ def of_expectation(table: "pd.DataFrame") -> dict[str, Any]:
     }
 
 
-def of_closeness(table: "pd.DataFrame") -> dict[str, Any]:
+def summarize_closeness(table: "pd.DataFrame") -> dict[str, Any]:
     """Find the ranges of the fitted slopes (rows of `sim.closeness`)."""
     import numpy as np
 
@@ -59,7 +60,7 @@ def of_closeness(table: "pd.DataFrame") -> dict[str, Any]:
     }
 
 
-def of_terms(paths: list[str]) -> dict[str, Any]:
+def summarize_terms(paths: list[str]) -> dict[str, Any]:
     """Count the comparisons term by term and the worst of them (the tables of `sim.terms`)."""
     from analysis import tables
 
@@ -74,7 +75,7 @@ def of_terms(paths: list[str]) -> dict[str, Any]:
     }
 
 
-def of_turning(table: "pd.DataFrame", points: "pd.DataFrame") -> dict[str, Any]:
+def summarize_turning(table: "pd.DataFrame", points: "pd.DataFrame") -> dict[str, Any]:
     """Compare limit and exact C_total at the longest memory, and where beta2 turns (`sim.turning`)."""
     points = points[points["which"] == "beta2"]
     shift = 100 * (points["turned_at_exact"] / points["turned_at_limit"] - 1).abs()
@@ -97,7 +98,7 @@ def of_turning(table: "pd.DataFrame", points: "pd.DataFrame") -> dict[str, Any]:
     }
 
 
-def of_runs(paths: list[str]) -> dict[str, Any]:
+def summarize_runs(paths: list[str]) -> dict[str, Any]:
     """Sum up how the runs were made (the JSON files of `train.sweep`)."""
     records = []
     for path in paths:
@@ -144,7 +145,7 @@ def main(argv: list[str] | None = None) -> None:
     """Collect and write."""
     args = parser().parse_args(argv)
     from analysis import tables
-    from analysis.reductions.sweep_numbers import of_noise_scale, of_sweep
+    from analysis.reductions.sweep_numbers import summarize_noise_scale, summarize_sweep
 
     names = [path for name, path in vars(args).items() if name != "out"]
     certificates = tables.read([args.certify], ["verdict", "published"])
@@ -152,21 +153,23 @@ def main(argv: list[str] | None = None) -> None:
     published = certificates[certificates["published"].notna()]
     with tables.as_written(names):
         numbers = {
-            "expectation": of_expectation(tables.read([args.expectation], EXPECTATION, finite=EXPECTATION)),
-            "sweep": of_sweep(args.best),
-            "noise_scale": of_noise_scale(args.noise_scale, args.critical),
-            "recorded": of_sweep(args.recorded),
-            "recorded_noise_scale": of_noise_scale(args.recorded_noise_scale, args.recorded_critical),
-            "closeness": of_closeness(
+            "expectation": summarize_expectation(
+                tables.read([args.expectation], EXPECTATION, finite=EXPECTATION)
+            ),
+            "sweep": summarize_sweep(args.best),
+            "noise_scale": summarize_noise_scale(args.noise_scale, args.critical),
+            "recorded": summarize_sweep(args.recorded),
+            "recorded_noise_scale": summarize_noise_scale(args.recorded_noise_scale, args.recorded_critical),
+            "closeness": summarize_closeness(
                 tables.read(
                     [args.closeness], ["problem", "algorithm", "correction", "lr", "slope"], ["lr", "slope"]
                 )
             ),
-            "turning": of_turning(
+            "turning": summarize_turning(
                 tables.read([args.map], MAP, finite=MAP[1:]), tables.read([args.turning], TURNING)
             ),
-            "terms": of_terms(args.terms),
-            "runs": of_runs(args.runs),
+            "terms": summarize_terms(args.terms),
+            "runs": summarize_runs(args.runs),
             "certify": {
                 "n_published": len(published),
                 "n_published_proved": int((published["verdict"] == "proved").sum()),

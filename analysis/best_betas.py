@@ -9,8 +9,8 @@ the same way, the runs cannot tell from the best; empty with one seed.
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from sim.commands import Parser, beta, run
-from sim.records import write_csv
+from common.cli import Parser, beta, run
+from common.files import write_csv
 
 if TYPE_CHECKING:
     import pandas as pd

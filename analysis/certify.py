@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sim.commands import Parser, number, run
-from sim.records import atomic_write, to_json, to_table
+from common.cli import Parser, number, run
+from common.files import atomic_write, to_json, to_table
 
 COLUMNS = ["lemma", "statement", "verdict", "published", "enclosure", "exact", "place", "counter_example"]
 

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sim.commands import Parser, add_output_flags, count, nonnegative, positive, run, write_result
-from sim.records import InputError, to_table
+from adam_minibatch_noise.errors import InputError
+from common.cli import Parser, add_output_flags, count, nonnegative, positive, run, write_result
+from common.files import to_table
 
 N_TOKENS = {"wikitext-2": (2_088_628, 217_646)}
 """Tokens of the training and of the validation split."""
@@ -181,7 +182,7 @@ def plan(jobs: Sequence[Panel], n_gpus: Sequence[int]) -> list[dict[str, Any]]:
 def main(argv: list[str] | None = None) -> None:
     """Read the configuration, plan, print."""
     args = parser().parse_args(argv)
-    from analysis.config import check, load
+    from common.config import check, load
 
     config = load("config/config.yaml", args.config)
     check(config, "config/config.schema.yaml")

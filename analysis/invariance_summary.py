@@ -36,7 +36,7 @@ def scaled_c_total(
     -------
     (n,) ndarray
     """
-    from sim.theory import c_total, invariant_c_total, scaling_rule
+    from adam_minibatch_noise.theory import c_total, invariant_c_total, scaling_rule
 
     lr, b, r = scaling_rule("square-root" if rule == "square-root" else "invariant", kappa, 1.0, beta1, beta2)
     if rule == "invariant":

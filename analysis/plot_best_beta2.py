@@ -1,9 +1,9 @@
 r"""Draw the measured best beta2 against batch size, with what the theory expects at the measured noise scale.
 
 Bars: values that the runs cannot tell from the best (`analysis.best_betas`). Lines: the beta2 that maximises C_total at
-the measured B_simple, in the limit n -> infinity (`sim.theory.c_total`) and exactly at the end of the epoch of the
-minimum (`sim.expansion.second_order`). Strips on top: the critical batch size for the smallest, the middle and
-the largest B_simple. In the limit it is where lam = 1/2 (`sim.theory.critical_batch_size`), exactly the smallest batch
+the measured B_simple, in the limit n -> infinity (`theory.c_total`) and exactly at the end of the epoch of the
+minimum (`expansion.second_order`). Strips on top: the critical batch size for the smallest, the middle and
+the largest B_simple. In the limit it is where lam = 1/2 (`theory.critical_batch_size`), exactly the smallest batch
 size from which on C_total falls with beta2 (`turned_at` of `sim.turning`).
 
 B_simple is taken near the least validation perplexity (`analysis.reductions.noise_scales`).
@@ -13,15 +13,16 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from sim.commands import Parser, beta, run
-from sim.records import InputError, write_json
+from adam_minibatch_noise.errors import InputError
+from common.cli import Parser, beta, run
+from common.files import write_json
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from adam_minibatch_noise.theory import Array
     from analysis.reductions.noise_scales import NoiseScale
-    from sim.theory import Array
 
 COLUMNS = ["lr", "batch_size", "status", "best_beta", "beta_low", "beta_high", "epoch", "n_windows"]
 LIMIT, EXACT = "limit", "exact"
@@ -60,8 +61,8 @@ def critical_batch_sizes(
     dict
         `LIMIT` and `EXACT`: low, middle, high; None where C_total does not turn at a batch size that was looked at.
     """
+    from adam_minibatch_noise.theory import critical_batch_size
     from sim import turning
-    from sim.theory import critical_batch_size
 
     scales = list(asdict(noise).values())
     flags = {"n-samples": [n_samples], "noise-scales": scales, "n-epochs": [n_epochs], "beta1": [beta1]}
@@ -92,7 +93,7 @@ def expected_best(
     """
     import numpy as np
 
-    from sim.theory import c_total
+    from adam_minibatch_noise.theory import c_total
     from sim.turning import coefficients, epoch_geometry
 
     best: dict[str, list[float]] = {LIMIT: [], EXACT: []}

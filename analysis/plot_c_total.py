@@ -2,7 +2,7 @@
 
 import argparse
 
-from sim.commands import Parser, beta, nonnegative, run
+from common.cli import Parser, beta, nonnegative, run
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,8 +24,8 @@ def main(argv: list[str] | None = None) -> None:
     import matplotlib.pyplot as plt
     import numpy as np
 
+    from adam_minibatch_noise.theory import c_total
     from analysis import style
-    from sim.theory import c_total
 
     style.apply()
     figure, axes = plt.subplots(1, 3, figsize=(style.WIDTH, 2.5), width_ratios=[1.25, 1, 1])

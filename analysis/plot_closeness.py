@@ -7,8 +7,8 @@ through the points of the smallest learning rate.
 import argparse
 from typing import TYPE_CHECKING
 
-from sim.commands import Parser, run
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
+from common.cli import Parser, run
 
 if TYPE_CHECKING:
     import pandas as pd

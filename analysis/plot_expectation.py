@@ -7,8 +7,8 @@ their smaller companions add up to. kappa = v mean(Sigma_jj / g_j^2).
 import argparse
 from typing import TYPE_CHECKING
 
-from sim.commands import Parser, run
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
+from common.cli import Parser, run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,9 +43,9 @@ def noise_effects(table: "pd.DataFrame") -> list[dict[str, float]]:
     """
     import numpy as np
 
-    from sim.expansion.time_sums import time_sums
+    from adam_minibatch_noise.expansion.weight_sums import weight_sums
+    from adam_minibatch_noise.theory import batch_variance_factor, expected_corr_terms, limit_constants
     from sim.losses.problems import GENERATORS
-    from sim.theory import batch_variance_factor, expected_corr_terms, limit_constants
 
     if unknown := sorted(set(map(str, table["problem"])) - set(GENERATORS)):
         raise InputError(f"column 'problem' holds {unknown[0]!r}, allowed: {', '.join(GENERATORS)}")
@@ -61,7 +61,7 @@ def noise_effects(table: "pd.DataFrame") -> list[dict[str, float]]:
         kappa = v * np.mean(np.diag(moments.covariance) / g**2)
         unit = np.abs(g) / (np.sign(g) @ moments.hessian) / kappa
         n_batches = n_samples // batch_size
-        lag = time_sums((beta1, beta2), n_batches, n_batches - 1).lag
+        lag = weight_sums((beta1, beta2), n_batches, n_batches - 1).lag
         quiet = (lag[0] - lag[1]) * (np.sign(g) @ moments.hessian) / np.abs(g)
         limit = expected_corr_terms(moments, limit_constants(beta1, beta2), v)["FB"]
         row = {
@@ -96,7 +96,7 @@ def _draw(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from analysis import style, tables
-    from sim.records import write_csv
+    from common.files import write_csv
 
     rows = noise_effects(tables.read(args.tables, [*SETTINGS, *RESULTS], finite=RESULTS))
     frame = pd.DataFrame(rows)

@@ -7,10 +7,11 @@ of the training loss against lr0. Right: how strongly |g|_1 is regularised, lr C
 import argparse
 from typing import TYPE_CHECKING
 
+from adam_minibatch_noise.errors import InputError
 from analysis.invariance_summary import RULES, scaled_c_total, summarize
-from sim.commands import Parser, beta, nonnegative, number, run
+from common.cli import Parser, beta, nonnegative, number, run
+from common.files import write_json
 from sim.invariance import BREAK
-from sim.records import InputError, write_json
 
 if TYPE_CHECKING:
     import pandas as pd

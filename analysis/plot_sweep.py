@@ -9,8 +9,8 @@ import argparse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sim.commands import Parser, run
-from sim.records import write_csv
+from common.cli import Parser, run
+from common.files import write_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +116,7 @@ def set_axis(axis: "Axes", cells: "pd.DataFrame", swept: str, title: str) -> Non
         axis.text(0.5, 0.5, "not yet run", ha="center", color=MISSING_GREY, transform=axis.transAxes)
 
 
-def with_room(axis: "Axes", n_below: int, n_above: int) -> None:
+def pad_y_limits(axis: "Axes", n_below: int, n_above: int) -> None:
     """Widen the axis so that no curve meets the marks at its edges."""
     low, high = axis.get_ylim()
     share_low, share_high = (0.06 + 0.045 * n if n else 0.03 for n in (n_below, n_above))
@@ -155,7 +155,7 @@ def _draw(args: argparse.Namespace) -> None:
         set_axis(axis, panel, args.swept, title)
         drawn = panel[panel["batch_size"].isin(begun)]
         edges = drawn[drawn["status"] == "missing"], drawn[drawn["n_diverged"] > 0]
-        with_room(
+        pad_y_limits(
             axis, *(max((1 + look[size].place for size in edge["batch_size"]), default=0) for edge in edges)
         )
     axes[0, 0].set_ylabel("minimal validation perplexity")

@@ -7,8 +7,8 @@ every other table of terms (measured and limit, relative to exact), and one row 
 import argparse
 from typing import TYPE_CHECKING
 
-from sim.commands import Parser, run
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
+from common.cli import Parser, run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LABELS = {"|g|^2": r"$|g|^2$", "tr(Sigma)": r"tr $\Sigma$"}
 PLACES = {"root": "R", "first": "M", "gradient": "g", "hessian": "H", "updates": "u"}
-"""Short names of the places of `sim.expansion.places`."""
+"""Short names of the places of `expansion.noise_sources`."""
 BESIDE = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
 """Where a legend sits."""
 
@@ -137,7 +137,7 @@ def _draw(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from analysis import style, tables
-    from sim.records import write_csv
+    from common.files import write_csv
 
     columns = ["study", "problem", "algorithm", "rho", "term", "part", "places", "batches", "component"]
     columns += ["measured", "stderr", "predicted_limit", "predicted_per_batch", "predicted_exact", "excess"]

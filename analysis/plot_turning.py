@@ -7,8 +7,8 @@ which C_total is not monotone, divided by B_simple.
 import argparse
 from typing import TYPE_CHECKING
 
-from sim.commands import Parser, count, positive, run
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
+from common.cli import Parser, count, positive, run
 
 if TYPE_CHECKING:
     import pandas as pd

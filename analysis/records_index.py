@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from analysis.config import flags, load, recorded
-from sim.commands import Parser, count, run
-from sim.records import InputError, atomic_write
+from adam_minibatch_noise.errors import InputError
+from common.cli import Parser, count, run
+from common.config import flags, load, recorded_tables
+from common.files import atomic_write
 
 CONFIGS = ("config/config.yaml", "config/full.yaml")
 FOLDER, README = "records/train/sweep", "records/README.md"
@@ -67,7 +68,7 @@ def recorded_runs(folder: str) -> set[Run]:
     from analysis import tables
     from analysis.reductions import sweeps
 
-    paths = recorded(folder)
+    paths = recorded_tables(folder)
     with tables.as_written(paths):
         table = sweeps.read_runs(paths)[sweeps.KEYS]
         return {
@@ -88,7 +89,7 @@ def commands(grid: Mapping[str, Any], done: set[Run], n_commands: int, folder: s
     folder : str
         Where the tables go; a name that is taken gets a number.
     """
-    lines, planned, taken = [], set(done), {Path(path).stem for path in recorded(folder)}
+    lines, planned, taken = [], set(done), {Path(path).stem for path in recorded_tables(folder)}
     for stage in STAGES:
         for (lr, batch_size), runs in runs_of(stage, grid).items():
             missing = [one for one in runs if one not in planned]

@@ -1,11 +1,11 @@
-from analysis.config import load, recorded, shown
+from common.config import load, recorded_tables, report_entry
 
 
 rule plot_c_total:
     input:
         sources("analysis.plot_c_total"),
     output:
-        report(f"{R}/analysis/plot_c_total.svg", **shown("plot_c_total", "C_total against the betas")),
+        report(f"{R}/analysis/plot_c_total.svg", **report_entry("plot_c_total", "C_total against the betas")),
     params:
         settings=flags(config["analysis"]["plot_c_total"]),
     log:
@@ -26,7 +26,7 @@ rule plot_expectation:
         sources("analysis.plot_expectation"),
         tables=[f"{R}/sim/expectation/b{case['batch_size']}_beta2-{case['beta2']}.csv" for case in EXPECTATION_GRID],
     output:
-        figure=report(f"{R}/analysis/plot_expectation.svg", **shown("plot_expectation", "E[Corr] over batch orders")),
+        figure=report(f"{R}/analysis/plot_expectation.svg", **report_entry("plot_expectation", "E[Corr] over batch orders")),
         summary=f"{R}/analysis/plot_expectation.csv",
     log:
         f"{R}/logs/analysis/plot_expectation.log",
@@ -47,10 +47,10 @@ rule plot_expectation:
 PUBLISHED = load("config/config.yaml", "config/full.yaml")
 SWEEPS = {"": SWEEP, "records_": PUBLISHED["train"]["sweep"]}
 BASELINES = {"": config["analysis"]["best_betas"], "records_": PUBLISHED["analysis"]["best_betas"]}
-RUN_TABLES = {"": [f"{panel}.csv" for panel in PANELS], "records_": recorded("records/train/sweep")}
+RUN_TABLES = {"": [f"{panel}.csv" for panel in PANELS], "records_": recorded_tables("records/train/sweep")}
 NOISE_TABLES = {
     "": [f"{R}/train/noise_scale/{case}.csv" for case in config["analysis"]["plot_noise_scale"]["cases"]],
-    "records_": recorded("records/train/noise_scale"),
+    "records_": recorded_tables("records/train/noise_scale"),
 }
 
 
@@ -61,7 +61,7 @@ rule plot_sweep:
     output:
         figure=report(
             f"{R}/analysis/{{scale}}plot_sweep_{{curve}}.svg",
-            **shown("{scale}plot_sweep_{curve}", "Perplexity against {curve}"),
+            **report_entry("{scale}plot_sweep_{curve}", "Perplexity against {curve}"),
         ),
         summary=f"{R}/analysis/{{scale}}plot_sweep_{{curve}}.csv",
     params:
@@ -126,7 +126,7 @@ rule plot_noise_scale:
     output:
         report(
             f"{R}/analysis/{{scale}}plot_noise_scale.svg",
-            **shown("{scale}plot_noise_scale", "Gradient noise scale along a run"),
+            **report_entry("{scale}plot_noise_scale", "Gradient noise scale along a run"),
         ),
     log:
         f"{R}/logs/analysis/{{scale}}plot_noise_scale.log",
@@ -151,7 +151,7 @@ rule plot_best_beta2:
     output:
         figure=report(
             f"{R}/analysis/{{scale}}plot_best_beta2.svg",
-            **shown("{scale}plot_best_beta2", "Best beta2 against batch size"),
+            **report_entry("{scale}plot_best_beta2", "Best beta2 against batch size"),
         ),
         summary=f"{R}/analysis/{{scale}}plot_best_beta2.json",
     params:
@@ -177,7 +177,7 @@ rule plot_closeness:
         sources("analysis.plot_closeness"),
         table=rules.sim_closeness.output,
     output:
-        report(f"{R}/analysis/plot_closeness.svg", **shown("plot_closeness", "Distance to the memoryless iteration")),
+        report(f"{R}/analysis/plot_closeness.svg", **report_entry("plot_closeness", "Distance to the memoryless iteration")),
     log:
         f"{R}/logs/analysis/plot_closeness.log",
     benchmark:
@@ -197,7 +197,7 @@ rule plot_turning:
         map=rules.sim_turning.output.map,
         turning=rules.sim_turning.output.turning,
     output:
-        report(f"{R}/analysis/plot_turning.svg", **shown("plot_turning", "C_total of finite epochs")),
+        report(f"{R}/analysis/plot_turning.svg", **report_entry("plot_turning", "C_total of finite epochs")),
     params:
         settings=flags(config["analysis"]["plot_turning"]),
     log:
@@ -220,7 +220,7 @@ rule plot_invariance:
         slopes=rules.sim_invariance.output.slopes,
         spread=rules.sim_invariance.output.spread,
     output:
-        figure=report(f"{R}/analysis/plot_invariance.svg", **shown("plot_invariance", "Batch size invariance")),
+        figure=report(f"{R}/analysis/plot_invariance.svg", **report_entry("plot_invariance", "Batch size invariance")),
         summary=f"{R}/analysis/plot_invariance.json",
     log:
         f"{R}/logs/analysis/plot_invariance.log",
@@ -241,7 +241,7 @@ rule plot_terms:
         sources("analysis.plot_terms"),
         tables=[f"{R}/sim/terms/{case}.csv" for case in config["analysis"]["plot_terms"]["cases"]],
     output:
-        figure=report(f"{R}/analysis/plot_terms.svg", **shown("plot_terms", "E[Corr] term by term")),
+        figure=report(f"{R}/analysis/plot_terms.svg", **report_entry("plot_terms", "E[Corr] term by term")),
         summary=f"{R}/analysis/plot_terms.csv",
     log:
         f"{R}/logs/analysis/plot_terms.log",
@@ -258,32 +258,32 @@ rule plot_terms:
 
 
 VISION_TABLES = {
-    study: [f"{R}/train/vision/{case}.csv" for case in cases]
-    + recorded(f"records/train/vision/{study}")
-    for study, cases in config["analysis"]["plot_vision"].items()
+    study: [f"{R}/train/image_sweep/{case}.csv" for case in cases]
+    + recorded_tables(f"records/train/image_sweep/{study}")
+    for study, cases in config["analysis"]["plot_image_sweep"].items()
 }
 
 
-rule plot_vision:
+rule plot_image_sweep:
     input:
-        sources("analysis.plot_vision"),
+        sources("analysis.plot_image_sweep"),
         **VISION_TABLES,
     output:
-        figure=report(f"{R}/analysis/plot_vision.svg", **shown("plot_vision", "Test error on images")),
-        numbers=f"{R}/analysis/plot_vision.json",
+        figure=report(f"{R}/analysis/plot_image_sweep.svg", **report_entry("plot_image_sweep", "Test error on images")),
+        numbers=f"{R}/analysis/plot_image_sweep.json",
     params:
         tables=flags({study: tables for study, tables in VISION_TABLES.items() if tables}),
     log:
-        f"{R}/logs/analysis/plot_vision.log",
+        f"{R}/logs/analysis/plot_image_sweep.log",
     benchmark:
-        f"{R}/benchmarks/analysis/plot_vision.tsv"
+        f"{R}/benchmarks/analysis/plot_image_sweep.tsv"
     conda:
         "../envs/analysis.yaml"
     resources:
         mem_mb=2000,
         runtime=10,
     shell:
-        "python -m analysis.plot_vision {params.tables} --out {output.figure} --numbers {output.numbers} > {log} 2>&1"
+        "python -m analysis.plot_image_sweep {params.tables} --out {output.figure} --numbers {output.numbers} > {log} 2>&1"
 
 
 rule certify:
@@ -341,47 +341,47 @@ rule article_numbers:
 
 from pathlib import Path
 
-GENERALIZATION_TABLES = expand(f"{R}/sim/generalization_studies/{{study}}.csv", study=GENERALIZATION["studies"])
-GENERALIZATION_RECORDS = sorted(map(str, Path("records/generalization").glob("*.csv")))
+GENERALIZATION_TABLES = expand(f"{R}/sim/feature_noise_studies/{{study}}.csv", study=FEATURE_NOISE["studies"])
+GENERALIZATION_RECORDS = sorted(map(str, Path("records/feature_noise").glob("*.csv")))
 
 
-rule generalization_verdicts:
+rule feature_noise_verdicts:
     input:
-        sources("analysis.generalization_verdicts"),
+        sources("analysis.feature_noise_verdicts"),
         tables=GENERALIZATION_TABLES,
         records=GENERALIZATION_RECORDS,
     output:
-        f"{R}/analysis/generalization_verdicts.json",
+        f"{R}/analysis/feature_noise_verdicts.json",
     log:
-        f"{R}/logs/analysis/generalization_verdicts.log",
+        f"{R}/logs/analysis/feature_noise_verdicts.log",
     benchmark:
-        f"{R}/benchmarks/analysis/generalization_verdicts.tsv"
+        f"{R}/benchmarks/analysis/feature_noise_verdicts.tsv"
     conda:
         "../envs/analysis.yaml"
     resources:
         mem_mb=2000,
         runtime=10,
     shell:
-        "python -m analysis.generalization_verdicts --tables {input.tables} --records {input.records} --out {output}"
+        "python -m analysis.feature_noise_verdicts --tables {input.tables} --records {input.records} --out {output}"
         " > {log} 2>&1"
 
 
-rule plot_generalization:
+rule plot_feature_noise:
     input:
-        sources("analysis.plot_generalization"),
+        sources("analysis.plot_feature_noise"),
         here=GENERALIZATION_TABLES,
         published=GENERALIZATION_RECORDS,
     output:
         report(
-            f"{R}/analysis/plot_generalization/{{source}}_{{part}}.svg",
-            **shown("plot_generalization/{source}_{part}", "Stochastic Adam on a two-layer CNN: {part}"),
+            f"{R}/analysis/plot_feature_noise/{{source}}_{{part}}.svg",
+            **report_entry("plot_feature_noise/{source}_{part}", "Stochastic Adam on a two-layer CNN: {part}"),
         ),
     params:
         tables=lambda wildcards, input: input[wildcards.source],
     log:
-        f"{R}/logs/analysis/plot_generalization/{{source}}_{{part}}.log",
+        f"{R}/logs/analysis/plot_feature_noise/{{source}}_{{part}}.log",
     benchmark:
-        f"{R}/benchmarks/analysis/plot_generalization/{{source}}_{{part}}.tsv"
+        f"{R}/benchmarks/analysis/plot_feature_noise/{{source}}_{{part}}.tsv"
     conda:
         "../envs/analysis.yaml"
     wildcard_constraints:
@@ -391,5 +391,5 @@ rule plot_generalization:
         mem_mb=2000,
         runtime=10,
     shell:
-        "python -m analysis.plot_generalization --figure {wildcards.part} --tables {params.tables} --out {output}"
+        "python -m analysis.plot_feature_noise --figure {wildcards.part} --tables {params.tables} --out {output}"
         " > {log} 2>&1"

@@ -55,7 +55,8 @@ def save(figure: "Figure", path: str | Path) -> None:
     """
     import matplotlib.pyplot as plt
 
-    from sim.records import InputError, atomic_write
+    from adam_minibatch_noise.errors import InputError
+    from common.files import atomic_write
 
     form = Path(path).suffix[1:]
     metadata = {

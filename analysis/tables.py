@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -118,7 +118,7 @@ def call_seconds(function, n_repeats: int) -> np.ndarray:
 
 def measure_flop_rate(n_threads: int) -> float:
     """Measure the peak of float64 arithmetic: the best FLOP/s of matrix products, one to a thread."""
-    from sim.monte_carlo.blocks import in_threads
+    from sim.monte_carlo.parallel_mean import in_threads
 
     n = 768
     matrices = [np.random.default_rng(0).normal(size=(n, n)) for _ in range(n_threads)]
@@ -130,8 +130,8 @@ def measure_read_rate(table: np.ndarray, n_threads: int) -> float:
     """Measure the best bytes/s at which threads each add up the rows of `table`, in order, again and again."""
     from numba import njit
 
-    from sim.monte_carlo.blocks import in_threads
-    from sim.monte_carlo.vectors import lanes_of, load, padded, store, zero_vector
+    from sim.monte_carlo.parallel_mean import in_threads
+    from sim.monte_carlo.simd import lanes_of, load, padded, store, zero_vector
 
     @njit(nogil=True)
     def read(rows, n_times, zero, out):

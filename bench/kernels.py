@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sim.commands import Parser, count, run
-from sim.records import to_table, write_csv, write_json
+from common.cli import Parser, count, run
+from common.files import to_table, write_csv, write_json
 
 TURN = 0.5
 """Seconds of a turn: permutations are as many as a contender does in this time, training runs as the job says."""
@@ -122,8 +122,8 @@ def summarise(job, contenders: list[Contender], seconds: dict[str, list[float]],
 def ours(job, n_threads: int) -> Contender:
     """Make the contender of this project."""
     from bench.jobs import BETA1, BETA2, EPS_ROOT, LR, SEED
-    from sim.monte_carlo.kernels import corr_moments_least_squares
-    from sim.monte_carlo.kernels_cnn import corr_moments_cnn
+    from sim.monte_carlo.corr import corr_moments_least_squares
+    from sim.monte_carlo.corr_cnn import corr_moments_cnn
     from sim.monte_carlo.trajectories import adam_runs
 
     problem = job.problem()
@@ -219,8 +219,8 @@ def checked_orders(job, n_items: int):
     import numpy as np
 
     from bench.jobs import BETA1, BETA2, EPS_ROOT, LR, SEED
-    from sim.monte_carlo.kernels import corr_of_permutations_least_squares
-    from sim.monte_carlo.kernels_cnn import corr_of_permutations_cnn
+    from sim.monte_carlo.corr import corr_of_permutations_least_squares
+    from sim.monte_carlo.corr_cnn import corr_of_permutations_cnn
     from sim.monte_carlo.sampling import draw_permutations
     from sim.monte_carlo.trajectories import adam_runs
 
@@ -243,7 +243,7 @@ def run_peer(job, function, chunk: int, n_threads: int, n_items: int, draw=None)
     import numpy as np
 
     from bench.jobs import SEED
-    from sim.monte_carlo.blocks import in_threads
+    from sim.monte_carlo.parallel_mean import in_threads
     from sim.monte_carlo.sampling import draw_permutations
 
     n_epochs, draw = max(job.n_epochs, 1), draw or draw_permutations

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim.commands import Parser, count, run
-from sim.records import to_table, write_csv, write_json
+from common.cli import Parser, count, run
+from common.files import to_table, write_csv, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
 
     import torch
 
-    from train import provenance
+    from common import provenance
 
     torch.set_num_threads(args.n_threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     machine = {
         "product_rate": rates,
         "flop_per_token": flop_per_token(settings),
-        **provenance.describe(device),
+        **provenance.describe_device(device),
     }
     write_json(args.out / "training_machine.json", machine)
 

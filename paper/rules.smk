@@ -21,13 +21,13 @@ rule article:
         closeness=rules.plot_closeness.output,
         turning=rules.plot_turning.output,
         terms=rules.plot_terms.output,
-        generalization=rules.generalization_verdicts.output,
+        generalization=rules.feature_noise_verdicts.output,
         generalization_figures=[
-            *expand(f"{R}/analysis/plot_generalization/published_{{part}}.svg", part=["alignments", "batch", "decay", "confounders"]),
-            f"{R}/analysis/plot_generalization/here_decay.svg",
+            *expand(f"{R}/analysis/plot_feature_noise/published_{{part}}.svg", part=["alignments", "batch", "decay", "confounders"]),
+            f"{R}/analysis/plot_feature_noise/here_decay.svg",
         ],
         invariance=rules.plot_invariance.output,
-        vision=rules.plot_vision.output,
+        vision=rules.plot_image_sweep.output,
     output:
         f"{R}/paper/article.pdf",
     log:

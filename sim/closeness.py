@@ -19,7 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sim.commands import (
+from adam_minibatch_noise.errors import InputError
+from common.cli import (
     Parser,
     add_output_flags,
     beta,
@@ -31,14 +32,14 @@ from sim.commands import (
     seed,
     write_result,
 )
-from sim.records import InputError, to_table
+from common.files import to_table
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from adam_minibatch_noise.theory import Array
     from sim.losses.landscapes import Landscape
     from sim.memory.memoryless import Algorithm
-    from sim.theory import Array
 
 PROBLEMS = ("least-squares", "quadratics", "cnn")
 ALGORITHMS = ("sgd-momentum", "adam")

@@ -2,8 +2,8 @@
 
 import argparse
 
-from sim.commands import Parser, beta, nonnegative, run
-from sim.records import to_json, to_table
+from common.cli import Parser, beta, nonnegative, run
+from common.files import to_json, to_table
 
 
 def constants(beta1: float, beta2: float, lam: float) -> dict[str, float]:
@@ -21,7 +21,7 @@ def constants(beta1: float, beta2: float, lam: float) -> dict[str, float]:
     dict of str to float
         Keys beta1, beta2, lam, FB, C1, C2, C3, C4, C5, C_total.
     """
-    from sim.theory import c_total, limit_constants
+    from adam_minibatch_noise.theory import c_total, limit_constants
 
     values = vars(limit_constants(beta1, beta2))
     return (

@@ -1,14 +1,15 @@
 """Print E[Corr_t] over batch orders, exact to second order in the noise, without sampling.
 
-Finite epochs, any number of them, any eps_root: see `sim.expansion.second_order`. Exit status 0, or 2 for bad usage.
+Finite epochs, any number of them, any eps_root: see `expansion.second_order`. Exit status 0, or 2 for bad usage.
 """
 
 import argparse
 from typing import Any
 
-from sim.commands import Parser, add_output_flags, count, run, write_result
+from adam_minibatch_noise.errors import InputError
+from common.cli import Parser, add_output_flags, count, run, write_result
+from common.files import to_table
 from sim.losses.problem_flags import add_problem_flags, problem_from_flags
-from sim.records import InputError, to_table
 
 MAX_STEPS = 10_000_000
 """Largest number of steps accepted; time and memory grow in proportion to it."""
@@ -25,9 +26,13 @@ def expectation(args: argparse.Namespace) -> dict[str, Any]:
     """
     from dataclasses import asdict
 
-    from sim.expansion.second_order import adam_constants, adam_expectation, sgd_momentum_expectation
-    from sim.expansion.time_sums import time_sums
-    from sim.theory import batch_variance_factor
+    from adam_minibatch_noise.expansion.second_order import (
+        adam_constants,
+        adam_expectation,
+        sgd_momentum_expectation,
+    )
+    from adam_minibatch_noise.expansion.weight_sums import weight_sums
+    from adam_minibatch_noise.theory import batch_variance_factor
 
     problem = problem_from_flags(args)
     n_batches = problem.n_samples // args.batch_size
@@ -54,7 +59,7 @@ def expectation(args: argparse.Namespace) -> dict[str, Any]:
     if args.algorithm == "sgd-momentum":
         zeroth, terms = sgd_momentum_expectation(problem.moments(), args.beta1, n_batches, n_steps - 1, v)
         return {"zeroth": zeroth, "second_order": terms} | settings
-    sums = time_sums((args.beta1, args.beta2), n_batches, n_steps - 1)
+    sums = weight_sums((args.beta1, args.beta2), n_batches, n_steps - 1)
     zeroth, terms = adam_expectation(problem.moments(), sums, v, args.eps_root)
     result = {"zeroth": zeroth, "second_order": sum(terms.values())} | terms
     return result | {"constants": asdict(adam_constants(sums))} | settings

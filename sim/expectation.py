@@ -2,7 +2,7 @@
 
 Accepted is: measured - predicted equals what the formula leaves out at second order (finite epoch,
 correlated batches, eps; computed exactly), within 4 standard errors plus a rigorous bound on noise of order
-three and more (`sim.expansion.bounds`). Exit status 0: accepted, or no bound exists because the noise is too large,
+three and more (`expansion.bounds`). Exit status 0: accepted, or no bound exists because the noise is too large,
 or it is off by fewer than 100 random orders, which decide nothing (both said on standard error); 1: the formula is
 violated; 2: bad usage.
 """
@@ -12,7 +12,8 @@ import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sim.commands import Parser, add_output_flags, count, run, seed, write_result
+from common.cli import Parser, add_output_flags, count, run, seed, write_result
+from common.files import to_table
 from sim.losses.problem_flags import (
     FEWEST_PERMUTATIONS,
     TOO_FEW,
@@ -20,11 +21,10 @@ from sim.losses.problem_flags import (
     n_permutations,
     problem_from_flags,
 )
-from sim.records import to_table
 
 if TYPE_CHECKING:
+    from adam_minibatch_noise.theory import Array
     from sim.losses.problems import Problem
-    from sim.theory import Array
 
 N_STDERR = 4.0
 """Accepted distance in standard errors, fixed before any run."""
@@ -43,7 +43,7 @@ class Comparison:
     predicted : ndarray
         Proposition 3.3, summed: n -> infinity, then eps -> 0.
     exact : ndarray
-        Second order in the noise, exact for this epoch (`sim.expansion.second_order`).
+        Second order in the noise, exact for this epoch (`expansion.second_order`).
     left_out : ndarray
         `exact` less the limit of the formula, summed without closed forms.
     bound : ndarray
@@ -87,16 +87,16 @@ def measure(problem: "Problem", args: argparse.Namespace) -> tuple["Array", "Arr
     from tqdm import tqdm
 
     from sim.losses.problems import LeastSquares
-    from sim.monte_carlo import kernels
+    from sim.monte_carlo import corr
     from sim.monte_carlo.control_variate import linear_part
     from sim.monte_carlo.sampling import ordered_partitions
 
     if isinstance(problem, LeastSquares):
         arrays = (problem.features, problem.residuals)
-        average, each = kernels.corr_moments_least_squares, kernels.corr_of_permutations_least_squares
+        average, each = corr.corr_moments_least_squares, corr.corr_of_permutations_least_squares
     else:
         arrays = (problem.gradients, problem.hessians)
-        average, each = kernels.corr_moments_quadratics, kernels.corr_of_permutations_quadratics
+        average, each = corr.corr_moments_quadratics, corr.corr_of_permutations_quadratics
     settings = (args.batch_size, args.beta1, args.beta2, args.eps_root)
     if args.method == "enumerate":
         partitions = ordered_partitions(problem.n_samples, args.batch_size)
@@ -141,10 +141,12 @@ def compare(
     InputError
         If a component of the gradient is 0.
     """
-    from sim.expansion.bounds import left_out
-    from sim.theory import batch_variance_factor, expected_corr_terms, limit_constants
+    from adam_minibatch_noise.expansion.bounds import left_out
+    from adam_minibatch_noise.theory import batch_variance_factor, expected_corr_terms, limit_constants
 
-    gap = left_out(problem, batch_size, beta1, beta2, eps_root)
+    gap = left_out(
+        problem.gradients, problem.hessian_row, problem.moments(), batch_size, beta1, beta2, eps_root
+    )
     v = float(batch_variance_factor(problem.n_samples, batch_size))
     predicted = sum(expected_corr_terms(problem.moments(), limit_constants(beta1, beta2), v).values())
     return Comparison(measured, stderr, predicted, gap.exact, gap.second_order, gap.higher_order, gap.rho)

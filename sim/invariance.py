@@ -9,7 +9,7 @@ A batch is kappa micro-batches; learning rate and 1 - beta are scaled with kappa
 Slopes: the largest distance to kappa = 1, relative to the path, as lr, 1 - beta1 and 1 - beta2 fall together at a
 fixed number of samples times lr. Accepted: a log-log slope of 1 within 0.1 for the invariant rule in every case; and
 for the square-root rule, where the mean dominates (lam < 1), a floor: at the smallest lr the distance is within 10 % of
-the limit that `sim.monte_carlo.small_lr_limit` computes without drawing a batch.
+the limit that `sim.batch_invariance.small_lr_limit` computes without drawing a batch.
 
 Spread, as in the published figure: the same samples at fixed betas for each lr0, the learning rate at kappa = 1. It is
 the largest difference between batch sizes of the training loss (mean over seeds), at the end and, if "path", over the
@@ -24,7 +24,8 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sim.commands import (
+from adam_minibatch_noise.errors import InputError
+from common.cli import (
     Parser,
     add_output_flags,
     beta,
@@ -36,10 +37,10 @@ from sim.commands import (
     seed,
     write_result,
 )
-from sim.records import InputError, to_table, write_csv
+from common.files import to_table, write_csv
 
 if TYPE_CHECKING:
-    from sim.theory import Array
+    from adam_minibatch_noise.theory import Array
 
 BREAK = 0.05
 """Share of the fall of the loss above which the spread over batch sizes breaks the invariance."""
@@ -87,7 +88,7 @@ def slope_rows(args: argparse.Namespace, progress: Callable[[int], object]) -> l
     list of dict
         The same for any number of threads.
     """
-    from sim.monte_carlo.invariance_slopes import CASES, curves, distances
+    from sim.batch_invariance.slopes import CASES, curves, distances
 
     counts = horizons(args)
     memories = [args.lr_max / (1 - value) for value in (args.beta1, args.beta2)]  # 1 - beta = lr / memory
@@ -129,8 +130,8 @@ def spread_rows(args: argparse.Namespace, progress: Callable[[int], object]) -> 
     """
     import numpy as np
 
-    from sim.monte_carlo.invariance_slopes import RULES
-    from sim.monte_carlo.invariance_spread import MICRO_BATCH_SIZE, N_TRAIN, spreads, training_losses
+    from sim.batch_invariance.slopes import RULES
+    from sim.batch_invariance.spread import MICRO_BATCH_SIZE, N_TRAIN, spreads, training_losses
 
     kappas = [1, *args.kappas]
 
@@ -164,8 +165,8 @@ def spread_rows(args: argparse.Namespace, progress: Callable[[int], object]) -> 
 
 def check_kappas(args: argparse.Namespace) -> None:
     """Refuse batches above the full one, betas below 0, and checkpoints that do not fall on batches."""
-    from sim.monte_carlo.invariance_slopes import CASES, N_SAMPLES, settings_of
-    from sim.monte_carlo.invariance_spread import MICRO_BATCH_SIZE, N_CHECKPOINTS, N_TRAIN
+    from sim.batch_invariance.slopes import CASES, N_SAMPLES, settings_of
+    from sim.batch_invariance.spread import MICRO_BATCH_SIZE, N_CHECKPOINTS, N_TRAIN
 
     largest = min(
         [N_SAMPLES // CASES[name].micro_batch_size for name in args.cases] + [N_TRAIN // MICRO_BATCH_SIZE]
@@ -226,8 +227,8 @@ def main(argv: list[str] | None = None) -> int:
     counts = horizons(args)
     from tqdm import tqdm
 
-    from sim.monte_carlo.invariance_slopes import RULES
-    from sim.monte_carlo.invariance_spread import MICRO_BATCH_SIZE, N_TRAIN, breaking_points
+    from sim.batch_invariance.slopes import RULES
+    from sim.batch_invariance.spread import MICRO_BATCH_SIZE, N_TRAIN, breaking_points
 
     check_kappas(args)
     runs = len(args.problems) * len(RULES) * len(args.lrs) * args.n_seeds * (1 + len(args.kappas))

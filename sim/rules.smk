@@ -117,28 +117,28 @@ rule sim_terms:
         "python -m sim.terms {params.settings} --format csv --out {output} > {log} 2>&1"
 
 
-GENERALIZATION = config["sim"]["generalization_studies"]
+FEATURE_NOISE = config["sim"]["feature_noise_studies"]
 
 
-rule sim_generalization_studies:
+rule sim_feature_noise_studies:
     input:
-        sources("sim.generalization_studies"),
+        sources("sim.feature_noise_studies"),
     output:
-        f"{R}/sim/generalization_studies/{{study}}.csv",
+        f"{R}/sim/feature_noise_studies/{{study}}.csv",
     params:
-        settings=lambda wildcards: flags(GENERALIZATION["settings"] | GENERALIZATION["studies"][wildcards.study]),
+        settings=lambda wildcards: flags(FEATURE_NOISE["settings"] | FEATURE_NOISE["studies"][wildcards.study]),
     log:
-        f"{R}/logs/sim/generalization_studies/{{study}}.log",
+        f"{R}/logs/sim/feature_noise_studies/{{study}}.log",
     benchmark:
-        f"{R}/benchmarks/sim/generalization_studies/{{study}}.tsv"
+        f"{R}/benchmarks/sim/feature_noise_studies/{{study}}.tsv"
     conda:
         "../envs/sim.yaml"
     wildcard_constraints:
-        study="|".join(GENERALIZATION["studies"]),
+        study="|".join(FEATURE_NOISE["studies"]),
     threads: 2
     resources:
         mem_mb=3000,
         runtime=240,
     shell:
-        "python -m sim.generalization_studies --study {wildcards.study} {params.settings} --n-threads {threads}"
+        "python -m sim.feature_noise_studies --study {wildcards.study} {params.settings} --n-threads {threads}"
         " --format csv --out {output} > {log} 2>&1"

@@ -1,17 +1,17 @@
 r"""Measure each term of E[Corr_n] by itself and hold it against its closed form, in the limit and exactly.
 
 --study terms    FB and MBN1 .. MBN5 of Proposition 3.3 of Cattaneo and Shigida (2026): noise is switched on in the two
-                 places where the two noises of a term meet (`sim.expansion.places`). For SGD with momentum the two
+                 places where the two noises of a term meet (`expansion.noise_sources`). For SGD with momentum the two
                  terms of the modified loss, |g|^2 and tr(Sigma).
---study lines    every product behind them, Proposition A.6 (`sim.expansion.lines`), the noise of a batch with itself
-                 (measured with independent batches) apart from that of different batches (what is then left); by
-                 enumeration.
+--study lines    every product behind them, Proposition A.6 (`expansion.proposition_a6`), the noise of a batch with
+                 itself (measured with independent batches) apart from that of different batches (what is then
+                 left); by enumeration.
 --study moments  Lemma A.7, E d_i d_j = v Sigma_ij and E d_ij d_j = (v/2) dSigma_jj/dtheta_i, and -1/(m - 1) times
                  that for two batches; by enumeration.
 
 Every order of the batches counts with its noise and with the opposite noise, so that odd orders of the noise cancel.
 Accepted is, for every number: |measured - predicted_exact| <= 4 standard errors + a rigorous bound on noise of order
-four and more + rounding. The bound is that of `sim.expansion.bounds`: it majorises the power series of Corr_n,
+four and more + rounding. The bound is that of `expansion.bounds`: it majorises the power series of Corr_n,
 coefficient by coefficient, so also any part of it; lines of different batches are a difference of two measurements
 and get it twice. Lemma A.7 and SGD have no higher orders. Exit status 0: all accepted, or no bound exists because the
 noise is too large, or one is off by fewer than 100 random orders, which decide nothing (both said on standard error);
@@ -22,7 +22,9 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sim.commands import Parser, add_output_flags, count, number, positive, run, seed, write_result
+from adam_minibatch_noise.errors import InputError
+from common.cli import Parser, add_output_flags, count, number, positive, run, seed, write_result
+from common.files import to_table
 from sim.losses.problem_flags import (
     FEWEST_PERMUTATIONS,
     TOO_FEW,
@@ -30,7 +32,6 @@ from sim.losses.problem_flags import (
     n_permutations,
     problem_from_flags,
 )
-from sim.records import InputError, to_table
 
 if TYPE_CHECKING:
     from sim.losses.problems import Quadratics
@@ -84,7 +85,7 @@ def study_rows(problem: "Quadratics", args: argparse.Namespace) -> list[dict[str
     """
     from tqdm import tqdm
 
-    from sim.expansion import term_studies
+    from sim.monte_carlo import term_studies
 
     names = {"terms": f"{args.algorithm.replace('-', '_')}_terms", "lines": "lines", "moments": "moments"}
     study = getattr(term_studies, names[args.study])
@@ -146,8 +147,8 @@ def parser() -> argparse.ArgumentParser:
 
 def make_problem(args: argparse.Namespace) -> "Quadratics":
     """Make the problem that the flags name, every Hessian written out."""
-    from sim.expansion.orders import CHUNK
     from sim.losses.problems import LeastSquares
+    from sim.monte_carlo.orders import CHUNK
 
     if args.cnn:
         args.n_params = 2 * args.n_filters * args.patch_length
@@ -168,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if args.study != "terms":
         args.method = "enumerate"
-    from sim.expansion.term_studies import largest_noise
+    from sim.monte_carlo.term_studies import largest_noise
 
     problem = make_problem(args)
     own = largest_noise(problem, args.batch_size)

@@ -1,7 +1,7 @@
 r"""Find the batch size at which the monotonicity of C_total in beta2 (and in beta1) turns, for finite epochs too.
 
-Compares `sim.theory.c_total`, the limit n -> infinity of Cattaneo and Shigida (2026), with its exact counterpart of
-`sim.expansion.second_order` at the last step of epoch 1, 2, 5, ..., for the true geometry of an experiment: N
+Compares `theory.c_total`, the limit n -> infinity of Cattaneo and Shigida (2026), with its exact counterpart of
+`expansion.second_order` at the last step of epoch 1, 2, 5, ..., for the true geometry of an experiment: N
 samples, batches of b, m = floor(N/b) of them an epoch, the N - m b samples that are left over dropped.
 
 C_total is linear in lam, and its noise part linear in the correlation of two batches of an epoch; both depend on b
@@ -19,11 +19,12 @@ b at or above --min-batch-size.
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from sim.commands import Parser, add_output_flags, beta, count, positive, run, write_result
-from sim.records import InputError, to_table, write_csv
+from adam_minibatch_noise.errors import InputError
+from common.cli import Parser, add_output_flags, beta, count, positive, run, write_result
+from common.files import to_table, write_csv
 
 if TYPE_CHECKING:
-    from sim.theory import Array
+    from adam_minibatch_noise.theory import Array
 
 GRID = [1 - 10 ** (-1 - k / 11) for k in range(-4, 23)]
 """Betas of the map: every second one is in the sweeps of the paper, from 0.769 to 0.999."""
@@ -47,12 +48,12 @@ def epoch_geometry(n_samples: int, batch_size: int) -> tuple[int, float, float]:
     -------
     n_batches : int
     variance_factor : float
-        v of `sim.theory.batch_variance_factor`.
+        v of `theory.batch_variance_factor`.
     correlation : float
-        See `sim.expansion.time_sums.batch_correlation`; 0 where an epoch has one batch.
+        See `expansion.weight_sums.batch_correlation`; 0 where an epoch has one batch.
     """
-    from sim.expansion.time_sums import batch_correlation
-    from sim.theory import batch_variance_factor
+    from adam_minibatch_noise.expansion.weight_sums import batch_correlation
+    from adam_minibatch_noise.theory import batch_variance_factor
 
     batch_size = min(batch_size, n_samples)
     n_batches = n_samples // batch_size
@@ -77,8 +78,8 @@ def coefficients(beta1: "Array", beta2: "Array", n_batches: int, n_epochs: int) 
     """
     import numpy as np
 
-    from sim.expansion.second_order import main_constants
-    from sim.expansion.time_sums import main_sums
+    from adam_minibatch_noise.expansion.second_order import main_constants
+    from adam_minibatch_noise.expansion.weight_sums import main_sums
 
     sums = main_sums((beta1, beta2), n_batches, n_batches * n_epochs - 1, np.array([0.0, 1.0]))
     forward, c1, c2 = main_constants(*sums)
@@ -99,7 +100,7 @@ def sweep_betas(which: str, grid: "Array", args: argparse.Namespace) -> tuple["A
 
 def map_rows(which: str, args: argparse.Namespace, progress) -> list[dict[str, Any]]:
     """C_total along a sweep at every batch size, noise scale and number of epochs, one row a value."""
-    from sim.theory import c_total
+    from adam_minibatch_noise.theory import c_total
 
     beta1, beta2 = sweep_betas(which, args.grid, args)
     rows = []
@@ -126,7 +127,7 @@ def turning_rows(which: str, args: argparse.Namespace, progress) -> list[dict[st
     """Turning points along a sweep for every noise scale and number of epochs, limit and exact, one row each."""
     import numpy as np
 
-    from sim.theory import c_total
+    from adam_minibatch_noise.theory import c_total
 
     inside = [value for value in args.grid if LOW < value < HIGH]
     ends = [LOW, LOW + NEIGHBOUR * (1 - LOW), HIGH - NEIGHBOUR * (1 - HIGH), HIGH]

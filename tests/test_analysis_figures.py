@@ -2,9 +2,9 @@
 
 import pytest
 
+from adam_minibatch_noise.errors import InputError
 from analysis import article_numbers, plot_c_total, plot_expectation, plot_noise_scale, style, tables
 from sim import expectation
-from sim.records import InputError
 
 
 def test_noise_effects_are_c1_plus_c2_and_companions_for_the_formula(tmp_path):
@@ -49,4 +49,4 @@ def test_tables_name_the_file_and_the_column(tmp_path, fails):
 def test_of_runs_rejects_what_is_not_json(tmp_path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(InputError, match=r"x\.json"):
-        article_numbers.of_runs([str(tmp_path / "x.json")])
+        article_numbers.summarize_runs([str(tmp_path / "x.json")])

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from adam_minibatch_noise import theory
+from adam_minibatch_noise.expansion.second_order import exact_c_total
 from analysis import best_betas, plot_best_beta2
 from analysis.reductions import noise_scales
-from sim import theory, turning
-from sim.expansion.second_order import exact_c_total
+from sim import turning
 from tests.sweep_runs import curve, write
 
 

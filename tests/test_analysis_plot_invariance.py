@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from adam_minibatch_noise.theory import c_total
 from analysis import invariance_summary, plot_invariance
 from sim import invariance
-from sim.theory import c_total
 
 
 @pytest.fixture(scope="module")

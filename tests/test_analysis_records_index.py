@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from analysis import records_index
-from analysis.config import load
+from common.config import load
 from tests.sweep_runs import run_row, write
 from train import sweep
 

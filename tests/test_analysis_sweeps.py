@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from adam_minibatch_noise.errors import InputError
 from analysis.reductions import sweeps
-from sim.commands import Parser
-from sim.records import InputError
+from common.cli import Parser
 from tests.sweep_runs import curve, run_row, write
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import grimp
 import pytest
 
-from analysis.config import shown
+from common.config import PACKAGES, report_entry
 
 ROOT = Path(__file__).parent.parent
+LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
 PROGRAMS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for package in ("sim", "train", "analysis")
+    for package in PACKAGES
     for path in (ROOT / package).rglob("*.py")
     if '__name__ == "__main__"' in path.read_text()
 )
@@ -22,44 +23,20 @@ PROGRAMS = sorted(
 
 @pytest.fixture(scope="module")
 def graph():
-    return grimp.build_graph("sim", "train", "analysis", cache_dir=None)
+    return grimp.build_graph(*PACKAGES, cache_dir=None)
 
 
-def imported(graph, package):
-    modules = [module for module in graph.modules if module.split(".")[0] == package]
-    return {other for module in modules for other in graph.find_modules_directly_imported_by(module)}
-
-
-def test_sim_imports_nothing_of_the_project_but_itself(graph):
-    assert {module.split(".")[0] for module in imported(graph, "sim")} <= {"sim"}
-
-
-def test_train_imports_of_sim_the_theory_the_command_lines_and_the_records_only(graph):
-    others = {module for module in imported(graph, "train") if module.split(".")[0] != "train"}
-    assert others <= {"sim.theory", "sim.commands", "sim.records"}
-
-
-def test_analysis_does_not_import_train(graph):
-    assert {module.split(".")[0] for module in imported(graph, "analysis")} <= {"sim", "analysis"}
+def test_imports_obey_the_contracts_of_pyproject():
+    done = subprocess.run([LINT_IMPORTS], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "Contracts: 3 kept, 0 broken" in done.stdout
 
 
 def test_packages_hold_a_docstring_only():
-    for package in (
-        "sim",
-        "sim/losses",
-        "sim/expansion",
-        "sim/monte_carlo",
-        "sim/memory",
-        "sim/feature_noise",
-        "train",
-        "train/language",
-        "train/noise",
-        "train/pictures",
-        "analysis",
-        "analysis/proofs",
-        "analysis/reductions",
-    ):
-        assert re.fullmatch(r'"""[^"]*"""\n', (ROOT / package / "__init__.py").read_text())
+    folders = {path.parent for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+    assert len(folders) > 15
+    for folder in folders:
+        assert re.fullmatch(r'"""[^"]*"""\n', (folder / "__init__.py").read_text()), folder
 
 
 def test_no_module_is_named_like_one_of_the_standard_library(graph):
@@ -108,8 +85,8 @@ def test_every_figure_is_in_the_report():
     assert len(figures) > 9
     for rule in figures:
         assert rule.count('.svg"') == rule.count("report(") == 1, rule.split(":")[0]
-        (name, title) = re.findall(r'shown\(\s*"([^"]*)", "([^"]*)"', rule)[0]
-        found = ROOT / "analysis" / shown(name, title)["caption"]
+        (name, title) = re.findall(r'report_entry\(\s*"([^"]*)", "([^"]*)"', rule)[0]
+        found = ROOT / "analysis" / report_entry(name, title)["caption"]
         assert found.resolve() == ROOT / f"paper/captions/{rule.split(':')[0]}.rst"
         assert len(found.read_text().split()) > 10
 
@@ -142,13 +119,13 @@ def test_every_file_is_written_by_atomic_write():
     """A killed writer leaves half a file at random moments only; this finds each place for certain."""
     found = {
         f"{path.relative_to(ROOT)}: {ast.unparse(node)}"
-        for package in ("sim", "train", "analysis", "bench")
+        for package in (*PACKAGES, "bench")
         for path in (ROOT / package).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and writes_by_name(node)
     }
     assert found == {
-        "sim/commands.py: os.open(os.devnull, os.O_WRONLY)",
-        "sim/records.py: open(name, 'a+')",  # a lock
-        "sim/records.py: tempfile.mkstemp(prefix=f'.{path.name}.', suffix=PART, dir=path.parent)",
+        "common/cli.py: os.open(os.devnull, os.O_WRONLY)",
+        "common/files.py: open(name, 'a+')",  # a lock
+        "common/files.py: tempfile.mkstemp(prefix=f'.{path.name}.', suffix=PART, dir=path.parent)",
     }

@@ -10,7 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.records import InputError, write_csv
+from adam_minibatch_noise.errors import InputError
+from common.files import write_csv
 from tests import malformed
 from tests.malformed import attempt, flags_of, main_of, many, parser_of, refuses
 from tests.test_architecture import PROGRAMS, ROOT
@@ -175,7 +176,7 @@ def places(value, at=()):
     st.sampled_from(["set", "add", "drop"]),
 )
 def test_configuration_with_one_fault_is_allowed_or_refused_in_one_line(at, value, way):
-    from analysis.config import check
+    from common.config import check
 
     config = copy.deepcopy(CONFIG)
     inside = config

@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 import torch
 
-from sim import closeness, theory
-from sim.commands import run
+from adam_minibatch_noise import theory
+from adam_minibatch_noise.errors import InputError
+from common.cli import run
+from sim import closeness
 from sim.losses import cnn
 from sim.losses.landscapes import cnn_landscape, quadratic_landscape
 from sim.losses.problems import Quadratics
 from sim.memory import memoryless
 from sim.memory.memoryless import Algorithm
-from sim.records import InputError
 
 SGD, ADAM = Algorithm("sgd-momentum", 0.5), Algorithm("adam", 0.5, 0.6, 1e-2)
 each_problem = pytest.mark.parametrize("problem", closeness.PROBLEMS)

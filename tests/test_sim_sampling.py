@@ -4,8 +4,8 @@ import math
 import numpy as np
 import pytest
 
+from adam_minibatch_noise.errors import InputError
 from sim.monte_carlo import sampling
-from sim.records import InputError
 from tests import naive
 
 

@@ -7,18 +7,18 @@ import json
 import numpy as np
 import pytest
 
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.expansion.bounds import higher_order_bound
+from adam_minibatch_noise.expansion.noise_sources import HESSIAN, OUTER, TERMS, UPDATES, SwitchedCorr
+from adam_minibatch_noise.expansion.proposition_a6 import LINES, adam_lines
+from adam_minibatch_noise.expansion.second_order import adam_expectation
+from adam_minibatch_noise.expansion.weight_sums import weight_sums
+from adam_minibatch_noise.theory import adam_corr
 from sim import terms
-from sim.expansion import orders, term_studies
-from sim.expansion.bounds import higher_order_bound
-from sim.expansion.lines import LINES, adam_lines
-from sim.expansion.places import HESSIAN, OUTER, TERMS, UPDATES, SwitchedCorr
-from sim.expansion.second_order import adam_expectation
-from sim.expansion.time_sums import time_sums
 from sim.losses import cnn
 from sim.losses.problems import make_quadratics
-from sim.records import InputError
-from sim.theory import adam_corr
-from tests.test_sim_second_order import batches_of
+from sim.monte_carlo import orders, term_studies
+from tests.test_library_second_order import batches_of
 
 TINY = ["--n-samples", "6", "--batch-size", "2", "--n-params", "2", "--beta1", "0.8", "--beta2", "0.95"]
 ENUMERATE = [*TINY, "--method", "enumerate"]
@@ -38,7 +38,7 @@ def column(rows, name, **where):
 @pytest.mark.parametrize("n_epochs", [1, 3])
 def test_lines_add_up_to_the_terms_of_the_expectation(eps_root, n_epochs):
     moments = make_quadratics(20, 4, 0.5, 2).moments()
-    sums = time_sums((0.8, 0.95), 5, 5 * n_epochs - 1)
+    sums = weight_sums((0.8, 0.95), 5, 5 * n_epochs - 1)
     _, expected = adam_expectation(moments, sums, 0.2, eps_root)
     lines = adam_lines(moments, sums, 0.2, eps_root)
     assert list(lines) == list(LINES)
@@ -58,7 +58,7 @@ def test_corr_with_noise_everywhere_is_corr_and_with_none_is_the_zeroth_order(be
     np.testing.assert_allclose(
         sum(switched.parts((*OUTER, *HESSIAN, *UPDATES))), want, rtol=1e-11, atol=1e-13
     )
-    zeroth, _ = adam_expectation(problem.moments(), time_sums(betas, 3, 2), 0.2, eps_root)
+    zeroth, _ = adam_expectation(problem.moments(), weight_sums(betas, 3, 2), 0.2, eps_root)
     np.testing.assert_allclose(sum(switched.parts())[0], zeroth, rtol=1e-12, atol=1e-14)
 
 
@@ -115,11 +115,16 @@ def test_average_is_the_even_part_and_its_standard_error(rng):
 
 
 def test_the_bound_without_odd_orders_is_smaller_and_falls_as_the_fourth_power():
-    sums = time_sums((0.8, 0.95), 3, 2)
+    sums = weight_sums((0.8, 0.95), 3, 2)
     problem = make_quadratics(6, 2, 1.0, 1)
-    bounds = [higher_order_bound(problem.with_noise(z), 2, sums, odd_orders=False)[0] for z in (2e-3, 1e-3)]
+
+    def bound(amplitude, **settings):
+        quiet = problem.with_noise(amplitude)
+        return higher_order_bound(quiet.gradients, quiet.hessians, quiet.moments(), 2, sums, **settings)[0]
+
+    bounds = [bound(z, odd_orders=False) for z in (2e-3, 1e-3)]
     np.testing.assert_allclose(bounds[0] / bounds[1], 16, rtol=1e-6)
-    assert (bounds[1] < higher_order_bound(problem.with_noise(1e-3), 2, sums)[0]).all()
+    assert (bounds[1] < bound(1e-3)).all()
 
 
 # ----------------------------------------------------------------------------------------------- Proposition 3.3
@@ -158,7 +163,7 @@ def test_a_wrong_term_is_refuted(capsys, monkeypatch, term):
 
 
 def test_limit_columns_are_proposition_3_3(capsys):
-    from sim.theory import expected_corr_terms, limit_constants
+    from adam_minibatch_noise.theory import expected_corr_terms, limit_constants
 
     rows = rows_of(capsys, *ENUMERATE, "--noise", 0.01)
     moments = make_quadratics(6, 2, 0.01, 0).moments()

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
+from adam_minibatch_noise.expansion.second_order import exact_c_total
+from adam_minibatch_noise.expansion.weight_sums import batch_correlation
+from adam_minibatch_noise.theory import batch_variance_factor, c_total, critical_batch_size
 from sim import turning
-from sim.expansion.second_order import exact_c_total
-from sim.expansion.time_sums import batch_correlation
-from sim.theory import batch_variance_factor, c_total, critical_batch_size
 
 SMALL = [
     "--n-samples",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
 from train.language import corpora
 
 DATA_DIR = Path(os.environ.get("DATA_DIR") or "/nonexistent")

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from sim.records import InputError
-from sim.theory import batch_variance_factor
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.noise_scale.two_batch import sq_norm
+from adam_minibatch_noise.theory import batch_variance_factor
 from train import noise_scale
 from train.language import corpora
+from train.language.per_sample import gradient_moments, gradient_noise
 from train.language.settings import Settings
 from train.language.snapshots import Snapshot, load_snapshot, save_snapshot
 from train.language.transformer_xl import TransformerXL
-from train.noise.per_sample import gradient_moments, gradient_noise
-from train.noise.two_batch import sq_norm
 from train.noise_scale import draw_measurements
 
 SETTINGS = Settings(

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from train.language.per_sample import FAR, LEVELS, GradientMoments, gradient_moments, gradient_noise
 from train.language.transformer_xl import TransformerXL
-from train.noise.per_sample import FAR, LEVELS, GradientMoments, gradient_moments, gradient_noise
 
 N, TGT_LEN, N_TOKEN = 13, 6, 7  # words repeat in a window, and word 6 occurs in none
 

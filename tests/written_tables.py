@@ -9,9 +9,9 @@ from tests import (
     sweep_runs,
     test_analysis_plot_best_beta2,
     test_analysis_plot_closeness,
-    test_analysis_plot_generalization,
+    test_analysis_plot_feature_noise,
+    test_analysis_plot_image_sweep,
     test_analysis_plot_noise_scale,
-    test_analysis_plot_vision,
 )
 from tests.malformed import attempt, main_of
 from tests.test_architecture import ROOT
@@ -106,16 +106,16 @@ def invariance(*more):
 
 
 def generalization(figure):
-    tables = test_analysis_plot_generalization.write_tables(Path())
+    tables = test_analysis_plot_feature_noise.write_tables(Path())
     return ["--figure", figure, "--tables", *tables, "--out", "f.svg"]
 
 
 def verdicts():
-    return ["--tables", *test_analysis_plot_generalization.write_tables(Path()), "--out", "v.json"]
+    return ["--tables", *test_analysis_plot_feature_noise.write_tables(Path()), "--out", "v.json"]
 
 
 def vision():
-    written = test_analysis_plot_vision.written.__wrapped__(Path())
+    written = test_analysis_plot_image_sweep.written.__wrapped__(Path())
     return [*written, "--numbers", "v.json", "--out", "f.svg"]
 
 
@@ -159,12 +159,12 @@ READERS = {
     "analysis.plot_terms": terms,
     "analysis.plot_turning": turning,
     "analysis.plot_invariance": invariance,
-    "analysis.generalization_verdicts": verdicts,
-    "analysis.plot_vision": vision,
+    "analysis.feature_noise_verdicts": verdicts,
+    "analysis.plot_image_sweep": vision,
     "analysis.article_numbers": article_numbers,
     "analysis.records_index": records_index,
     **{
-        f"analysis.plot_generalization {f}": lambda f=f: generalization(f)
+        f"analysis.plot_feature_noise {f}": lambda f=f: generalization(f)
         for f in ("batch", "decay", "alignments", "confounders")
     },
 }

@@ -14,18 +14,19 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim.commands import Parser, add_output_flags, count, number, run, seed, write_result
-from sim.records import InputError, to_table
-from train import machine
+from adam_minibatch_noise.errors import InputError
+from common.cli import Parser, add_output_flags, count, number, run, seed, write_result
+from common.files import to_table
+from train.runtime import device_flags
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from adam_minibatch_noise.noise_scale.two_batch import NoiseEstimate
+    from train.language.per_sample import GradientNoise
     from train.language.snapshots import Snapshot
     from train.language.transformer_xl import TransformerXL
-    from train.noise.per_sample import GradientNoise
-    from train.noise.two_batch import NoiseEstimate
 
 METHODS = ("exact", "two-batch", "both")
 EXACT = "n_params grad_sq_norm grad_l1 tr_sigma b_simple share_below share_above share_zero"
@@ -73,7 +74,7 @@ def draw_measurements(
     import numpy as np
     import torch
 
-    from train.noise.two_batch import TwoBatchEstimator, sq_norm
+    from adam_minibatch_noise.noise_scale.two_batch import TwoBatchEstimator, sq_norm
 
     if big_size % small_size:
         raise InputError(f"--small-size is {small_size}, allowed: a divisor of --big-size {big_size}")
@@ -113,9 +114,9 @@ def measure(snapshot: "Snapshot", args: argparse.Namespace, device: "torch.devic
     from tqdm import tqdm
 
     from train.language.batches import to_windows
-    from train.language.course import REPEATED
+    from train.language.per_sample import gradient_moments, gradient_noise
+    from train.language.run_state import REPEATED
     from train.language.snapshots import restore
-    from train.noise.per_sample import gradient_moments, gradient_noise
 
     s = snapshot.settings
     if s.mem_len:
@@ -158,8 +159,8 @@ def columns(noise: "GradientNoise | None", estimate: "NoiseEstimate | None") -> 
     noise : GradientNoise, optional
     estimate : NoiseEstimate, optional
     """
-    from train.noise.per_sample import LEVELS
-    from train.noise.two_batch import NoiseEstimate
+    from adam_minibatch_noise.noise_scale.two_batch import NoiseEstimate
+    from train.language.per_sample import LEVELS
 
     quantiles = noise.component_quantiles.tolist() if noise else [math.nan] * len(LEVELS)
     estimate = estimate or NoiseEstimate(0, *[math.nan] * 6)
@@ -196,7 +197,7 @@ def parser() -> Parser:
     files("--data-dir", type=Path, help="folder that holds wikitext-2/{train,valid,test}.txt; else: download")
     files("--cache-dir", type=Path, help="folder of downloads; None: ~/.cache/adam-minibatch-noise")
     files("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: cuda where there is one")
-    files("--n-threads", type=machine.threads, default=1, metavar="N", help="of the CPU")
+    files("--n-threads", type=device_flags.threads, default=1, metavar="N", help="of the CPU")
     files("--progress", action=BooleanOptionalAction, default=sys.stderr.isatty(), help="show a bar")
     add_output_flags(parser)
     return parser
@@ -209,7 +210,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from train.language.snapshots import load_snapshot
 
-    device = torch.device(machine.device_type(args))
+    device = torch.device(device_flags.device_type(args))
     rows = []
     for path in args.snapshots:
         snapshot = load_snapshot(path, device)

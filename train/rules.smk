@@ -96,20 +96,20 @@ rule train_noise_scale:
 VISION = config["train"]["vision"]
 
 
-rule train_vision:
+rule train_image_sweep:
     input:
-        sources("train.vision"),
+        sources("train.image_sweep"),
     output:
-        csv=f"{R}/train/vision/{{case}}.csv",
-        json=f"{R}/train/vision/{{case}}.json",
+        csv=f"{R}/train/image_sweep/{{case}}.csv",
+        json=f"{R}/train/image_sweep/{{case}}.json",
     params:
         settings=lambda wildcards: flags(VISION["cases"][wildcards.case]),
         data=flags({"data_dir": config["data_dir"]}),
-        checkpoint=f"{R}/checkpoints/train/vision/{{case}}.pt",
+        checkpoint=f"{R}/checkpoints/train/image_sweep/{{case}}.pt",
     log:
-        f"{R}/logs/train/vision/{{case}}.log",
+        f"{R}/logs/train/image_sweep/{{case}}.log",
     benchmark:
-        f"{R}/benchmarks/train/vision/{{case}}.tsv"
+        f"{R}/benchmarks/train/image_sweep/{{case}}.tsv"
     conda:
         "../envs/train.yaml"
     wildcard_constraints:
@@ -120,5 +120,5 @@ rule train_vision:
         mem_mb=8000,
         runtime=VISION["minutes"],
     shell:
-        "python -m train.vision {params.settings} {params.data} --n-threads {threads}"
+        "python -m train.image_sweep {params.settings} {params.data} --n-threads {threads}"
         " --checkpoint {params.checkpoint} --out {output.csv} > {log} 2>&1"

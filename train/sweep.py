@@ -15,10 +15,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim.commands import Parser, beta, nonnegative, run, seed
-from sim.records import InputError, locked, remove_abandoned, write_csv, write_json
-from train import machine
+from adam_minibatch_noise.errors import InputError
+from common.cli import Parser, beta, nonnegative, run, seed
+from common.files import locked, remove_abandoned, write_csv, write_json
 from train.language.settings import SWEPT, Settings, add_flags, from_flags
+from train.runtime import device_flags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     """Read the flags, make the runs, write the three files."""
     arguments = _parser().parse_args(argv)
     settings, out = from_flags(arguments), arguments.out
-    machine.check_out(out)
+    device_flags.check_out(out)
     work = arguments.work or out.with_suffix(".work")
     if work.resolve() == out.resolve().parent:
         raise InputError(f"--work is {str(work)!r}, the folder of --out, allowed: another one")
@@ -120,17 +121,21 @@ def main(argv: list[str] | None = None) -> int:
 
     from tqdm import tqdm
 
-    from train import provenance, ranks
+    from common import provenance
     from train.language import corpora
     from train.language.trainer import Trainer
+    from train.runtime import distributed
 
-    with ranks.joined(machine.device_type(arguments)) as (peers, device), locked(out, peers.rank == 0):
+    with (
+        distributed.joined(device_flags.device_type(arguments)) as (peers, device),
+        locked(out, peers.rank == 0),
+    ):
         corpus = corpora.load(settings.corpus, arguments.data_dir, arguments.cache_dir)
         for settings in runs:  # refuse the work of another sweep before anything is said or done
             _finished(work, settings, corpus.sha256)
-        compiled = machine.compiled(arguments, device)
+        compiled = device_flags.compiled(arguments, device)
         trainer = Trainer(settings, corpus, device, compiled=compiled, ranks=peers)
-        machine.check_out(work / "runs.csv")
+        device_flags.check_out(work / "runs.csv")
         records, quiet = [], not arguments.progress or peers.rank > 0
         # outlives the bar of a run, which is one line below
         bar = tqdm(total=len(runs), unit="run", disable=quiet, smoothing=0)
@@ -155,7 +160,7 @@ def main(argv: list[str] | None = None) -> int:
             )
         if not records:
             return 0
-        made_with = {**provenance.describe(device), "compiled": compiled, "n_processes": peers.size}
+        made_with = {**provenance.describe_device(device), "compiled": compiled, "n_processes": peers.size}
         _write(out, records, len(runs), {"corpus": corpora.describe(corpus), "made_with": made_with})
         if len(records) == len(runs):
             _clear(work, runs)
@@ -249,7 +254,7 @@ def _parser() -> Parser:
         metavar="M",
         help="begin no run after so long; 0: no end",
     )
-    machine.add_flags(files)
+    device_flags.add_flags(files)
     return parser
 
 

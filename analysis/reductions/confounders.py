@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def of_steps(table: "pd.DataFrame") -> dict[str, Any]:
+def summarize_steps(table: "pd.DataFrame") -> dict[str, Any]:
     """More noise, or more steps: errors of the two batch sizes at equal steps and at equal lr * steps.
 
     The pairs of each number of many steps by themselves, if the table holds several.
@@ -76,7 +76,7 @@ def _compare(one, other, threshold):
     }
 
 
-def of_supports(table: "pd.DataFrame") -> dict[str, Any]:
+def summarize_supports(table: "pd.DataFrame") -> dict[str, Any]:
     """Compare supports that overlap with supports that do not."""
     rows = cells(table)
     groups: dict[tuple[str, str], dict[str, Any]] = {}
@@ -99,7 +99,7 @@ def of_supports(table: "pd.DataFrame") -> dict[str, Any]:
     return {"cells": rows, "pairs": pairs}
 
 
-def of_replacement(table: "pd.DataFrame") -> dict[str, Any]:
+def summarize_replacement(table: "pd.DataFrame") -> dict[str, Any]:
     """Compare batches drawn with and without replacement."""
     rows = cells(table)
     by_name = {cell["case"]: cell for cell in rows}
@@ -111,11 +111,11 @@ def of_replacement(table: "pd.DataFrame") -> dict[str, Any]:
     return {"cells": rows, "pairs": pairs}
 
 
-def of_betas(table: "pd.DataFrame") -> dict[str, Any]:
+def summarize_betas(table: "pd.DataFrame") -> dict[str, Any]:
     """Correlate test error over pairs of betas with C_total, lam from the noise scale at the first weights."""
     import pandas as pd
 
-    from sim.theory import c_total, noise_to_signal
+    from adam_minibatch_noise.theory import c_total, noise_to_signal
 
     groups = []
     for batch_size, part in table.groupby("batch_size", sort=False):

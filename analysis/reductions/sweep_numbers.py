@@ -4,13 +4,13 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def of_sweep(paths: list[str]) -> dict[str, Any]:
+def summarize_sweep(paths: list[str]) -> dict[str, Any]:
     """Sum up the bests (tables of `analysis.best_betas`, one a swept beta).
 
     Parameters
@@ -49,7 +49,7 @@ def records(table: "pd.DataFrame") -> list[dict[str, Any]]:
     ]
 
 
-def of_noise_scale(paths: list[str], critical: str) -> dict[str, Any]:
+def summarize_noise_scale(paths: list[str], critical: str) -> dict[str, Any]:
     """Sum up B_simple (tables of `train.noise_scale`) and the critical batch sizes (of `analysis.plot_best_beta2`).
 
     Parameters

@@ -7,8 +7,8 @@ import argparse
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from sim.commands import beta, count, positive
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
+from common.cli import beta, count, positive
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,10 +9,10 @@ from analysis.reductions.feature_noise import FAILS, FINE, SMALL_ERROR, cells
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sim.theory import Array
+    from adam_minibatch_noise.theory import Array
 
 
-def of_batch(table: "pd.DataFrame") -> dict[str, Any]:
+def summarize_batch(table: "pd.DataFrame") -> dict[str, Any]:
     """Find the batch size at which the test error turns, for each number of samples, and how it grows with it."""
     rows = cells(table)
     turns = []
@@ -45,7 +45,7 @@ def fit(x: "Array", y: "Array") -> tuple[float, float]:
     return float(slope), float(np.sqrt(rest / (len(x) - 2) / (x @ x))) if len(x) > 2 else math.nan
 
 
-def of_decay(table: "pd.DataFrame") -> dict[str, Any]:
+def summarize_decay(table: "pd.DataFrame") -> dict[str, Any]:
     """Find the usable decays of each optimiser, and how their upper end scales."""
     rows = cells(table)
     ranges, groups = [], {}

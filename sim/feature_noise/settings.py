@@ -5,8 +5,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sim.commands import beta, count, nonnegative, number, positive, seed
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
+from common.cli import beta, count, nonnegative, number, positive, seed
 
 SMALLEST = {"eps": 1e-130, "eps_root": 1e-260}
 """Beside them gradients whose squares leave float64 are nothing."""

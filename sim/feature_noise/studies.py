@@ -29,8 +29,8 @@ import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
+from adam_minibatch_noise.errors import InputError
 from sim.feature_noise.settings import Settings
-from sim.records import InputError
 
 PUBLISHED_DECAY = {"adam": 1e-5, "adamw": 1e-2}
 """lambda of the published table."""

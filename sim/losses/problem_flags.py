@@ -3,8 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from sim.commands import beta, count, nonnegative, number, seed
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
+from common.cli import beta, count, nonnegative, number, seed
 
 if TYPE_CHECKING:
     from sim.losses.problems import Problem

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sim.records import InputError
-from sim.theory import Array, Moments
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.theory import Array, Moments
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.theory import Array
 from sim.losses.landscapes import Landscape
 from sim.memory.memoryless_kernels import main_and_corr_at, run_with_memory, run_without_memory
 from sim.monte_carlo.sampling import draw_permutations
-from sim.records import InputError
-from sim.theory import Array
 
 NEGLIGIBLE = 1e-18
 """Relative weight below which a past step is left out: far below the rounding of a sum."""

@@ -16,7 +16,7 @@ import math
 import numpy as np
 from numba import njit
 
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
 
 MAX_PARTITIONS = 1_000_000
 """Most ordered partitions that `ordered_partitions` lists."""

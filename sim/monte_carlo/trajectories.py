@@ -16,12 +16,12 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from sim.monte_carlo.blocks import in_threads
-from sim.monte_carlo.rows import shifted_rows_dot_vector, weighted_sum_of_rows
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.theory import one_minus_power
+from sim.monte_carlo.gathered_rows import shifted_rows_dot_vector, weighted_sum_of_rows
+from sim.monte_carlo.parallel_mean import in_threads
 from sim.monte_carlo.sampling import fill_permutation
-from sim.monte_carlo.vectors import aligned_zeros, lanes_of, load, padded, reciprocal_sqrt, store, zero_vector
-from sim.records import InputError
-from sim.theory import one_minus_power
+from sim.monte_carlo.simd import aligned_zeros, lanes_of, load, padded, reciprocal_sqrt, store, zero_vector
 
 RUNS_IN_BLOCK = 32
 """Runs that a thread takes at a time."""
@@ -97,7 +97,7 @@ def adam_runs(
     progress : callable, optional
         Called with the number of runs done since the last call.
     n_threads : int, optional
-        As in `sim.monte_carlo.blocks.in_threads`.
+        As in `sim.monte_carlo.parallel_mean.in_threads`.
 
     Returns
     -------

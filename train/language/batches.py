@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from train.language.corpora import windows
-from train.ranks import Ranks
+from train.runtime.distributed import Ranks
 
 if TYPE_CHECKING:
     from train.language.transformer_xl import TransformerXL

@@ -19,8 +19,8 @@ from typing import IO
 
 import numpy as np
 
-from sim.records import InputError
-from train.downloads import check, fetch
+from adam_minibatch_noise.errors import InputError
+from train.runtime.downloads import check, fetch
 
 SPLITS = ("train", "valid", "test")
 EOS, UNKNOWN = "<eos>", "<unk>"
@@ -130,7 +130,7 @@ def wikitext2(
     sha256 : mapping from str to str
         Expected sha256 of each split's file.
     opener : callable, optional
-        See `train.downloads.fetch`.
+        See `train.runtime.downloads.fetch`.
 
     Raises
     ------

@@ -3,8 +3,8 @@
 import argparse
 from dataclasses import dataclass, fields
 
-from sim.commands import Parser, beta, count, nonnegative, number, positive, seed
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
+from common.cli import Parser, beta, count, nonnegative, number, positive, seed
 
 SWEPT = "seed beta1 beta2"
 """Settings of which `train.sweep` takes lists, the first changing slowest."""

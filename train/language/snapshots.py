@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sim.records import InputError
-from train import checkpoints
+from adam_minibatch_noise.errors import InputError
 from train.language.corpora import Corpus
 from train.language.settings import Settings
 from train.language.transformer_xl import TransformerXL
+from train.runtime import checkpoints
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.noise_scale.two_batch import TwoBatchEstimator, sq_norm
+from adam_minibatch_noise.optimizers.adam import Adam
 from train.language.batches import mean_loss, to_windows
 from train.language.snapshots import Snapshot
 from train.language.transformer_xl import TransformerXL
-from train.noise.two_batch import TwoBatchEstimator, sq_norm
-from train.optimizers import Adam
-from train.ranks import Ranks
+from train.runtime.distributed import Ranks
 
 if TYPE_CHECKING:
     from train.language.corpora import Corpus

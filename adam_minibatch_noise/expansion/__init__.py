@@ -1,0 +1,1 @@
+"""Exact expectation of Corr to second order in the noise, its terms, turning points and certified bounds."""

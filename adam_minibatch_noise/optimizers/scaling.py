@@ -1,0 +1,101 @@
+"""Settings of Adam for another batch size, scaled from a reference.
+
+References
+----------
+.. [1] X. Wang, L. Aitchison, "Batch size invariant Adam", arXiv 2402.18824, 2024.
+.. [2] S. Malladi, K. Lyu, A. Panigrahi, S. Arora, "On the SDEs and scaling rules for adaptive gradient algorithms",
+   NeurIPS 2022, arXiv 2205.10287.
+"""
+
+import math
+from dataclasses import dataclass
+
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.theory import scaling_rule
+
+RULES = ("invariant", "square-root")
+"""How `scale_from_reference` scales the learning rate: as kappa [1]_, or as its square root [2]_."""
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Settings for another batch size.
+
+    Attributes
+    ----------
+    lr : float
+    betas : (float, float)
+    eps : float
+        Outside the root.
+    """
+
+    lr: float
+    betas: tuple[float, float]
+    eps: float
+
+
+def scale_from_reference(
+    batch_size: int,
+    reference_batch_size: int,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float = 1e-8,
+    rule: str = "invariant",
+) -> Scaled:
+    """Scale settings that were chosen at one batch size to another.
+
+    With kappa = batch_size / reference_batch_size, 1 - beta1 and 1 - beta2 grow as kappa, and
+
+    - "invariant" [1]_: lr as kappa, eps as it is; for `BatchSizeInvariantAdamW` with one micro-batch size throughout;
+    - "square-root" [2]_: lr as sqrt(kappa), eps as 1/sqrt(kappa); for AdamW where noise dominates the gradient.
+
+    Parameters
+    ----------
+    batch_size, reference_batch_size : int
+        >= 1, in samples.
+    lr : float
+        > 0, at the reference.
+    betas : (float, float)
+        In [0, 1), at the reference.
+    eps : float
+        >= 0, at the reference.
+    rule : {"invariant", "square-root"}
+
+    Returns
+    -------
+    Scaled
+
+    Raises
+    ------
+    InputError
+        A value outside its range, or a beta that would fall below 0.
+    """
+    if rule not in RULES:
+        raise InputError(f"rule is {rule!r}, allowed: {', '.join(RULES)}")
+    for name, size in (("batch_size", batch_size), ("reference_batch_size", reference_batch_size)):
+        if not (1 <= size < math.inf and size == int(size)):
+            raise InputError(f"{name} is {size}, allowed: a whole number >= 1")
+    check_settings(lr, betas, {"eps": eps})
+    kappa = batch_size / reference_batch_size
+    scaled_lr, *scaled_betas = (float(value) for value in scaling_rule(rule, kappa, lr, *betas))
+    for i, (old, new) in enumerate(zip(betas, scaled_betas, strict=True), start=1):
+        if new < 0:
+            largest = math.floor(reference_batch_size / (1 - old))
+            raise InputError(
+                f"batch_size is {batch_size}, allowed: at most {largest}, where the {rule} rule makes "
+                f"beta{i} 0 (it is {old:g} at {reference_batch_size})"
+            )
+    scaled_eps = eps / math.sqrt(kappa) if rule == "square-root" else eps
+    return Scaled(scaled_lr, (scaled_betas[0], scaled_betas[1]), scaled_eps)
+
+
+def check_settings(lr: float, betas: tuple[float, float], nonnegative: dict[str, float]) -> None:
+    """Refuse a setting outside its range, by `InputError`."""
+    if not 0 < lr < math.inf:
+        raise InputError(f"lr is {lr}, allowed: a finite number > 0")
+    for name, beta in zip(("beta1", "beta2"), betas, strict=True):
+        if not 0 <= beta < 1:
+            raise InputError(f"{name} is {beta}, allowed: >= 0 and < 1")
+    for name, value in nonnegative.items():
+        if not 0 <= value < math.inf:
+            raise InputError(f"{name} is {value}, allowed: a finite number >= 0")

@@ -1,0 +1,295 @@
+import copy
+import math
+import multiprocessing
+
+import numpy as np
+import pytest
+import torch
+
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.optimizers.invariant_adam import BatchSizeInvariantAdamW
+from adam_minibatch_noise.optimizers.scaling import scale_from_reference
+
+SHAPES = [(3, 4), (5,), ()]
+
+
+def gradients(n_steps, kappa, seed=0):
+    """Micro-batch gradients [step][micro-batch][parameter] of scales from 1e-4 to 1e2."""
+    rng = np.random.default_rng(seed)
+    scales = [10.0 ** rng.uniform(-4, 2, shape) for shape in SHAPES]
+    return [
+        [
+            [rng.standard_normal(shape) * s for shape, s in zip(SHAPES, scales, strict=True)]
+            for _ in range(kappa)
+        ]
+        for _ in range(n_steps)
+    ]
+
+
+def parameters(seed=1):
+    rng = np.random.default_rng(seed)
+    return [torch.nn.Parameter(torch.tensor(rng.standard_normal(shape))) for shape in SHAPES]
+
+
+def give(params, micro_batch):
+    for param, grad in zip(params, micro_batch, strict=True):
+        param.grad = torch.tensor(grad)
+
+
+def advance(optimizer, params, grads):
+    for batch in grads:
+        for micro_batch in batch:
+            give(params, micro_batch)
+            optimizer.accumulate()
+        optimizer.step()
+
+
+def published(theta, grads, lr, beta1, beta2, eps, eps_root, weight_decay):
+    """The published order: add shares of every micro-batch to m and v, move, and let m and v decay after the step."""
+    m, v = np.zeros_like(theta), np.zeros_like(theta)
+    for step, batch in enumerate(grads, start=1):
+        for g in batch:
+            m = m + (1 - beta1) / len(batch) * g
+            v = v + (1 - beta2) / len(batch) * g**2
+        theta = theta * (1 - lr * weight_decay)
+        root = np.sqrt(v / (1 - beta2**step) + eps_root) + eps
+        theta = theta - lr * (m / (1 - beta1**step)) / root
+        m, v = beta1 * m, beta2 * v
+    return theta
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.5), (0.99, 0.0)])
+@pytest.mark.parametrize(("eps", "eps_root"), [(1e-8, 0.0), (0.0, 1e-6), (1e-3, 1e-2), (0.0, 0.0)])
+@pytest.mark.parametrize("foreach", [True, False])
+def test_step_matches_the_published_order_of_updates(betas, eps, eps_root, foreach):
+    params, grads = parameters(), gradients(12, 3)
+    settings = {"eps": eps, "eps_root": eps_root, "weight_decay": 0.1}
+    advance(BatchSizeInvariantAdamW(params, 1e-2, betas, foreach=foreach, **settings), params, grads)
+    for i, (param, start) in enumerate(zip(params, parameters(), strict=True)):
+        history = [[micro_batch[i] for micro_batch in batch] for batch in grads]
+        expected = published(start.detach().numpy(), history, 1e-2, *betas, **settings)
+        np.testing.assert_allclose(param.detach().numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.05])
+@pytest.mark.parametrize("accumulates", [True, False])
+def test_one_micro_batch_reduces_to_torch_adamw(weight_decay, accumulates):
+    ours, theirs, grads = parameters(), parameters(), gradients(200, 1)
+    settings = {"lr": 3e-3, "betas": (0.9, 0.99), "eps": 1e-6, "weight_decay": weight_decay}
+    optimizer, reference = BatchSizeInvariantAdamW(ours, **settings), torch.optim.AdamW(theirs, **settings)
+    for (micro_batch,) in grads:
+        give(ours, micro_batch)
+        if accumulates:
+            optimizer.accumulate()
+        optimizer.step()
+        optimizer.zero_grad()
+        give(theirs, micro_batch)
+        reference.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-12, atol=1e-12)
+
+
+def test_defaults_are_those_of_torch_adamw():
+    ours, theirs = (
+        vars(kind(parameters()))["defaults"] for kind in (BatchSizeInvariantAdamW, torch.optim.AdamW)
+    )
+    for name in ("lr", "betas", "eps", "weight_decay"):
+        assert ours[name] == theirs[name]
+
+
+def test_state_dict_round_trip_between_micro_batches():
+    params, grads = parameters(), gradients(6, 4)
+    optimizer = BatchSizeInvariantAdamW(params, 1e-2, (0.9, 0.99))
+    advance(optimizer, params, grads[:3])
+    for micro_batch in grads[3][:2]:
+        give(params, micro_batch)
+        optimizer.accumulate()
+    twins = [torch.nn.Parameter(param.detach().clone()) for param in params]
+    twin = BatchSizeInvariantAdamW(twins, 1.0)
+    twin.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert twin.param_groups[0]["n_micro_batches"] == 2
+    for one, its_params in ((optimizer, params), (twin, twins)):
+        for micro_batch in grads[3][2:]:
+            give(its_params, micro_batch)
+            one.accumulate()
+        one.step()
+        advance(one, its_params, grads[4:])
+    assert all(torch.equal(param, other) for param, other in zip(params, twins, strict=True))
+    straight = parameters()
+    advance(BatchSizeInvariantAdamW(straight, 1e-2, (0.9, 0.99)), straight, grads)
+    assert all(torch.equal(param, other) for param, other in zip(params, straight, strict=True))
+
+
+def test_eps_does_not_enter_the_state():
+    params, twins, grads = parameters(), parameters(), gradients(5, 2)
+    optimizer = BatchSizeInvariantAdamW(params, 1e-2, eps=0.5, eps_root=0.5)
+    twin = BatchSizeInvariantAdamW(twins, 1e-2, eps=0.0)
+    advance(optimizer, params, grads)
+    advance(twin, twins, grads)
+    for param, other in zip(params, twins, strict=True):
+        assert torch.equal(optimizer.state[param]["exp_avg_sq"], twin.state[other]["exp_avg_sq"])
+        assert not torch.equal(param, other)
+
+
+def test_parameter_groups_have_their_own_settings():
+    together, grads = parameters(), gradients(5, 2)
+    groups = [
+        {"params": together[:1], "lr": 1e-3, "betas": (0.5, 0.6)},
+        {"params": together[1:], "weight_decay": 0.3},
+    ]
+    advance(BatchSizeInvariantAdamW(groups, 1e-2), together, grads)
+    apart = parameters()
+    alone = [
+        BatchSizeInvariantAdamW(apart[:1], 1e-3, (0.5, 0.6)),
+        BatchSizeInvariantAdamW(apart[1:], 1e-2, weight_decay=0.3),
+    ]
+    for batch in grads:
+        for micro_batch in batch:
+            give(apart, micro_batch)
+            for optimizer in alone:
+                optimizer.accumulate()
+        for optimizer in alone:
+            optimizer.step()
+    assert all(torch.equal(param, other) for param, other in zip(together, apart, strict=True))
+
+
+def test_a_missing_gradient_counts_as_zero_and_an_untouched_parameter_stays():
+    params = [torch.nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(3)]
+    optimizer = BatchSizeInvariantAdamW(params, 0.1, (0.0, 0.0), eps=0.0, weight_decay=0.0)
+    for grad in (torch.full((2,), 4.0, dtype=torch.float64), None):
+        params[0].grad, params[1].grad = grad, torch.ones(2, dtype=torch.float64)
+        optimizer.accumulate()
+    optimizer.step()
+    want = 1 - 0.1 * 2 / math.sqrt(8)  # mean 4/2, mean square 16/2
+    torch.testing.assert_close(params[0].detach(), torch.full((2,), want, dtype=torch.float64))
+    assert torch.equal(params[2].detach(), torch.ones(2, dtype=torch.float64))
+    assert params[2] not in optimizer.state
+
+
+def test_a_closure_is_one_more_micro_batch():
+    params, twins, (batch,) = parameters(), parameters(), gradients(1, 2)
+    optimizer = BatchSizeInvariantAdamW(params, 1e-2)
+    give(params, batch[0])
+    optimizer.accumulate()
+    assert optimizer.step(lambda: give(params, batch[1]) or 7.0) == 7.0
+    advance(BatchSizeInvariantAdamW(twins, 1e-2), twins, [batch])
+    assert all(torch.equal(param, other) for param, other in zip(params, twins, strict=True))
+
+
+def test_invariant_rule_brings_trajectories_together_as_lr_falls_and_square_root_rule_does_not():
+    """A linear model in torch from loss to step: distance of batches of 1 and 4 micro-batches over the same samples."""
+    gaps = {"invariant": [], "square-root": []}
+    for shrink in (1, 10):
+        n_steps, lr, betas = 48 * shrink, 1e-3 / shrink, (1 - 0.05 / shrink, 1 - 0.02 / shrink)
+        noise = torch.tensor(np.random.default_rng(0).standard_normal((4 * n_steps, 2)))
+        for rule, rows in gaps.items():
+            ends = []
+            for size in (1, 4):
+                weight = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+                scaled = scale_from_reference(size, 1, lr, betas, eps=0.0, rule=rule)
+                optimizer = BatchSizeInvariantAdamW(
+                    [weight], scaled.lr, scaled.betas, scaled.eps, weight_decay=0.0
+                )
+                for batch in noise.split(size):
+                    parts = batch.unbind() if rule == "invariant" else [batch]  # AdamW: squares of the mean
+                    for part in parts:
+                        (
+                            0.5 * (weight**2).sum() + 0.5 * (part * weight).sum() / part[..., 0].numel()
+                        ).backward()
+                        optimizer.accumulate()
+                    optimizer.step()
+                ends.append(weight.detach())
+            rows.append(float((ends[0] - ends[1]).norm()))
+    assert gaps["invariant"][1] < 0.15 * gaps["invariant"][0]
+    assert gaps["square-root"][1] > 0.9 * gaps["square-root"][0]
+
+
+def work(rank, n_ranks, address, results):
+    """Rank r takes micro-batches r, r + 2, ... of every batch of three: two on rank 0, one on rank 1."""
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=n_ranks)
+    params = parameters()
+    optimizer = BatchSizeInvariantAdamW(params, 1e-2, (0.9, 0.99), process_group=dist.group.WORLD)
+    advance(optimizer, params, [batch[rank::n_ranks] for batch in gradients(4, 3)])
+    results.put((rank, [param.detach().numpy() for param in params]))
+    dist.destroy_process_group()
+
+
+def test_data_parallel_matches_one_process(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    address = (tmp_path / "rendezvous").as_uri()
+    ranks = [context.Process(target=work, args=(rank, 2, address, results)) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    got = dict(results.get(timeout=300) for _ in ranks)
+    for rank in ranks:
+        rank.join(timeout=300)
+        assert rank.exitcode == 0
+    params = parameters()
+    advance(BatchSizeInvariantAdamW(params, 1e-2, (0.9, 0.99)), params, gradients(4, 3))
+    for rank in range(2):
+        for param, other in zip(params, got[rank], strict=True):
+            np.testing.assert_allclose(other, param.detach().numpy(), rtol=1e-13, atol=1e-13)
+
+
+# --------------------------------------------------------------------------------------------- scaling
+def test_scale_from_reference_matches_written_out_cases():
+    scaled = scale_from_reference(1024, 256, 1e-3, (0.9, 0.99))
+    assert (scaled.lr, *scaled.betas, scaled.eps) == pytest.approx((4e-3, 0.6, 0.96, 1e-8))
+    scaled = scale_from_reference(1024, 256, 1e-3, (0.9, 0.99), 1e-8, "square-root")
+    assert (scaled.lr, *scaled.betas, scaled.eps) == pytest.approx((2e-3, 0.6, 0.96, 5e-9))
+    scaled = scale_from_reference(64, 256, 1e-3, (0.9, 0.99))
+    assert (scaled.lr, *scaled.betas) == pytest.approx((2.5e-4, 0.975, 0.9975))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 2816}, "batch_size is 2816, allowed: at most 2560, .* makes beta1 0"),
+        ({"batch_size": 0}, "batch_size is 0, allowed: a whole number >= 1"),
+        ({"batch_size": 1.5}, "batch_size is 1.5"),
+        ({"reference_batch_size": float("nan")}, "reference_batch_size is nan"),
+        ({"lr": -1.0}, "lr is -1.0"),
+        ({"betas": (0.9, 1.0)}, "beta2 is 1.0, allowed: >= 0 and < 1"),
+        ({"eps": -1.0}, "eps is -1.0"),
+        ({"rule": "linear"}, "rule is 'linear', allowed: invariant, square-root"),
+    ],
+)
+def test_scale_from_reference_rejects_values_out_of_range(changes, message):
+    with pytest.raises(InputError, match=message):
+        scale_from_reference(
+            **{"batch_size": 512, "reference_batch_size": 256, "lr": 1e-3, "betas": (0.9, 0.99)} | changes
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"betas": (1.0, 0.9)}, "beta1 is 1.0"),
+        ({"eps_root": -1.0}, "eps_root is -1.0"),
+        ({"weight_decay": float("inf")}, "weight_decay is inf"),
+    ],
+)
+def test_optimizer_rejects_values_out_of_range(changes, message):
+    with pytest.raises(InputError, match=message):
+        BatchSizeInvariantAdamW(parameters(), **changes)
+    with pytest.raises(InputError, match=message):
+        BatchSizeInvariantAdamW([{"params": parameters(), **changes}])
+
+
+def test_optimizer_rejects_gradients_left_over_and_gradients_missing():
+    params, ((micro_batch, _),) = parameters(), gradients(1, 2)
+    optimizer = BatchSizeInvariantAdamW(params)
+    with pytest.raises(RuntimeError, match="no parameter has a gradient"):
+        optimizer.accumulate()
+    give(params, micro_batch)
+    optimizer.accumulate()
+    give(params, micro_batch)
+    with pytest.raises(RuntimeError, match="not accumulated"):
+        optimizer.step()
+    params[0].grad = torch.ones(3, 4, dtype=torch.float64).to_sparse()
+    with pytest.raises(RuntimeError, match="sparse"):
+        optimizer.accumulate()
