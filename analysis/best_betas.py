@@ -9,8 +9,9 @@ the same way, the runs cannot tell from the best; empty with one seed.
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from common.cli import Parser, beta, run
+from common.cli import Parser, run
 from common.files import write_csv
+from common.settings import BETA
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,7 +125,7 @@ def parser() -> argparse.ArgumentParser:
 
     parser = Parser(prog="python -m analysis.best_betas", description=__doc__)
     sweeps.add_flags(parser)
-    parser.add_argument("--baseline", type=beta, default=0.999, help="value of the swept beta to gain over")
+    parser.add_argument("--baseline", type=BETA, default=0.999, help="value of the swept beta to gain over")
     parser.add_argument("--published", metavar="CSV", help="also give the published bests and gains")
     parser.add_argument("--out", required=True, metavar="CSV", help="one row a learning rate and batch size")
     return parser

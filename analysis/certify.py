@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from common.cli import Parser, number, run
+from common.cli import Parser, run
 from common.files import atomic_write, to_json, to_table
+from common.settings import Number
 
 COLUMNS = ["lemma", "statement", "verdict", "published", "enclosure", "exact", "place", "counter_example"]
 
@@ -216,7 +217,7 @@ def main(argv: list[str] | None = None) -> int:
         "each threshold. Exit status: 0 all proved, 1 one refuted, 2 bad usage.",
     )
     parser.add_argument(
-        "--digits", type=number(int, 1, 1000), default=30, help="certified digits of a threshold"
+        "--digits", type=Number(int, 1, 1000), default=30, help="certified digits of a threshold"
     )
     parser.add_argument(
         "--format", choices=["table", "json", "csv"], default="table", help="csv leaves the seconds out"

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, add_output_flags, count, nonnegative, positive, run, write_result
+from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table
+from common.settings import COUNT, NONNEGATIVE, POSITIVE
 
 N_TOKENS = {"wikitext-2": (2_088_628, 217_646)}
 """Tokens of the training and of the validation split."""
@@ -70,13 +71,13 @@ def parser() -> argparse.ArgumentParser:
         help="written by bench.training; None: the newest in records/, if there is one",
     )
     parser.add_argument(
-        "--tokens-per-second", type=positive, default=3e5, help="of training; assumed if there is no CSV"
+        "--tokens-per-second", type=POSITIVE, default=3e5, help="of training; assumed if there is no CSV"
     )
     parser.add_argument(
-        "--steps-to-minimum", type=positive, default=1000, help="at learning rate 1e-3; assumed"
+        "--steps-to-minimum", type=POSITIVE, default=1000, help="at learning rate 1e-3; assumed"
     )
-    parser.add_argument("--epochs-to-minimum", type=nonnegative, default=8, help="at least; assumed")
-    parser.add_argument("--n-gpus", type=count, nargs="+", default=list(N_GPUS), help="for the wall time")
+    parser.add_argument("--epochs-to-minimum", type=NONNEGATIVE, default=8, help="at least; assumed")
+    parser.add_argument("--n-gpus", type=COUNT, nargs="+", default=list(N_GPUS), help="for the wall time")
     add_output_flags(parser)
     return parser
 

@@ -14,8 +14,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, beta, run
+from common.cli import Parser, run
 from common.files import write_json
+from common.settings import BETA
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--noise-scale", nargs="*", default=[], metavar="CSV", help="written by train.noise_scale"
     )
-    parser.add_argument("--beta1", type=beta, default=0.9, help="of the runs")
+    parser.add_argument("--beta1", type=BETA, default=0.9, help="of the runs")
     parser.add_argument("--out", required=True, metavar="FILE", help="figure, .svg, .pdf or .png")
     parser.add_argument("--summary", metavar="JSON", help="also write noise scale and critical batch sizes")
     return parser

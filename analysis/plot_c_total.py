@@ -2,17 +2,18 @@
 
 import argparse
 
-from common.cli import Parser, beta, nonnegative, run
+from common.cli import Parser, run
+from common.settings import BETA, NONNEGATIVE
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = Parser(prog="python -m analysis.plot_c_total", description=__doc__)
-    parser.add_argument("--beta1", type=beta, default=0.9, help="of the left panel")
+    parser.add_argument("--beta1", type=BETA, default=0.9, help="of the left panel")
     lams = [0.0, 0.4, 0.5, 0.6, 1.5]
-    parser.add_argument("--lams", type=nonnegative, nargs="+", default=lams, help="ratios of the left panel")
+    parser.add_argument("--lams", type=NONNEGATIVE, nargs="+", default=lams, help="ratios of the left panel")
     parser.add_argument(
-        "--map-lams", type=nonnegative, nargs=2, default=[0.25, 1.5], help="ratios of the maps"
+        "--map-lams", type=NONNEGATIVE, nargs=2, default=[0.25, 1.5], help="ratios of the maps"
     )
     parser.add_argument("--out", required=True, metavar="FILE", help="figure, .svg, .pdf or .png")
     return parser

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from adam_minibatch_noise.errors import InputError
 from analysis.invariance_summary import RULES, scaled_c_total, summarize
-from common.cli import Parser, beta, nonnegative, number, run
+from common.cli import Parser, run
 from common.files import write_json
+from common.settings import BETA, NONNEGATIVE, Number
 from sim.invariance import BREAK
 
 if TYPE_CHECKING:
@@ -35,12 +36,12 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--slopes", required=True, metavar="CSV", help="written by sim.invariance --out")
     add("--spread", required=True, metavar="CSV", help="written by sim.invariance --spread-out")
-    add("--beta1", type=beta, default=0.99, help="right panel: at one micro-batch a batch")
-    add("--beta2", type=beta, default=0.999, help="likewise")
-    add("--lam-micro", type=nonnegative, nargs=2, default=[0.25, 2.0], help="right panel: of a micro-batch")
+    add("--beta1", type=BETA, default=0.99, help="right panel: at one micro-batch a batch")
+    add("--beta2", type=BETA, default=0.999, help="likewise")
+    add("--lam-micro", type=NONNEGATIVE, nargs=2, default=[0.25, 2.0], help="right panel: of a micro-batch")
     add(
         "--max-kappa",
-        type=number(int, 2, 4096),
+        type=Number(int, 2, 4096),
         default=64,
         help="right panel: largest batch in micro-batches",
     )

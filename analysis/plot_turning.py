@@ -8,7 +8,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, count, positive, run
+from common.cli import Parser, run
+from common.settings import COUNT, POSITIVE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,8 +26,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--turning", required=True, metavar="CSV", help="written by sim.turning --turning-out"
     )
-    parser.add_argument("--noise-scale", type=positive, default=300, help="B_simple of the upper panels")
-    parser.add_argument("--n-epochs", type=count, nargs="+", default=[1, 5, 50], help="curves of a panel")
+    parser.add_argument("--noise-scale", type=POSITIVE, default=300, help="B_simple of the upper panels")
+    parser.add_argument("--n-epochs", type=COUNT, nargs="+", default=[1, 5, 50], help="curves of a panel")
     parser.add_argument("--out", required=True, metavar="FILE", help="figure, .svg, .pdf or .png")
     return parser
 

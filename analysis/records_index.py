@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, count, run
+from common.cli import Parser, run
 from common.config import flags, load, recorded_tables
 from common.files import atomic_write
+from common.settings import COUNT
 
 CONFIGS = ("config/config.yaml", "config/full.yaml")
 FOLDER, README = "records/train/sweep", "records/README.md"
@@ -145,7 +146,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = Parser(prog="python -m analysis.records_index", description=__doc__)
     parser.add_argument("--folder", default=FOLDER, help="of the tables")
-    parser.add_argument("--n-commands", type=count, default=3, help="how many commands to name")
+    parser.add_argument("--n-commands", type=COUNT, default=3, help="how many commands to name")
     parser.add_argument("--commands", action="store_true", help="print the commands alone, for a shell")
     parser.add_argument(
         "--write", action="store_true", help="put it into --readme instead of standard output"

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from common.cli import Parser, count, run
+from common.cli import Parser, run
 from common.files import to_table, write_csv
+from common.settings import COUNT
 
 CASES = {"adamw": 0.01, "adam": 1e-5}
 """lambda of the published table."""
@@ -34,8 +35,8 @@ class Contender(NamedTuple):
 def main(argv: list[str] | None = None) -> None:
     """Check, time, write."""
     parser = Parser(prog="python -m bench.feature_noise", description=__doc__.splitlines()[0])
-    parser.add_argument("--n-repeats", type=count, default=7, help="turns of each contender")
-    parser.add_argument("--n-runs", type=count, default=3, help="whole runs of ours")
+    parser.add_argument("--n-repeats", type=COUNT, default=7, help="turns of each contender")
+    parser.add_argument("--n-runs", type=COUNT, default=3, help="whole runs of ours")
     parser.add_argument(
         "--out", type=Path, default=Path("results/bench/generalization.csv"), help="the table"
     )

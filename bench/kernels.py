@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from common.cli import Parser, count, run
+from common.cli import Parser, run
 from common.files import to_table, write_csv, write_json
+from common.settings import COUNT
 
 TURN = 0.5
 """Seconds of a turn: permutations are as many as a contender does in this time, training runs as the job says."""
@@ -34,8 +35,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the jobs, write kernels.csv, scaling.csv, machine.json and kernels.png, and print the table."""
     parser = Parser(prog="python -m bench.kernels", description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", default="A1,A2,A3,B1,C", help="names, joined by commas")
-    parser.add_argument("--n-repeats", type=count, default=7, help="turns of each contender")
-    parser.add_argument("--n-threads", type=count, default=os.cpu_count(), help="for every contender")
+    parser.add_argument("--n-repeats", type=COUNT, default=7, help="turns of each contender")
+    parser.add_argument("--n-threads", type=COUNT, default=os.cpu_count(), help="for every contender")
     parser.add_argument(
         "--out", type=Path, default=Path("results/bench"), metavar="FOLDER", help="of the results"
     )

@@ -1,11 +1,11 @@
 """How every program of the project reads its flags and ends: bad input is one line on standard error, status 2."""
 
 import argparse
-import math
+import difflib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,12 +13,41 @@ from adam_minibatch_noise.errors import InputError
 from common.files import atomic_write, end_with_workflow, to_csv, to_json
 
 
-class Parser(argparse.ArgumentParser):
-    """`argparse.ArgumentParser` that reports an error in one line and never guesses an abbreviated flag."""
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Defaults behind each flag; the description and the examples keep their lines."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+
+class Parser(argparse.ArgumentParser):
+    """`argparse.ArgumentParser` that reports an error in one line and never guesses an abbreviated flag.
+
+    It knows the nearest flag to one that does not exist, and notes which flags were given: `given` of the namespace is
+    the set of their names, by which `common.settings.from_flags` tells a contradiction from a default.
+
+    Parameters
+    ----------
+    examples : sequence of str
+        Whole command lines, shown at the end of ``--help``.
+    **kwargs
+        Of `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, *, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", _HelpFormatter)
+        if examples:
+            heading = "example:" if len(examples) == 1 else "examples:"
+            kwargs["epilog"] = "\n".join([heading, *(f"  {line}" for line in examples)])
         super().__init__(allow_abbrev=False, **kwargs)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and name the nearest flag where one does not exist."""
+        known, others = self.parse_known_args(args, namespace)
+        if others:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            name = next((word.split("=")[0] for word in others if word.startswith("--")), "")
+            near = difflib.get_close_matches(name, flags, 1) if name else []
+            hint = f" (nearest flag: {near[0]})" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(others)}{hint}")
+        return known
 
     def parse_known_args(
         self, args: Any = None, namespace: Any = None
@@ -29,6 +58,11 @@ class Parser(argparse.ArgumentParser):
             out = getattr(known, action.dest, None) if action.dest == "out" else None
             if out is not None and action.metavar != "FOLDER" and Path(out).is_dir():
                 self.error(f"argument --out: {out} is a folder, allowed: the name of a file")
+        words = sys.argv[1:] if args is None else args
+        given = {str(word).split("=")[0] for word in words}
+        known.given = frozenset(
+            action.dest for action in self._actions if given.intersection(action.option_strings)
+        )
         return known, others
 
     def error(self, message: str) -> NoReturn:
@@ -94,71 +128,6 @@ def run(main: Callable[[list[str] | None], int | None], argv: list[str] | None =
 def _complain(message: str, status: int = 2) -> int:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return status
-
-
-LARGEST = 10**12
-"""Largest whole number that a flag takes, unless its type says otherwise: what no machine could count or hold."""
-
-
-def number(
-    kind: type,
-    low: float = -math.inf,
-    high: float = math.inf,
-    *,
-    open_low: bool = False,
-    open_high: bool = False,
-) -> Callable[[str], Any]:
-    """Make an `argparse` type: a finite number of an interval, closed unless said otherwise.
-
-    Parameters
-    ----------
-    kind : {int, float}
-    low, high : float
-        Ends of the interval; `high` of a whole number is at most `LARGEST` unless given.
-    open_low, open_high : bool
-        Whether the end itself is excluded.
-
-    Returns
-    -------
-    callable
-        From str to `kind`; raises `argparse.ArgumentTypeError` naming the value and the allowed range.
-    """
-    if kind is int and high == math.inf:
-        high = LARGEST
-    noun = "a whole number" if kind is int else "a finite number"
-    ends = []
-    if low > -math.inf:
-        ends.append(f"{'>' if open_low else '>='} {low:g}")
-    if high < math.inf:
-        ends.append(f"{'<' if open_high else '<='} {high:g}")
-    allowed = " ".join([noun, " and ".join(ends)]).strip()
-
-    def parse(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        inside = (value > low if open_low else value >= low) and (
-            value < high if open_high else value <= high
-        )
-        if not (inside and math.isfinite(value)):
-            shown = text if len(text) <= 60 else text[:57] + "..."
-            raise argparse.ArgumentTypeError(f"is {shown!r}, allowed: {allowed}")
-        return value
-
-    return parse
-
-
-beta = number(float, 0, 1, open_high=True)
-"""Type of a decay rate: 0 <= beta < 1."""
-positive = number(float, 0, open_low=True)
-"""Type of a learning rate and the like: > 0."""
-nonnegative = number(float, 0)
-"""Type of a regularisation constant: >= 0."""
-count = number(int, 1)
-"""Type of a number of things: a whole number >= 1."""
-seed = number(int, 0, 2**63 - 1)
-"""Type of a seed."""
 
 
 def add_output_flags(parser: Any) -> None:

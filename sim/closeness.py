@@ -20,19 +20,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import (
-    Parser,
-    add_output_flags,
-    beta,
-    count,
-    nonnegative,
-    number,
-    positive,
-    run,
-    seed,
-    write_result,
-)
+from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table
+from common.settings import BETA, COUNT, NONNEGATIVE, POSITIVE, SEED, Number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -272,15 +262,15 @@ def parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m sim.closeness", description=__doc__.split("\n\n")[0])
     parser.add_argument("--problem", choices=[*PROBLEMS, "all"], default="all", help="per-sample losses")
     parser.add_argument("--algorithm", choices=[*ALGORITHMS, "all"], default="all", help="with memory")
-    parser.add_argument("--beta1", type=beta, default=0.9, help="decay rate of the first moment, [0, 1)")
-    parser.add_argument("--beta2", type=beta, default=0.95, help="of Adam's second moment, [0, 1)")
-    parser.add_argument("--eps-root", type=nonnegative, default=1e-3, help="inside Adam's root, >= 0")
-    parser.add_argument("--lr-max", type=positive, default=3e-4, help="largest learning rate")
-    parser.add_argument("--n-decades", type=positive, default=3.0, help="decades of learning rates")
-    parser.add_argument("--n-lr", type=number(int, 3, 100), default=7, help="number of learning rates")
-    parser.add_argument("--horizon", type=positive, default=0.05, help="learning rate times steps")
-    parser.add_argument("--seed", type=seed, default=0, help="seed of problems and batches")
-    parser.add_argument("--n-threads", type=count, help="default: all cores; no effect on the result")
+    parser.add_argument("--beta1", type=BETA, default=0.9, help="decay rate of the first moment, [0, 1)")
+    parser.add_argument("--beta2", type=BETA, default=0.95, help="of Adam's second moment, [0, 1)")
+    parser.add_argument("--eps-root", type=NONNEGATIVE, default=1e-3, help="inside Adam's root, >= 0")
+    parser.add_argument("--lr-max", type=POSITIVE, default=3e-4, help="largest learning rate")
+    parser.add_argument("--n-decades", type=POSITIVE, default=3.0, help="decades of learning rates")
+    parser.add_argument("--n-lr", type=Number(int, 3, 100), default=7, help="number of learning rates")
+    parser.add_argument("--horizon", type=POSITIVE, default=0.05, help="learning rate times steps")
+    parser.add_argument("--seed", type=SEED, default=0, help="seed of problems and batches")
+    parser.add_argument("--n-threads", type=COUNT, help="default: all cores; no effect on the result")
     add_output_flags(parser)
     return parser
 

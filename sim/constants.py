@@ -2,8 +2,9 @@
 
 import argparse
 
-from common.cli import Parser, beta, nonnegative, run
+from common.cli import Parser, run
 from common.files import to_json, to_table
+from common.settings import BETA, NONNEGATIVE
 
 
 def constants(beta1: float, beta2: float, lam: float) -> dict[str, float]:
@@ -32,9 +33,9 @@ def constants(beta1: float, beta2: float, lam: float) -> dict[str, float]:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = Parser(prog="python -m sim.constants", description=__doc__)
-    parser.add_argument("--beta1", type=beta, default=0.9, help="decay rate of the first moment, [0, 1)")
-    parser.add_argument("--beta2", type=beta, default=0.999, help="decay rate of the second moment, [0, 1)")
-    parser.add_argument("--lam", type=nonnegative, default=0.5, help="noise-to-signal ratio of a batch, >= 0")
+    parser.add_argument("--beta1", type=BETA, default=0.9, help="decay rate of the first moment, [0, 1)")
+    parser.add_argument("--beta2", type=BETA, default=0.999, help="decay rate of the second moment, [0, 1)")
+    parser.add_argument("--lam", type=NONNEGATIVE, default=0.5, help="noise-to-signal ratio of a batch, >= 0")
     parser.add_argument("--format", choices=["table", "json"], default="table", help="form of the output")
     return parser
 

@@ -7,8 +7,9 @@ import argparse
 from typing import Any
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, add_output_flags, count, run, write_result
+from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table
+from common.settings import COUNT
 from sim.losses.problem_flags import add_problem_flags, problem_from_flags
 
 MAX_STEPS = 10_000_000
@@ -71,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     add_problem_flags(parser)
     group = parser.add_argument_group("expectation")
     group.add_argument(
-        "--n-epochs", type=count, default=1, help="epochs, reshuffled; Corr is that of the last step"
+        "--n-epochs", type=COUNT, default=1, help="epochs, reshuffled; Corr is that of the last step"
     )
     algorithms = ["adam", "sgd-momentum"]
     group.add_argument(

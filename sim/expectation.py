@@ -12,8 +12,9 @@ import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from common.cli import Parser, add_output_flags, count, run, seed, write_result
+from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table
+from common.settings import COUNT, SEED
 from sim.losses.problem_flags import (
     FEWEST_PERMUTATIONS,
     TOO_FEW,
@@ -171,14 +172,14 @@ def parser() -> argparse.ArgumentParser:
         "--method", choices=["montecarlo", "enumerate"], default="montecarlo", help="how to average"
     )
     group.add_argument("--n-permutations", type=n_permutations, default=10_000, help="of montecarlo")
-    group.add_argument("--seed", type=seed, default=0, help="seed of the permutations")
+    group.add_argument("--seed", type=SEED, default=0, help="seed of the permutations")
     group.add_argument(
         "--control-variate",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="subtract from Corr_n its part linear in the noise, whose expectation is 0",
     )
-    group.add_argument("--n-threads", type=count, help="default: all cores; the result does not depend on it")
+    group.add_argument("--n-threads", type=COUNT, help="default: all cores; the result does not depend on it")
     add_output_flags(group)
     return parser
 

@@ -6,12 +6,13 @@ min_i max_r <w_{y_i r}, xi_i>. With --n-seeds, runs of consecutive seeds; thread
 """
 
 import argparse
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from typing import Any
 
-from common.cli import Parser, add_output_flags, count, run, write_result
+from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table
-from sim.feature_noise.settings import Settings, add_flags, from_flags
+from common.settings import COUNT, add_flags, from_flags, names
+from sim.feature_noise.settings import Settings
 
 LEFT_OUT = ("n_epochs", "n_test", "n_records")
 """Settings that are no column of a table: lengths are in steps there."""
@@ -20,7 +21,7 @@ SHOWN = ("seed", "step", "loss", "train_error", "test_error", "signal_plus", "si
 
 def columns(settings: Settings) -> dict[str, Any]:
     """Return the settings as columns of a table."""
-    row = {f.name: getattr(settings, f.name) for f in fields(Settings) if f.name not in LEFT_OUT}
+    row = {name: getattr(settings, name) for name in names(Settings) if name not in LEFT_OUT}
     return row | {"n_steps": settings.total_steps}
 
 
@@ -38,9 +39,9 @@ def summary(settings: Settings, rows: list[dict[str, Any]]) -> dict[str, Any]:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = Parser(prog="python -m sim.feature_noise_run", description=__doc__.split("\n\n")[0])
-    add_flags(parser)
-    parser.add_argument("--n-seeds", type=count, default=1, help="runs, of seeds --seed, --seed + 1, ...")
-    parser.add_argument("--n-threads", type=count, help="default: all cores; no effect on the result")
+    add_flags(parser, Settings)
+    parser.add_argument("--n-seeds", type=COUNT, default=1, help="runs, of seeds --seed, --seed + 1, ...")
+    parser.add_argument("--n-threads", type=COUNT, help="default: all cores; no effect on the result")
     add_output_flags(parser)
     return parser
 
@@ -48,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Run, write."""
     args = parser().parse_args(argv)
-    first = from_flags(args)
+    first = from_flags(Settings, args)
     first.check()
     from tqdm import tqdm
 

@@ -9,9 +9,10 @@ import sys
 from dataclasses import replace
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, add_output_flags, count, run, write_result
+from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table, write_json
-from sim.feature_noise.settings import Settings, add_flags, from_flags
+from common.settings import COUNT, add_flags, from_flags
+from sim.feature_noise.settings import Settings
 
 STUDIES = ("table", "choices", "steps", "supports", "replacement", "betas", "batch", "decay")
 SHOWN = ("case", "n_seeds", "train_error", "test_error", "test_error_std", "signal", "noise")
@@ -22,11 +23,11 @@ def parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m sim.feature_noise_studies", description=__doc__.split("\n\n")[0])
     parser.add_argument("--study", choices=STUDIES, required=True, help="which")
     parser.add_argument(
-        "--n-seeds", type=count, default=5, help="runs of each case, of seeds --seed, --seed + 1, ..."
+        "--n-seeds", type=COUNT, default=5, help="runs of each case, of seeds --seed, --seed + 1, ..."
     )
     parser.add_argument("--cases", nargs="+", metavar="TEXT", help="only the cases that contain one of these")
-    parser.add_argument("--n-threads", type=count, help="default: all cores; no effect on the result")
-    add_flags(parser)
+    parser.add_argument("--n-threads", type=COUNT, help="default: all cores; no effect on the result")
+    add_flags(parser, Settings)
     add_output_flags(parser)
     parser.add_argument("--how", metavar="FILE", help="write there how --out was made, as JSON")
     return parser
@@ -42,7 +43,7 @@ def chosen_cases(args: argparse.Namespace) -> dict[str, Settings]:
     """
     from sim.feature_noise import studies
 
-    cases = studies.STUDIES[args.study](from_flags(args))
+    cases = studies.STUDIES[args.study](from_flags(Settings, args))
     if args.cases:
         cases = {name: case for name, case in cases.items() if any(text in name for text in args.cases)}
         if not cases:

@@ -25,19 +25,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import (
-    Parser,
-    add_output_flags,
-    beta,
-    count,
-    nonnegative,
-    number,
-    positive,
-    run,
-    seed,
-    write_result,
-)
+from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table, write_csv
+from common.settings import BETA, COUNT, NONNEGATIVE, POSITIVE, SEED, Number
 
 if TYPE_CHECKING:
     from adam_minibatch_noise.theory import Array
@@ -196,23 +186,23 @@ def parser() -> argparse.ArgumentParser:
         "cnn-even",
         "cnn-loud",
     ]
-    several = number(int, 2, 1024)
+    several = Number(int, 2, 1024)
     add("--kappas", type=several, nargs="+", default=[2, 4, 8], help="micro-batches a batch, beside 1")
-    add("--beta1", type=beta, default=0.99, help="at kappa = 1; slopes: at --lr-max")
-    add("--beta2", type=beta, default=0.999, help="likewise")
+    add("--beta1", type=BETA, default=0.99, help="at kappa = 1; slopes: at --lr-max")
+    add("--beta2", type=BETA, default=0.999, help="likewise")
     add("--cases", choices=cases, nargs="+", default=cases, help="slopes: problems")
-    add("--lr-max", type=positive, default=2.5e-4, help="slopes: largest learning rate at kappa = 1")
-    add("--n-decades", type=positive, default=2.0, help="slopes: decades of learning rates")
-    add("--n-lr", type=number(int, 3, 100), default=5, help="slopes: number of learning rates")
-    add("--horizon", type=positive, default=0.2, help="slopes: learning rate times micro-batches")
+    add("--lr-max", type=POSITIVE, default=2.5e-4, help="slopes: largest learning rate at kappa = 1")
+    add("--n-decades", type=POSITIVE, default=2.0, help="slopes: decades of learning rates")
+    add("--n-lr", type=Number(int, 3, 100), default=5, help="slopes: number of learning rates")
+    add("--horizon", type=POSITIVE, default=0.2, help="slopes: learning rate times micro-batches")
     problems = ["least-squares", "cnn"]
     add("--problems", choices=problems, nargs="+", default=problems, help="spread: problems")
-    add("--lrs", type=positive, nargs="+", default=LRS, help="spread: learning rates lr0, ascending")
-    add("--n-epochs", type=count, default=40, help="spread: passes over the samples")
-    add("--n-seeds", type=count, default=5, help="spread: seeds of data, start and order")
-    add("--weight-decay", type=nonnegative, default=0.01, help="spread: decoupled")
-    add("--seed", type=seed, default=10, help="of the slopes; the first of the spread")
-    add("--n-threads", type=count, help="default: all cores; no effect on the result")
+    add("--lrs", type=POSITIVE, nargs="+", default=LRS, help="spread: learning rates lr0, ascending")
+    add("--n-epochs", type=COUNT, default=40, help="spread: passes over the samples")
+    add("--n-seeds", type=COUNT, default=5, help="spread: seeds of data, start and order")
+    add("--weight-decay", type=NONNEGATIVE, default=0.01, help="spread: decoupled")
+    add("--seed", type=SEED, default=10, help="of the slopes; the first of the spread")
+    add("--n-threads", type=COUNT, help="default: all cores; no effect on the result")
     add("--spread-out", metavar="FILE", help="also write the spread as CSV")
     add_output_flags(parser)
     return parser

@@ -23,8 +23,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, add_output_flags, count, number, positive, run, seed, write_result
+from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table
+from common.settings import COUNT, POSITIVE, SEED, Number
 from sim.losses.problem_flags import (
     FEWEST_PERMUTATIONS,
     TOO_FEW,
@@ -119,18 +120,18 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--cnn", action="store_true", help="instead of --problem: n_samples samples of the CNN"
     )
-    group.add_argument("--n-filters", type=count, default=2, help="filters a class")
-    group.add_argument("--patch-length", type=number(int, 2), default=4, help="length of a patch")
+    group.add_argument("--n-filters", type=COUNT, default=2, help="filters a class")
+    group.add_argument("--patch-length", type=Number(int, 2), default=4, help="length of a patch")
     group = parser.add_argument_group("measurement")
     group.add_argument("--study", choices=STUDIES, default="terms", help="what to measure")
     group.add_argument(
         "--rho",
-        type=positive,
+        type=POSITIVE,
         nargs="+",
         help="scale the noise so that the largest relative noise of a batch is this; default: leave it",
     )
     group.add_argument(
-        "--n-epochs", type=count, default=1, help="epochs, reshuffled; Corr is that of the last step"
+        "--n-epochs", type=COUNT, default=1, help="epochs, reshuffled; Corr is that of the last step"
     )
     algorithms = ["adam", "sgd-momentum"]
     group.add_argument(
@@ -140,7 +141,7 @@ def parser() -> argparse.ArgumentParser:
         "--method", choices=["montecarlo", "enumerate"], default="montecarlo", help="how to average terms"
     )
     group.add_argument("--n-permutations", type=n_permutations, default=2000, help="of montecarlo")
-    group.add_argument("--seed", type=seed, default=0, help="seed of the permutations")
+    group.add_argument("--seed", type=SEED, default=0, help="seed of the permutations")
     add_output_flags(group)
     return parser
 

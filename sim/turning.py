@@ -20,8 +20,9 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, add_output_flags, beta, count, positive, run, write_result
+from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table, write_csv
+from common.settings import BETA, COUNT, POSITIVE
 
 if TYPE_CHECKING:
     from adam_minibatch_noise.theory import Array
@@ -184,18 +185,18 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = Parser(prog="python -m sim.turning", description=__doc__.split("\n\n")[0])
     add = parser.add_argument
-    add("--n-samples", type=count, default=16_317, help="samples N; default: the windows of WikiText-2")
+    add("--n-samples", type=COUNT, default=16_317, help="samples N; default: the windows of WikiText-2")
     sizes = [2**k for k in range(7, 15)]
-    add("--batch-sizes", type=count, nargs="+", default=sizes, help="of the map; above N: full batch")
-    add("--noise-scales", type=positive, nargs="+", default=[1e2, 2e2, 3e2, 5e2, 1e3], help="B_simple")
+    add("--batch-sizes", type=COUNT, nargs="+", default=sizes, help="of the map; above N: full batch")
+    add("--noise-scales", type=POSITIVE, nargs="+", default=[1e2, 2e2, 3e2, 5e2, 1e3], help="B_simple")
     add(
-        "--n-epochs", type=count, nargs="+", default=[1, 2, 5, 10, 20, 50], help="of the last step: its epoch"
+        "--n-epochs", type=COUNT, nargs="+", default=[1, 2, 5, 10, 20, 50], help="of the last step: its epoch"
     )
     add("--sweeps", choices=["beta1", "beta2"], nargs="+", default=["beta2", "beta1"], help="what to sweep")
-    add("--beta1", type=beta, default=0.9, help="while beta2 is swept")
-    add("--beta2", type=beta, default=0.999, help="while beta1 is swept")
-    add("--grid", type=beta, nargs="+", default=GRID, help="values of the beta that is swept, ascending")
-    add("--min-batch-size", type=count, default=64, help="smallest batch size looked at for turning points")
+    add("--beta1", type=BETA, default=0.9, help="while beta2 is swept")
+    add("--beta2", type=BETA, default=0.999, help="while beta1 is swept")
+    add("--grid", type=BETA, nargs="+", default=GRID, help="values of the beta that is swept, ascending")
+    add("--min-batch-size", type=COUNT, default=64, help="smallest batch size looked at for turning points")
     add("--turning-out", metavar="FILE", help="also write the turning points as CSV")
     add_output_flags(parser)
     return parser

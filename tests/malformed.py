@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from common import cli
+from common.settings import Number
 
 MEMORY = 1 << 30  # bytes that a run may ask for beside what the process has
 NEVER_NUMBERS = [
@@ -160,12 +161,8 @@ def flags_of(parser):
 
 
 def interval(kind):
-    """Return what `commands.number` closed over, or None for another type."""
-    cells = getattr(kind, "__closure__", None)
-    if not cells or kind.__module__ != "common.cli":
-        return None
-    names = dict(zip(kind.__code__.co_freevars, (cell.cell_contents for cell in cells), strict=True))
-    return names["kind"], names["low"], names["high"]
+    """Return type and ends of a `common.settings.Number`, or None for another type."""
+    return (kind.kind, kind.low, kind.high) if isinstance(kind, Number) else None
 
 
 def takes_no_value(action):

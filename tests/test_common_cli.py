@@ -3,17 +3,30 @@ import pytest
 from common import cli
 
 
-@pytest.mark.parametrize("text", ["1", "1.0", "nan", "inf", "-0.1", "", "0,5", "1e400"])
-def test_beta_rejects_what_is_outside(text):
-    with pytest.raises(cli.argparse.ArgumentTypeError, match=r">= 0 and < 1"):
-        cli.beta(text)
+def test_unknown_flag_names_the_nearest_one(capsys):
+    parser = cli.Parser(prog="x")
+    parser.add_argument("--batch-size")
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(["--batchsize", "4"])
+    assert "unrecognized arguments: --batchsize 4 (nearest flag: --batch-size)" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(["--unheard-of"])
+    assert "nearest" not in capsys.readouterr().err
 
 
-def test_count_takes_whole_numbers_only():
-    assert cli.count("3") == 3
-    for text in ("0", "1.5", "three", "-1"):
-        with pytest.raises(cli.argparse.ArgumentTypeError, match="whole number >= 1"):
-            cli.count(text)
+def test_parser_notes_which_flags_were_given():
+    parser = cli.Parser(prog="x")
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--lr", type=float, default=0.1)
+    assert parser.parse_args(["--batch-size", "4"]).given == {"batch_size"}
+    assert parser.parse_args(["--lr=0.1", "--batch-size=4"]).given == {"batch_size", "lr"}
+    assert parser.parse_args([]).given == frozenset()
+
+
+def test_help_ends_with_whole_example_commands(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.Parser(prog="x", examples=["python -m x --lr 0.1", "python -m x"]).parse_args(["--help"])
+    assert capsys.readouterr().out.endswith("examples:\n  python -m x --lr 0.1\n  python -m x\n")
 
 
 @pytest.mark.parametrize(("form", "text"), [("csv", "a\n1\n"), ("json", '{\n "a": 1\n}\n'), ("table", "t\n")])

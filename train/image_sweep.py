@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from common.cli import Parser, run
 from common.files import locked, write_csv, write_json
-from train.images.settings import Settings, add_flags, cells, study
+from common.settings import add_flags, combinations
+from train.images.settings import LISTS, Settings, study
 from train.runtime import device_flags
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def train_all(
 def main(argv: list[str] | None = None) -> int:
     """Read the flags, train, write FILE.json and FILE.csv."""
     arguments = _parser().parse_args(argv)
-    settings, out, checkpoint = cells(arguments), arguments.out, arguments.checkpoint
+    settings, out, checkpoint = combinations(Settings, arguments, LISTS), arguments.out, arguments.checkpoint
     device_flags.check_out(out, checkpoint)
 
     import torch
@@ -120,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> Parser:
     parser = Parser(prog="python -m train.image_sweep", description=__doc__)
-    add_flags(parser)
+    add_flags(parser, Settings, lists=LISTS)
     files = parser.add_argument_group("files and machine")
     files.add_argument(
         "--out", type=Path, required=True, metavar="FILE.csv", help="metrics, one row an evaluation"

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, add_output_flags, count, number, run, seed, write_result
+from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table
+from common.settings import COUNT, SEED, Number
 from train.runtime import device_flags
 
 if TYPE_CHECKING:
@@ -178,20 +179,20 @@ def parser() -> Parser:
     parser.add_argument("--method", choices=METHODS, default="both", help="how to measure")
     parser.add_argument(
         "--max-windows",
-        type=number(int, 0),
+        type=Number(int, 0),
         default=0,
         metavar="N",
         help="take the first so many windows for the whole training split; 0: as many as the run had",
     )
     parser.add_argument(
-        "--chunk", type=number(int, 0), default=0, help="exact: windows at a time; 0: as many as are fast"
+        "--chunk", type=Number(int, 0), default=0, help="exact: windows at a time; 0: as many as are fast"
     )
     batches = parser.add_argument_group("two-batch").add_argument
-    batches("--small-size", type=count, default=32, metavar="N", help="windows in a small batch")
-    batches("--big-size", type=count, default=256, metavar="N", help="in a big batch, made of small ones")
-    batches("--n-draws", type=count, default=40, metavar="N", help="big batches")
-    batches("--seed", type=seed, default=0, help="of the draws")
-    level = number(float, 0, 1, open_low=True, open_high=True)
+    batches("--small-size", type=COUNT, default=32, metavar="N", help="windows in a small batch")
+    batches("--big-size", type=COUNT, default=256, metavar="N", help="in a big batch, made of small ones")
+    batches("--n-draws", type=COUNT, default=40, metavar="N", help="big batches")
+    batches("--seed", type=SEED, default=0, help="of the draws")
+    level = Number(float, 0, 1, open_low=True, open_high=True)
     batches("--level", type=level, default=0.95, help="of the confidence interval")
     files = parser.add_argument_group("files and machine").add_argument
     files("--data-dir", type=Path, help="folder that holds wikitext-2/{train,valid,test}.txt; else: download")

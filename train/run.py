@@ -10,14 +10,15 @@ from pathlib import Path
 
 from common.cli import Parser, run
 from common.files import locked, write_csv, write_json
-from train.language.settings import add_flags, from_flags
+from common.settings import add_flags, from_flags
+from train.language.settings import Settings
 from train.runtime import device_flags
 
 
 def main(argv: list[str] | None = None) -> int:
     """Read the flags, train, write FILE.json and FILE.csv."""
     arguments = _parser().parse_args(argv)
-    settings, out, checkpoint = from_flags(arguments), arguments.out, arguments.checkpoint
+    settings, out, checkpoint = from_flags(Settings, arguments), arguments.out, arguments.checkpoint
     device_flags.check_out(out, checkpoint)
 
     from common import provenance
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> Parser:
     parser = Parser(prog="python -m train.run", description=__doc__)
-    add_flags(parser)
+    add_flags(parser, Settings)
     files = parser.add_argument_group("files and machine")
     files.add_argument(
         "--out", type=Path, required=True, metavar="FILE.csv", help="metrics, one row an evaluation"

@@ -7,18 +7,18 @@ diverges is recorded as such, and the sweep goes on.
 """
 
 import contextlib
-import itertools
 import json
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, beta, nonnegative, run, seed
+from common.cli import Parser, run
 from common.files import locked, remove_abandoned, write_csv, write_json
-from train.language.settings import SWEPT, Settings, add_flags, from_flags
+from common.settings import NONNEGATIVE, add_flags, combinations, from_flags
+from train.language.settings import SWEPT, Settings
 from train.runtime import device_flags
 
 if TYPE_CHECKING:
@@ -31,20 +31,6 @@ OUTCOME = (
     "test_perplexity"
 )
 """What the row of a run says beside its settings; the seconds go to the JSON file, where no two runs agree."""
-
-
-def cells(settings: Settings, **lists: list[Any]) -> list[Settings]:
-    """List the runs of a panel, whole grids of betas seed by seed, so that an early stop leaves whole curves.
-
-    Parameters
-    ----------
-    settings : Settings
-    **lists : list
-        Values of each of `SWEPT`.
-    """
-    names = SWEPT.split()
-    combinations = itertools.product(*(lists[name] for name in names))
-    return [replace(settings, **dict(zip(names, values, strict=True))) for values in combinations]
 
 
 def sweep(
@@ -96,7 +82,7 @@ def sweep(
 
 def name_of(settings: Settings) -> str:
     """Name a run within its panel by what is swept."""
-    return "_".join(f"{name}-{getattr(settings, name)}" for name in SWEPT.split())
+    return "_".join(f"{name}-{getattr(settings, name)}" for name in SWEPT)
 
 
 def row_of(record: dict[str, Any]) -> dict[str, Any]:
@@ -110,14 +96,12 @@ def row_of(record: dict[str, Any]) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     """Read the flags, make the runs, write the three files."""
     arguments = _parser().parse_args(argv)
-    settings, out = from_flags(arguments), arguments.out
+    settings, out = from_flags(Settings, arguments), arguments.out
     device_flags.check_out(out)
     work = arguments.work or out.with_suffix(".work")
     if work.resolve() == out.resolve().parent:
         raise InputError(f"--work is {str(work)!r}, the folder of --out, allowed: another one")
-    runs = cells(settings, **{name: getattr(arguments, name) for name in SWEPT.split()})
-    if len(set(runs)) < len(runs):
-        raise InputError("the lists of betas and seeds hold a value twice, allowed: each once")
+    runs = combinations(Settings, arguments, SWEPT)
 
     from tqdm import tqdm
 
@@ -183,9 +167,9 @@ def _clear(work: Path, runs: list[Settings]) -> None:
 def _write(out: Path, records: list[dict[str, Any]], n_runs: int, made: dict[str, Any]) -> None:
     """Write JSON, evaluations and, last, runs."""
     timing = ("seconds", "evaluation_seconds", "tokens_per_second")
-    shared = {name: value for name, value in records[0]["settings"].items() if name not in SWEPT.split()}
+    shared = {name: value for name, value in records[0]["settings"].items() if name not in SWEPT}
     runs = [
-        {name: record["settings"][name] for name in SWEPT.split()}
+        {name: record["settings"][name] for name in SWEPT}
         | {name: record["outcome"][name] for name in timing}
         for record in records
     ]
@@ -205,7 +189,7 @@ def _write(out: Path, records: list[dict[str, Any]], n_runs: int, made: dict[str
 
 def _news(record: dict[str, Any], n_done: int, n_runs: int, best: float) -> str:
     outcome, settings = record["outcome"], record["settings"]
-    swept = ", ".join(f"{name} {settings[name]}" for name in SWEPT.split())
+    swept = ", ".join(f"{name} {settings[name]}" for name in SWEPT)
     return (
         f"{n_done}/{n_runs} runs; {swept}: {outcome['status']}, minimal validation perplexity "
         f"{_perplexity(record):.5g} at epoch {outcome['epoch_of_min']:.3g}, {outcome['seconds']:.0f} s, "
@@ -239,17 +223,13 @@ def _finished(work: Path, settings: Settings, corpus_sha256: str) -> dict[str, A
 
 def _parser() -> Parser:
     parser = Parser(prog="python -m train.sweep", description=__doc__)
-    add_flags(parser, but=SWEPT)
-    swept = parser.add_argument_group("swept: every combination is a run").add_argument
-    swept("--seed", type=seed, nargs="+", default=[0], help="of initial weights, order and dropout")
-    swept("--beta1", type=beta, nargs="+", default=[0.9], help="decay of the first moment")
-    swept("--beta2", type=beta, nargs="+", default=[0.999], help="decay of the second moment")
+    add_flags(parser, Settings, lists=SWEPT)
     files = parser.add_argument_group("files and machine")
     files.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="one row a run")
     files.add_argument("--work", type=Path, metavar="FOLDER", help="of a sweep under way; None: FILE.work")
     files.add_argument(
         "--max-minutes",
-        type=nonnegative,
+        type=NONNEGATIVE,
         default=0.0,
         metavar="M",
         help="begin no run after so long; 0: no end",

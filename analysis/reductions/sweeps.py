@@ -8,7 +8,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import beta, count, positive
+from common.settings import BETA, COUNT, POSITIVE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,10 +45,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--tables", nargs="*", default=[], metavar="CSV", help="written by train.sweep, one row a run")
     add("--swept", choices=["beta1", "beta2"], default="beta2", help="the beta on the axis")
-    add("--lr", type=positive, nargs="*", default=[], help="learning rates wanted beside those in the tables")
-    add("--batch-size", type=count, nargs="*", default=[], help="batch sizes wanted, likewise")
-    add("--beta1", type=beta, nargs="+", default=[0.9], help="values wanted; one value, if not swept")
-    add("--beta2", type=beta, nargs="+", default=[0.999], help="values wanted; one value, if not swept")
+    add("--lr", type=POSITIVE, nargs="*", default=[], help="learning rates wanted beside those in the tables")
+    add("--batch-size", type=COUNT, nargs="*", default=[], help="batch sizes wanted, likewise")
+    add("--beta1", type=BETA, nargs="+", default=[0.9], help="values wanted; one value, if not swept")
+    add("--beta2", type=BETA, nargs="+", default=[0.999], help="values wanted; one value, if not swept")
 
 
 def read_cells(args: argparse.Namespace) -> tuple["pd.DataFrame", "pd.DataFrame"]:

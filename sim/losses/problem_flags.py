@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import beta, count, nonnegative, number, seed
+from common.settings import BETA, COUNT, NONNEGATIVE, SEED, Number
 
 if TYPE_CHECKING:
     from sim.losses.problems import Problem
@@ -14,7 +14,7 @@ FEWEST_PERMUTATIONS = 100
 """With fewer random orders 4 standard errors are no rule: estimated from the same few orders, they are too small too
 often. With 4 orders a true formula was off by more in up to 20 of 100 runs, with 100 in 1 of 1000 or fewer."""
 TOO_FEW = f"too few orders to call a formula violated, which takes --n-permutations {FEWEST_PERMUTATIONS}"
-n_permutations = number(int, 2)
+n_permutations = Number(int, 2)
 """Type of a number of random orders."""
 
 
@@ -27,18 +27,18 @@ def add_problem_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--problem-file", metavar="P.npz", help="least squares from arrays features, targets, theta"
     )
-    group.add_argument("--n-samples", type=count, default=1024, help="samples N of the generator")
-    group.add_argument("--n-params", type=count, default=64, help="parameters d of the generator")
+    group.add_argument("--n-samples", type=COUNT, default=1024, help="samples N of the generator")
+    group.add_argument("--n-params", type=COUNT, default=64, help="parameters d of the generator")
     group.add_argument(
-        "--noise", type=nonnegative, default=0.02, help="relative spread of a generated sample"
+        "--noise", type=NONNEGATIVE, default=0.02, help="relative spread of a generated sample"
     )
-    group.add_argument("--problem-seed", type=seed, default=0, help="seed of the generator")
+    group.add_argument("--problem-seed", type=SEED, default=0, help="seed of the generator")
     group = parser.add_argument_group("algorithm")
-    group.add_argument("--batch-size", type=count, default=16, help="samples a batch, a divisor of N")
-    group.add_argument("--beta1", type=beta, default=0.9, help="decay rate of the first moment, [0, 1)")
-    group.add_argument("--beta2", type=beta, default=0.999, help="decay rate of the second moment, [0, 1)")
+    group.add_argument("--batch-size", type=COUNT, default=16, help="samples a batch, a divisor of N")
+    group.add_argument("--beta1", type=BETA, default=0.9, help="decay rate of the first moment, [0, 1)")
+    group.add_argument("--beta2", type=BETA, default=0.999, help="decay rate of the second moment, [0, 1)")
     group.add_argument(
-        "--eps-root", type=nonnegative, default=0.0, help="constant inside the square root, >= 0"
+        "--eps-root", type=NONNEGATIVE, default=0.0, help="constant inside the square root, >= 0"
     )
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import nonnegative, number
+from common.settings import NONNEGATIVE, Number
 
 if TYPE_CHECKING:
     import torch
 
 
-threads = number(int, 1, 256)
+threads = Number(int, 1, 256)
 """Type of a number of threads: the library of OpenMP ends the process where it cannot start as many."""
 
 
@@ -27,7 +27,7 @@ def add_flags(group: Any) -> None:
         help="folder that holds the data under its own name, wikitext-2 or cifar-10-binary.tar.gz; else: download",
     )
     add("--cache-dir", type=Path, help="folder of downloads; None: ~/.cache/adam-minibatch-noise")
-    add("--checkpoint-seconds", type=nonnegative, default=60.0, metavar="S", help="time between two states")
+    add("--checkpoint-seconds", type=NONNEGATIVE, default=60.0, metavar="S", help="time between two states")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: cuda where there is one")
     add(
         "--compile",
