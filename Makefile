@@ -20,6 +20,7 @@ test: MARKERS = not faults
 test test-all: $(VENV)/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/python -m mypy
 	DATA_DIR=$(DATA_DIR) PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --dist loadfile -m "$(MARKERS)"
 
 # pip installs uv and the build of torch made for this machine; uv the exact rest, each file's sha256 verified.
@@ -33,12 +34,13 @@ $(VENV)/installed: pyproject.toml envs/hashes.txt envs/installer.txt envs/bootst
 	case "$$(uv --version 2>&1) " in "uv $(UV_PINNED) "*) ln -sf "$$(command -v uv)" $(BIN)/uv;; \
 	*) $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r envs/installer.txt;; esac
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r envs/bootstrap.txt
-	$(UV_INSTALL) -e '.[sim,train,analysis,paper,workflow,cluster,test]'
+	$(UV_INSTALL) -e . $(addprefix --group ,sim train analysis paper workflow cluster test)
 	touch $@
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/python -m mypy
 	$(SNAKEMAKE) --lint
 
 report: reproduce  # every figure with its caption, the configuration and run times in one file, RESULTS/report.html
@@ -50,7 +52,7 @@ pages: reproduce  # the article's pages as pictures, under RESULTS/paper
 RESULTS = $(shell $(BIN)/python -c 'import yaml; print({**yaml.safe_load(open("config/config.yaml")), **yaml.safe_load(open("$(CONFIG)"))}["results"])')
 
 bench: $(VENV)/installed
-	$(UV_INSTALL) -e '.[sim,train,analysis,bench]'
+	$(UV_INSTALL) -e . $(addprefix --group ,sim train analysis bench)
 	$(BIN)/python -m bench.kernels
 	$(BIN)/python -m bench.training
 	$(BIN)/python -m bench.feature_noise
