@@ -11,6 +11,9 @@ from typing import Any
 from adam_minibatch_noise.errors import InputError
 from common.files import atomic_write
 
+MAIN = "config/config.yaml"
+"""The configuration that names everything; the others change only what differs."""
+
 
 def check(config: Mapping[str, Any], schema: str) -> None:
     """Refuse a configuration that its schema does not allow.
