@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from adam_minibatch_noise.errors import InputError
@@ -32,6 +33,22 @@ def read(path: str = FIGURES) -> dict[str, dict[str, Any]]:
 def files(name: str, figure: Mapping[str, Any]) -> dict[str, str]:
     """Return the files that show a figure, without ".svg", and what each adds to the caption."""
     return dict(figure.get("files", {name: ""}))
+
+
+def files_of_article(*sources: str) -> list[str]:
+    """Return the files below the results that the article's text shows by `fig` or reads by ``results + "/..."``.
+
+    Parameters
+    ----------
+    *sources : str
+        Paths of Typst files.
+    """
+    found: dict[str, None] = {}
+    for source in sources:
+        text = Path(source).read_text(encoding="utf-8")
+        found |= dict.fromkeys(f"analysis/{name}.svg" for name in re.findall(r'#fig\("([^"]+)"', text))
+        found |= dict.fromkeys(re.findall(r'results \+ "/([^"]+\.\w+)"', text))
+    return list(found)
 
 
 def titles(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
