@@ -85,7 +85,7 @@ def train_all(
 
 def main(argv: list[str] | None = None) -> int:
     """Read the flags, train, write FILE.json and FILE.csv."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     settings, out, checkpoint = combinations(Settings, arguments, LISTS), arguments.out, arguments.checkpoint
     device_flags.check_out(out, checkpoint)
 
@@ -119,7 +119,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
+    """Return the parser of the command line."""
     parser = Parser(prog="python -m train.image_sweep", description=__doc__)
     add_flags(parser, Settings, lists=LISTS)
     files = parser.add_argument_group("files and machine")

@@ -95,7 +95,7 @@ def row_of(record: dict[str, Any]) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     """Read the flags, make the runs, write the three files."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     settings, out = from_flags(Settings, arguments), arguments.out
     device_flags.check_out(out)
     work = arguments.work or out.with_suffix(".work")
@@ -221,7 +221,8 @@ def _finished(work: Path, settings: Settings, corpus_sha256: str) -> dict[str, A
     return record
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
+    """Return the parser of the command line."""
     parser = Parser(prog="python -m train.sweep", description=__doc__)
     add_flags(parser, Settings, lists=SWEPT)
     files = parser.add_argument_group("files and machine")
