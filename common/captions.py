@@ -1,4 +1,4 @@
-"""Titles and captions of figures, from `paper/figures.yaml`: the article reads that file by itself, the report by this module."""
+"""Titles and captions of figures for the report, from `paper/figures.yaml`, which the article reads by itself."""
 
 import re
 from collections.abc import Mapping

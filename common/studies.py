@@ -1,4 +1,4 @@
-"""The simulator's studies that are one table each: a section of the configuration, a program and a rule of the same name."""
+"""The simulator's studies that run once each: a section of the configuration, a program and a rule of the same name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
