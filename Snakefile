@@ -5,8 +5,8 @@ import sys
 
 from snakemake.utils import min_version
 
-from common.config import check, flags, grid, sources, write_html
 from adam_minibatch_noise.errors import InputError
+from common.config import check, write_html
 from common.files import WORKFLOW_LOCK, take_lock
 
 min_version("9.27")
@@ -24,7 +24,16 @@ except InputError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
 
-R = config["results"]
+
+include: "common/common.smk"
+include: "sim/rules.smk"
+include: "train/rules.smk"
+include: "analysis/rules.smk"
+include: "paper/rules.smk"
+
+
+SETTINGS = dict(config)
+config["captions"] = captions(FIGURES)  # what paper/captions/figure.rst shows in the report
 
 
 onstart:
@@ -37,12 +46,6 @@ onstart:
     shell.prefix(f"set -euo pipefail; export {WORKFLOW_LOCK}={LOCK.name}; ")
 
 
-include: "sim/rules.smk"
-include: "train/rules.smk"
-include: "analysis/rules.smk"
-include: "paper/rules.smk"
-
-
 rule configuration:
     output:
         report(
@@ -51,11 +54,11 @@ rule configuration:
             category="Configuration",
             labels={"file": "configuration"},
         ),
-    params:
-        settings=config,
     log:
         f"{R}/logs/configuration.log",
     localrule: True
+    params:
+        settings=SETTINGS,
     run:
         write_html(output[0], params.settings)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> int:
     """Read the flags, train, write FILE.json and FILE.csv."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     settings, out, checkpoint = combinations(Settings, arguments, LISTS), arguments.out, arguments.checkpoint
     device_flags.check_out(out, checkpoint)
 
@@ -55,7 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
+    """Return the parser of the command line."""
     parser = Parser(
         prog="python -m train.image_sweep",
         description=__doc__,

@@ -17,7 +17,7 @@ from train.runtime import device_flags
 
 def main(argv: list[str] | None = None) -> int:
     """Read the flags, train, write FILE.json and FILE.csv."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     settings, out, checkpoint = from_flags(Settings, arguments), arguments.out, arguments.checkpoint
     device_flags.check_out(out, checkpoint)
 
@@ -60,7 +60,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
+    """Return the parser of the command line."""
     parser = Parser(
         prog="python -m train.run",
         description=__doc__,

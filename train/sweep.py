@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> int:
     """Read the flags, make the runs, write the three files."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     settings, out = from_flags(Settings, arguments), arguments.out
     device_flags.check_out(out)
     work = arguments.work or out.with_suffix(".work")
@@ -79,7 +79,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
+    """Return the parser of the command line."""
     parser = Parser(
         prog="python -m train.sweep",
         description=__doc__,
