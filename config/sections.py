@@ -113,7 +113,7 @@ SECTIONS = {
         required=("batch_size", "lr"),
     ),
     "train.noise_scale": Section("train.noise_scale"),
-    "train.vision.cases.CASE": Section("train.image_sweep", lists=IMAGE_LISTS),
+    "train.image_sweep.cases.CASE": Section("train.image_sweep", lists=IMAGE_LISTS),
     "analysis.plot_c_total": Section(
         "analysis.plot_c_total", limits={"lams": {"maxItems": 8}, "map_lams": {"minItems": 2, "maxItems": 2}}
     ),
