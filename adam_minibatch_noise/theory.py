@@ -40,8 +40,9 @@ def batch_variance_factor(n_samples: ArrayLike, batch_size: ArrayLike) -> Array:
     ndarray
         In [0, 1]; 0 for the full batch, and for a single sample.
     """
-    n_samples, batch_size = np.asarray(n_samples, float), np.asarray(batch_size, float)
-    return (n_samples / batch_size - 1) / np.maximum(n_samples - 1, 1)
+    n_samples, batch_size = np.asarray(n_samples, np.float64), np.asarray(batch_size, np.float64)
+    factor: Array = (n_samples / batch_size - 1) / np.maximum(n_samples - 1, 1)
+    return factor
 
 
 def noise_to_signal(n_samples: ArrayLike, batch_size: ArrayLike, noise_scale: ArrayLike) -> Array:
@@ -61,7 +62,7 @@ def noise_to_signal(n_samples: ArrayLike, batch_size: ArrayLike, noise_scale: Ar
     ndarray
         lam >= 0, without unit.
     """
-    return batch_variance_factor(n_samples, batch_size) * np.asarray(noise_scale, float)
+    return batch_variance_factor(n_samples, batch_size) * np.asarray(noise_scale, np.float64)
 
 
 def critical_batch_size(n_samples: ArrayLike, noise_scale: ArrayLike, lam: ArrayLike) -> Array:
@@ -79,9 +80,9 @@ def critical_batch_size(n_samples: ArrayLike, noise_scale: ArrayLike, lam: Array
     ndarray
         A real number of samples in (0, N]; not rounded. Below 1 where even single samples are too quiet.
     """
-    n_samples, noise_scale = np.asarray(n_samples, float), np.asarray(noise_scale, float)
+    n_samples, noise_scale = np.asarray(n_samples, np.float64), np.asarray(noise_scale, np.float64)
     with np.errstate(invalid="ignore"):  # infinity / infinity, of an infinite noise scale
-        share = noise_scale / (noise_scale + np.asarray(lam, float) * (n_samples - 1))
+        share = noise_scale / (noise_scale + np.asarray(lam, np.float64) * (n_samples - 1))
     return n_samples * np.where(np.isinf(noise_scale), 1.0, share)
 
 
@@ -117,28 +118,29 @@ def sgd_momentum_modified_loss(
     ndarray
         The modified loss, in units of `loss`.
     """
-    lr, beta = np.asarray(lr, float), np.asarray(beta, float)
+    lr, beta = np.asarray(lr, np.float64), np.asarray(beta, np.float64)
     by_gradient = beta / (2 * (1 - beta) ** 2) * gradient_square
-    by_noise = beta / (2 * (1 - beta) * (1 + beta)) * np.asarray(covariance_trace, float) / batch_size
-    return loss + lr * (by_gradient + by_noise)
+    by_noise = beta / (2 * (1 - beta) * (1 + beta)) * np.asarray(covariance_trace, np.float64) / batch_size
+    modified: Array = loss + lr * (by_gradient + by_noise)
+    return modified
 
 
 # -------------------------------------------------------------------------------------------------- Adam
-def ema_weights(beta: float, t: int) -> Array:
+def ema_weights(beta: float | Array, t: int) -> Array:
     """Bias-corrected weights of an exponential moving average after steps 0..t.
 
     Implements mu_{t,k} = beta^{t-k} (1-beta)/(1-beta^{t+1}) of Definition 3.1 of [1]_.
 
     Parameters
     ----------
-    beta : float
+    beta : float or (..., 1) ndarray
         In [0, 1).
     t : int
         Index of the last step, >= 0.
 
     Returns
     -------
-    (t + 1,) ndarray
+    (..., t + 1) ndarray
         Weights of steps 0..t; they sum to 1.
     """
     return beta ** np.arange(t, -1.0, -1.0) * ((1 - beta) / one_minus_power(beta, t + 1))
@@ -160,7 +162,7 @@ def one_minus_power(beta: ArrayLike, n: ArrayLike) -> Array:
         In (0, 1].
     """
     with np.errstate(divide="ignore"):  # log 0 = -inf is right: 1 - 0^n = 1
-        return -np.expm1(n * np.log1p(np.asarray(beta, float) - 1))
+        return -np.expm1(n * np.log1p(np.asarray(beta, np.float64) - 1))
 
 
 def adam_main(gradients: ArrayLike, beta1: float, beta2: float, eps_root: float = 0.0) -> Array:
@@ -182,7 +184,7 @@ def adam_main(gradients: ArrayLike, beta1: float, beta2: float, eps_root: float 
     (n_batches, n_params) ndarray
         F_0 .. F_{n_batches-1}.
     """
-    gradients = np.asarray(gradients, float)
+    gradients = np.asarray(gradients, np.float64)
     squares, updates = _squares(gradients, eps_root), np.empty_like(gradients)
     for t in range(len(gradients)):
         first = ema_weights(beta1, t) @ gradients[: t + 1]
@@ -220,7 +222,7 @@ def adam_corr(
     (n_params,) ndarray
         Corr_n; the memoryless iteration is theta - lr Main - lr^2 Corr, exact to O(lr^2) (Theorem 2.3).
     """
-    gradients, hessians = np.asarray(gradients, float), np.asarray(hessians, float)
+    gradients, hessians = np.asarray(gradients, np.float64), np.asarray(hessians, np.float64)
     t = len(gradients) - 1
     mu, nu = ema_weights(beta1, t), ema_weights(beta2, t)
     updates = adam_main(gradients[:-1], beta1, beta2, eps_root)
@@ -228,7 +230,8 @@ def adam_corr(
     curved = np.einsum("kij,kj->ki", hessians[:-1], future)  # (hess L_k) u_{t,k}
     first = mu @ gradients  # M_t
     root = np.sqrt(nu @ _squares(gradients, eps_root) + eps_root)  # R_t
-    return (mu[:-1] @ curved) / root - first / root * (nu[:-1] @ (gradients[:-1] * curved)) / root**2
+    corr: Array = (mu[:-1] @ curved) / root - first / root * (nu[:-1] @ (gradients[:-1] * curved)) / root**2
+    return corr
 
 
 # -------------------------------------------------------------------------------------- Proposition 3.3
@@ -276,7 +279,7 @@ class Moments:
 
 def forward_bias(beta1: ArrayLike, beta2: ArrayLike) -> Array:
     """FB = beta1/(1-beta1) - beta2/(1-beta2), Proposition 3.3 of [1]_."""
-    b, r = np.asarray(beta1, float), np.asarray(beta2, float)
+    b, r = np.asarray(beta1, np.float64), np.asarray(beta2, np.float64)
     return (b - r) / ((1 - b) * (1 - r))
 
 
@@ -291,7 +294,7 @@ def c1(beta1: ArrayLike, beta2: ArrayLike) -> Array:
     With mu_a = (1-b) b^a, nu_a = (1-r) r^a: b/(1-b) (-1/2 + 3/2 S2) - r/(1-r) (-3/2 + 15/2 S2 - 3 Smn)
     - sum_a a nu_a (mu_a - 3 nu_a), where S2 = sum nu_a^2 and Smn = sum mu_a nu_a.
     """
-    b, r = np.asarray(beta1, float), np.asarray(beta2, float)
+    b, r = np.asarray(beta1, np.float64), np.asarray(beta2, np.float64)
     s2 = (1 - r) / (1 + r)
     smn = (1 - b) * (1 - r) / _one_minus_product(b, r)
     lag_mn = (1 - b) * (1 - r) * b * r / _one_minus_product(b, r) ** 2  # sum_a a mu_a nu_a
@@ -301,7 +304,7 @@ def c1(beta1: ArrayLike, beta2: ArrayLike) -> Array:
 
 def c2(beta1: ArrayLike, beta2: ArrayLike) -> Array:
     """C2 of Proposition 3.3 of [1]_: second-order noise in the accumulated updates."""
-    b, r = np.asarray(beta1, float), np.asarray(beta2, float)
+    b, r = np.asarray(beta1, np.float64), np.asarray(beta2, np.float64)
     x, y = 1 - b, 1 - r
     # the same polynomial twice: each form cancels where the other does not
     polynomial = np.where(b + r < 1, b * (1 - r + r**2) - r * (2 - r), y * (2 * y - 1) - x * (1 - y + y**2))
@@ -310,20 +313,20 @@ def c2(beta1: ArrayLike, beta2: ArrayLike) -> Array:
 
 def c3(beta1: ArrayLike, beta2: ArrayLike) -> Array:
     """C3 of Proposition 3.3 of [1]_: noise in the Hessian against noise in g_j."""
-    b, r = np.asarray(beta1, float), np.asarray(beta2, float)
+    b, r = np.asarray(beta1, np.float64), np.asarray(beta2, np.float64)
     lag_mn = (1 - b) * (1 - r) * b * r / _one_minus_product(b, r) ** 2
     return -2 * lag_mn - r / (1 - r) + 3 * (r / (1 + r)) ** 2
 
 
 def c4(beta1: ArrayLike, beta2: ArrayLike) -> Array:
     """C4 of Proposition 3.3 of [1]_: noise in the Hessian against noise in the updates."""
-    b, r = np.asarray(beta1, float), np.asarray(beta2, float)
+    b, r = np.asarray(beta1, np.float64), np.asarray(beta2, np.float64)
     return -((b - r) ** 2) / ((1 + b) * (1 + r) * _one_minus_product(b, r))
 
 
 def c5(beta1: ArrayLike, beta2: ArrayLike) -> Array:
     """C5 of Proposition 3.3 of [1]_: noise in g_j against noise in the updates."""
-    b, r = np.asarray(beta1, float), np.asarray(beta2, float)
+    b, r = np.asarray(beta1, np.float64), np.asarray(beta2, np.float64)
     return r * (r - b) * (2 * r - 3 * b - 1) / ((1 + b) * (1 + r) ** 2 * _one_minus_product(b, r))
 
 
@@ -344,7 +347,7 @@ def c_total(beta1: ArrayLike, beta2: ArrayLike, lam: ArrayLike) -> Array:
     ndarray
         Limit n -> infinity, then eps -> 0.
     """
-    return forward_bias(beta1, beta2) + (c1(beta1, beta2) + c2(beta1, beta2)) * np.asarray(lam, float)
+    return forward_bias(beta1, beta2) + (c1(beta1, beta2) + c2(beta1, beta2)) * np.asarray(lam, np.float64)
 
 
 def invariant_c_total(
@@ -367,8 +370,8 @@ def invariant_c_total(
     ndarray
         Limit n -> infinity, then eps -> 0.
     """
-    b, r = np.asarray(beta1, float), np.asarray(beta2, float)
-    scatter = np.asarray(lam_micro, float) - np.asarray(lam_batch, float)
+    b, r = np.asarray(beta1, np.float64), np.asarray(beta2, np.float64)
+    scatter = np.asarray(lam_micro, np.float64) - np.asarray(lam_batch, np.float64)
     return c_total(b, r, lam_batch) + (2 * r / (1 - r) - b / (1 - b)) * scatter
 
 
@@ -393,12 +396,12 @@ def scaling_rule(
     lr, beta1, beta2 : ndarray
         A beta below 0 means that the batch is too large for the rule.
     """
-    kappa = np.asarray(kappa, float)
+    kappa = np.asarray(kappa, np.float64)
     factor = {"invariant": kappa, "square-root": np.sqrt(kappa)}[rule]
     return (
-        factor * np.asarray(lr, float),
-        1 - kappa * (1 - np.asarray(beta1, float)),
-        1 - kappa * (1 - np.asarray(beta2, float)),
+        factor * np.asarray(lr, np.float64),
+        1 - kappa * (1 - np.asarray(beta1, np.float64)),
+        1 - kappa * (1 - np.asarray(beta2, np.float64)),
     )
 
 
@@ -445,7 +448,7 @@ def expected_corr_terms(moments: Moments, constants: Constants, variance_factor:
 # -------------------------------------------------------------------------------------------- noise scale
 def gradient_noise_scale(covariance_trace: ArrayLike, gradient_square: ArrayLike) -> Array:
     """B_simple = tr(Sigma)/|g|^2, Eq. (2.9) of [2]_, in samples."""
-    return np.asarray(covariance_trace, float) / np.asarray(gradient_square, float)
+    return np.asarray(covariance_trace, np.float64) / np.asarray(gradient_square, np.float64)
 
 
 def two_batch_estimates(
@@ -474,12 +477,12 @@ def two_batch_estimates(
     gradient_square, covariance_trace : ndarray
         Average each over many batches before dividing one by the other: the ratio of one pair is biased.
     """
-    small, big = np.asarray(batch_size_small, float), np.asarray(batch_size_big, float)
+    small, big = np.asarray(batch_size_small, np.float64), np.asarray(batch_size_big, np.float64)
     if np.all(np.isinf(n_samples)):
         v_small, v_big = 1 / small, 1 / big
     else:
         v_small, v_big = batch_variance_factor(n_samples, small), batch_variance_factor(n_samples, big)
-    square_small, square_big = np.asarray(square_small, float), np.asarray(square_big, float)
+    square_small, square_big = np.asarray(square_small, np.float64), np.asarray(square_big, np.float64)
     covariance_trace = (square_small - square_big) / (v_small - v_big)
     gradient_square = (v_small * square_big - v_big * square_small) / (v_small - v_big)
     return gradient_square, covariance_trace

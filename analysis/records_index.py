@@ -90,7 +90,8 @@ def commands(grid: Mapping[str, Any], done: set[Run], n_commands: int, folder: s
     folder : str
         Where the tables go; a name that is taken gets a number.
     """
-    lines, planned, taken = [], set(done), {Path(path).stem for path in recorded_tables(folder)}
+    lines: list[str] = []
+    planned, taken = set(done), {Path(path).stem for path in recorded_tables(folder)}
     for stage in STAGES:
         for (lr, batch_size), runs in runs_of(stage, grid).items():
             missing = [one for one in runs if one not in planned]

@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unrecognized arguments: {' '.join(others)}{hint}")
         return known
 
-    def parse_known_args(
+    def parse_known_args(  # type: ignore[override]  # argparse's overloads are about namespaces of other types
         self, args: Any = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse, and refuse a folder as the file of `--out` before any work is done (where one is meant: "FOLDER")."""

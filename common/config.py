@@ -39,11 +39,11 @@ def check(config: Mapping[str, Any], schema: str) -> None:
         plain = json.loads(json.dumps(config))
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"configuration, top level: {error}; allowed: what JSON can say") from error
-    for error in sorted(validator.iter_errors(plain), key=lambda error: (-len(error.path), str(error.path))):
-        key = ".".join(map(str, error.absolute_path)) or "top level"
-        allowed = f"{error.validator} {error.validator_value}"
-        limit = "" if error.validator == "additionalProperties" else f"; allowed: {allowed}"
-        raise InputError(f"configuration, {key}: {error.message}{limit}")
+    for fault in sorted(validator.iter_errors(plain), key=lambda fault: (-len(fault.path), str(fault.path))):
+        key = ".".join(map(str, fault.absolute_path)) or "top level"
+        allowed = f"{fault.validator} {fault.validator_value}"
+        limit = "" if fault.validator == "additionalProperties" else f"; allowed: {allowed}"
+        raise InputError(f"configuration, {key}: {fault.message}{limit}")
 
 
 def load(*paths: str) -> dict[str, Any]:

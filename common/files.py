@@ -42,7 +42,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     if path.is_dir():
         raise InputError(f"{path} is a folder, allowed: the name of a file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     remove_abandoned(path)
     handle, temporary = _make_part(path)
     try:

@@ -187,7 +187,7 @@ def add_flags(
     omit : sequence of str
         Settings that this program has no flag for.
     """
-    groups: dict[str, Any] = {group.title: group for group in parser._action_groups}
+    groups: dict[str | None, Any] = {group.title: group for group in parser._action_groups}
     for field in _settings(cls):
         if field.name in omit:
             continue
@@ -256,8 +256,8 @@ def combinations(cls: type[T], arguments: argparse.Namespace, lists: Sequence[st
     for name, several in values.items():
         if len(set(several)) < len(several):
             raise InputError(f"{flag(name)} is {' '.join(map(str, several))}, allowed: each value once")
-    chosen = itertools.product(*values.values())
-    return [dataclasses.replace(first, **dict(zip(lists, choice, strict=True))) for choice in chosen]  # type: ignore[type-var]
+    chosen = [dict(zip(lists, choice, strict=True)) for choice in itertools.product(*values.values())]
+    return [dataclasses.replace(first, **each) for each in chosen]  # type: ignore[type-var]  # T is a dataclass
 
 
 def used(settings: Any) -> dict[str, Any]:

@@ -85,6 +85,17 @@ def test_no_module_is_named_like_one_of_the_standard_library(graph):
     assert not {module.split(".")[-1] for module in graph.modules} & set(sys.stdlib_module_names)
 
 
+def test_whatever_the_type_checker_is_told_to_ignore_has_a_code_and_a_reason():
+    said = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        for line in path.read_text().splitlines()
+        if re.search(r"#\s*(type:\s*ignore|mypy:|pyright:)", line)
+    ]
+    assert [line for line in said if not re.search(r"# type: ignore\[[a-z-]+\]  # \w.*\w", line)] == []
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_help_does_not_load_the_heavy_libraries(program):
     code = (

@@ -8,7 +8,6 @@ diverges is recorded as such, and the sweep goes on.
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adam_minibatch_noise.errors import InputError
 from common.cli import Parser, run
@@ -16,9 +15,6 @@ from common.files import locked, write_csv
 from common.settings import NONNEGATIVE, add_flags, combinations, from_flags
 from train.language.settings import SWEPT, Settings
 from train.runtime import device_flags
-
-if TYPE_CHECKING:
-    pass
 
 
 def main(argv: list[str] | None = None) -> int:

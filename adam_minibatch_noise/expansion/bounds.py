@@ -25,6 +25,7 @@ which is finite for rho < sqrt(2) - 1: the gradient must dominate the noise of e
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -220,15 +221,15 @@ def _ratio(size: Array, unit: float) -> Array:
     return np.maximum(size, 0) / unit
 
 
-def _first_majorant(t: Array) -> Array:
+def _first_majorant(t: Any) -> Any:  # of a number or an array, real or complex
     return (1 + t) / (1 - 2 * t - t**2)  # f s
 
 
-def _second_majorant(t: Array) -> Array:
+def _second_majorant(t: Any) -> Any:
     return (1 + t) ** 3 / (1 - 2 * t - t**2) ** 2  # f (1 + t)^2 s^3
 
 
-def _tail(majorant: Callable[[Array], Array], shift: int, third: float, fourth: float, rho: float) -> float:
+def _tail(majorant: Callable[[Any], Any], shift: int, third: float, fourth: float, rho: float) -> float:
     """Bound the terms of order >= 3 of t^shift A(t) (module docstring); grows with rho."""
     # Taylor coefficients from values on a circle inside the radius of convergence, to machine precision
     radius, n_points = 0.2, 64

@@ -49,11 +49,11 @@ def invariant_corr(
     -------
     (n_params,) ndarray
     """
-    gradients, hessians = np.asarray(gradients, float), np.asarray(hessians, float)
+    gradients, hessians = np.asarray(gradients, np.float64), np.asarray(hessians, np.float64)
     means, squares = gradients.mean(axis=1), (gradients**2).mean(axis=1)
     t = len(gradients) - 1
 
-    def moments_at(step):  # M and R
+    def moments_at(step: int) -> tuple[Array, Array]:  # M and R
         past = slice(step + 1)
         second = ema_weights(beta2, step) @ squares[past] + eps_root
         return ema_weights(beta1, step) @ means[past], np.sqrt(second)
@@ -65,7 +65,8 @@ def invariant_corr(
     first, root = moments_at(t)
     by_mu = mu[:-1] @ curved.mean(axis=1)  # L_t
     by_nu = nu[:-1] @ (gradients[:-1] * curved).mean(axis=1)  # P_t
-    return by_mu / root - first * by_nu / root**3
+    corr: Array = by_mu / root - first * by_nu / root**3
+    return corr
 
 
 def invariant_expectation(

@@ -105,9 +105,9 @@ def adam_constants(sums: WeightSums) -> Constants:
     updates = outer[:, FIRST] - outer[:, SECOND]  # (w, y)
     forward, first, second = main_constants(sums.lag, sums.product, lag_noise, sums.inner_product)
     return Constants(
-        FB=forward,
-        C1=first,
-        C2=second,
+        FB=float(forward),
+        C1=float(first),
+        C2=float(second),
         C3=-lag_noise[FIRST, SECOND]
         - lag_noise[SECOND, FIRST]
         - sums.lag[SECOND]

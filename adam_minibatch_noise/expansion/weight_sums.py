@@ -19,6 +19,8 @@ from adam_minibatch_noise.theory import Array, ema_weights, one_minus_power
 
 FIRST, SECOND = 0, 1
 """Index of the weights mu (first moment, beta1) and nu (second moment, beta2)."""
+Correlation = float | Array | None
+"""Of two batches of an epoch; None: that of an epoch which uses every sample."""
 
 
 @dataclass(frozen=True)
@@ -120,15 +122,16 @@ def main_sums(
     -------
     lag, product, lag_noise, inner_product : ndarray
     """
-    betas = [np.asarray(beta, float)[..., None] for beta in betas]  # last axis: time
+    columns = [np.asarray(beta, np.float64)[..., None] for beta in betas]  # last axis: time
+    shared: Correlation = None
     if correlation is not None:
-        correlation = np.asarray(correlation, float)
-        correlation = correlation.reshape(correlation.shape + (1,) * betas[FIRST].ndim)
-    weights = [ema_weights(beta, t) for beta in betas]
+        shared = np.asarray(correlation, np.float64)
+        shared = shared.reshape(shared.shape + (1,) * columns[FIRST].ndim)
+    weights = [ema_weights(beta, t) for beta in columns]
     lags = np.arange(t, -1.0, -1.0)
-    noise = [apply_covariance(w, n_batches, correlation) for w in weights]
+    noise = [apply_covariance(w, n_batches, shared) for w in weights]
     cumulative = [np.cumsum(w, axis=-1)[..., :-1] for w in weights]
-    products = [ema_products(beta, betas[SECOND], n_batches, t, correlation) for beta in betas]
+    products = [ema_products(beta, columns[SECOND], n_batches, t, shared) for beta in columns]
     return (
         np.array([w @ lags for w in weights]),
         np.array([p[..., -1] for p in products]),
@@ -138,17 +141,18 @@ def main_sums(
 
 
 def _dot(x: Array, y: Array) -> Array:
-    return np.einsum("...k,...k->...", x, y)
+    product: Array = np.einsum("...k,...k->...", x, y)
+    return product
 
 
-def _pattern(n_batches: int, correlation: ArrayLike | None) -> tuple[ArrayLike, ArrayLike]:
+def _pattern(n_batches: int, correlation: Correlation) -> tuple[float | Array, float | Array]:
     """Return (own, shared) with c_pq = own [p = q] + shared [p, q in one epoch]."""
     if correlation is None:
         return (n_batches / (n_batches - 1), -1 / (n_batches - 1)) if n_batches > 1 else (0.0, 0.0)
     return 1 - correlation, correlation
 
 
-def apply_covariance(values: Array, n_batches: int, correlation: ArrayLike | None = None) -> Array:
+def apply_covariance(values: Array, n_batches: int, correlation: Correlation = None) -> Array:
     """Return sum_q c_pq values_q for every p, the covariance pattern of batches without replacement.
 
     Parameters
@@ -171,7 +175,7 @@ def apply_covariance(values: Array, n_batches: int, correlation: ArrayLike | Non
 
 def decayed_sums(beta: float, values: Array) -> Array:
     """Return sum_{p<=l} beta^(l-p) values_p for every l, (n_steps,), in log2(n_steps) passes."""
-    sums, reach = np.array(values, float), 1  # sums over the last `reach` steps
+    sums, reach = np.array(values, np.float64), 1  # sums over the last `reach` steps
     while reach < len(sums) and beta > 0:
         sums[reach:] += beta * sums[:-reach]
         beta, reach = beta * beta, 2 * reach
@@ -184,7 +188,7 @@ def ema(beta: float, values: Array) -> Array:
 
 
 def ema_products(
-    beta_x: ArrayLike, beta_y: ArrayLike, n_batches: int, t: int, correlation: ArrayLike | None = None
+    beta_x: ArrayLike, beta_y: ArrayLike, n_batches: int, t: int, correlation: Correlation = None
 ) -> Array:
     """Return sum_{p,q} x^l_p c_pq y^l_q for l = 0..t, (t + 1,); geometric series, in closed form.
 
@@ -193,21 +197,24 @@ def ema_products(
     own, shared = _pattern(n_batches, correlation)
     past, here = np.divmod(np.arange(t + 1), n_batches)  # whole epochs before; steps of this one, from 0
 
-    def faded(log_beta):  # 1 - beta^(m past), 1 - beta^(here + 1): few different ones; 1 - beta^(l + 1)
+    # 1 - beta^(m past), 1 - beta^(here + 1): few different ones; 1 - beta^(l + 1)
+    def faded(log_beta: Array) -> tuple[Array, Array, Array]:
         of_past = -np.expm1(n_batches * np.arange(1.0, past[-1] + 1) * log_beta)
         of_past = np.concatenate((np.zeros((*of_past.shape[:-1], 1)), of_past), axis=-1)[..., past]
         of_here = -np.expm1(np.arange(1.0, min(n_batches, t + 1) + 1) * log_beta)[..., here]
         return of_past, of_here, of_past + (1 - of_past) * of_here
 
-    beta_x, beta_y = np.asarray(beta_x, float), np.asarray(beta_y, float)
+    beta_x, beta_y = np.asarray(beta_x, np.float64), np.asarray(beta_y, np.float64)
     with np.errstate(divide="ignore"):  # log 0 = -inf: nothing is left of the past
         logs = [np.atleast_1d(np.log1p(beta - 1)) for beta in (beta_x, beta_y)]
-    (_, x_here, x_all), (_, y_here, y_all), (both_past, both_here, both_all) = map(faded, (*logs, sum(logs)))
+    both = logs[0] + logs[1]
+    (_, x_here, x_all), (_, y_here, y_all), (both_past, both_here, both_all) = map(faded, (*logs, both))
     same_batch = (1 - beta_x) * (1 - beta_y) / (1 - beta_x + beta_x * (1 - beta_y)) * both_all
     # X_e Y_e of an epoch when it ends, and of all past epochs at the end of the last of them
-    whole = np.prod([np.expm1(n_batches * log) for log in logs], axis=0) / -np.expm1(n_batches * sum(logs))
+    whole = np.prod([np.expm1(n_batches * log) for log in logs], axis=0) / -np.expm1(n_batches * both)
     same_epoch = whole * (1 - both_here) * both_past + x_here * y_here
-    return (own * same_batch + shared * same_epoch) / (x_all * y_all)
+    products: Array = (own * same_batch + shared * same_epoch) / (x_all * y_all)
+    return products
 
 
 def ema_against(beta: float, weights: Array, n_batches: int, correlation: float | None = None) -> Array:

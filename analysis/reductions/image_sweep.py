@@ -111,7 +111,7 @@ def spreads(table: "pd.DataFrame") -> list[dict[str, Any]]:
     for key, part in table.groupby([*GROUP, "scaling", "lr"], sort=True):
         part = part.assign(log_loss=np.log(part["train_loss"]))
         n_diverged = int((part["status"] == "diverged").sum())
-        values = {"loss": [], "error": []}
+        values: dict[str, list[Any]] = {"loss": [], "error": []}
         for _, seed in part.groupby("seed", sort=True):
             for name, column in (("loss", "log_loss"), ("error", "test_error")):
                 course = seed.pivot(index="epoch", columns="batch_size", values=column)
@@ -148,7 +148,7 @@ def verdicts(drawn: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         test error; and the weight decays at which Adam's test error is higher than AdamW's. invariance: for each rule
         the spread at the smallest and largest learning rate, and the learning rate from which on it is broken.
     """
-    out = {}
+    out: dict[str, Any] = {}
     for study in ("batch", "steps"):
         out[study] = {}
         for optimizer, rows in by(drawn[study], "optimizer").items():

@@ -11,7 +11,7 @@ References
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numba import config
@@ -70,7 +70,11 @@ def mean_and_stderr(
         values -= mean
         return size, mean, _norms(values)
 
-    done, mean, scatter = 0, 0.0, 0.0  # scatter: root of the sum of squared deviations from the mean [1]_
+    done = 0
+    mean, scatter = (
+        np.zeros(()),
+        np.zeros(()),
+    )  # scatter: root of the sum of squared deviations from the mean [1]_
     for size, block_mean, block_scatter in in_threads(block, range(0, n_permutations, BLOCK), n_threads):
         gap = block_mean - mean
         scatter = np.hypot(scatter, np.hypot(block_scatter, gap * np.sqrt(done * size / (done + size))))
@@ -117,7 +121,7 @@ def in_threads(function: Callable, arguments: Sequence, n_threads: int | None = 
         yield from map(function, arguments)
         return
     with ThreadPoolExecutor(n_threads) as pool:
-        waiting = deque()  # so memory does not grow with the number of arguments
+        waiting: deque[Future] = deque()  # so memory does not grow with the number of arguments
         for argument in arguments:
             waiting.append(pool.submit(function, argument))
             if len(waiting) > 2 * n_threads:

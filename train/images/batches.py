@@ -72,8 +72,14 @@ def to_device(images: Images, n_train: int, channels_last: bool, device: torch.d
     values = splits["train"][0].double()
     mean, std = (values.mean((0, 2, 3)), values.std((0, 2, 3), correction=0))
     moments = (value.float()[:, None, None] for value in (mean, std))
-    same = {"n_classes": images.n_classes, "sha256": images.sha256}
-    return OnDevice(**splits, mean=next(moments), std=next(moments), channels_last=channels_last, **same)
+    return OnDevice(
+        *(splits["train"], splits["valid"], splits["test"]),
+        mean=next(moments),
+        std=next(moments),
+        channels_last=channels_last,
+        n_classes=images.n_classes,
+        sha256=images.sha256,
+    )
 
 
 def augmented(images: Tensor) -> Tensor:

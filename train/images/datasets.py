@@ -134,7 +134,7 @@ def cifar10(
     try:
         with tarfile.open(path, "r:gz") as tar:
             data = {
-                split: b"".join(tar.extractfile(f"cifar-10-batches-bin/{name}").read() for name in names)
+                split: b"".join(_member(tar, f"cifar-10-batches-bin/{name}") for name in names)
                 for split, names in members.items()
             }
         return {split: _records(data[split]) for split in members}
@@ -142,6 +142,13 @@ def cifar10(
         raise InputError(
             f"{path}: is not CIFAR-10's binary archive ({type(error).__name__}: {error})"
         ) from error
+
+
+def _member(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    if file is None:
+        raise ValueError(f"{name} is no file")
+    return file.read()
 
 
 def _records(data: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -213,7 +220,7 @@ def _jpeg_copy(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         picture = Image.open(io.BytesIO(header + body[start:end] + JPEG_END), formats=["JPEG"])
         if (picture.size, picture.mode) != ((32, 32), "RGB"):  # NumPy would stretch a single pixel
             raise ValueError(f"image {i} is {picture.size} {picture.mode}, not (32, 32) RGB")
-        pixels[i] = picture
+        pixels[i] = np.asarray(picture)
     planes = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
     return {
         "train": (planes[:n_train], labels[:n_train]),
@@ -241,7 +248,7 @@ def digits(sha256: str = DIGITS_SHA256) -> dict[str, tuple[np.ndarray, np.ndarra
     """
     # The file and not sklearn.datasets.load_digits, which takes four seconds to import; a test holds them equal.
     package = importlib.util.find_spec("sklearn")
-    if package is None:
+    if package is None or package.origin is None:
         raise InputError("--dataset is 'digits', allowed: where scikit-learn is installed")
     path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
     table = gzip.decompress(path.read_bytes())

@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from adam_minibatch_noise.optimizers.adam import rounded
+from adam_minibatch_noise.optimizers.invariant_adam import BatchSizeInvariantAdamW
 from common.settings import used
 from train.images.batches import OnDevice, augmented, evaluate, layout
 from train.images.make_optimizer import make
@@ -69,7 +70,7 @@ def train(
     torch.manual_seed(s.seed)
     n_channels, size = data.train[0].shape[1:3]
     model = build(s.model, s.norm, s.width, n_channels, size, data.n_classes)
-    model = model.to(device, memory_format=layout(s.channels_last))
+    model = model.to(device, memory_format=layout(s.channels_last))  # type: ignore[call-overload]  # has no annotation
     params = list(model.parameters())
     optimizer = make(s, params)
     step, rows, speeds, seconds = 0, [], [], 0.0
@@ -98,7 +99,7 @@ def train(
             logits = forward(augmented(images) if s.augment else images)
             loss = cross_entropy(logits, labels, reduction="sum")
             (loss / (len(indices) if squares_apart else s.batch_size)).backward()
-            if squares_apart:
+            if isinstance(optimizer, BatchSizeInvariantAdamW):
                 optimizer.accumulate()
             total[0] += loss.detach()
             total[1] += (logits.detach().argmax(1) != labels).sum()

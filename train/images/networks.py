@@ -89,7 +89,7 @@ class Block(nn.Module):
         super().__init__()
         self.conv1, self.norm1 = conv3x3(n_in, n_out, stride), normalisation(norm, n_out)
         self.conv2, self.norm2 = conv3x3(n_out, n_out), normalisation(norm, n_out)
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or n_in != n_out:
             projection = nn.Conv2d(n_in, n_out, 1, stride, bias=False)
             self.shortcut = nn.Sequential(projection, normalisation(norm, n_out))
@@ -143,9 +143,10 @@ class VGG(nn.Module):
 
     def __init__(self, norm: str, width: int, in_channels: int, size: int, n_classes: int) -> None:
         super().__init__()
-        layers, n_in = [], in_channels
+        layers: list[nn.Module] = []
+        n_in = in_channels
         for entry in VGG16:
-            if entry == "pool":
+            if isinstance(entry, str):  # "pool"
                 layers.append(nn.MaxPool2d(2))
             else:
                 n_out = entry * width

@@ -206,7 +206,7 @@ def pydoc_words(text: str) -> list[str]:
 
 
 def _without_repeats(texts: Iterable[str]) -> Iterable[str]:
-    seen = set()
+    seen: set[str] = set()
     for text in texts:
         paragraphs = {" ".join(block.split()): block for block in re.split(r"\n\s*\n", text)}
         yield "\n".join(block for key, block in paragraphs.items() if key not in seen)

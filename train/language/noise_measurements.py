@@ -109,7 +109,8 @@ def draw_measurements(
     model.eval()
     for _ in range(n_draws):
         drawn = torch.from_numpy(rng.choice(len(inputs), big_size, replace=False)).to(inputs.device)
-        mean, small_sq_norm = [torch.zeros_like(param) for param in params], 0.0
+        mean = [torch.zeros_like(param) for param in params]
+        small_sq_norm = torch.zeros((), dtype=torch.float64, device=inputs.device)
         for windows in drawn.split(small_size):
             loss, _ = model(inputs[windows], targets[windows])
             grads = torch.autograd.grad(loss / n_words, params)

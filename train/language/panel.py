@@ -65,7 +65,7 @@ def sweep(
         if first:
             write_json(checkpoint.with_suffix(".json"), record)
             loop.checkpoints.remove(checkpoint)
-            record = finished(work, settings, trainer.corpus.sha256)
+            record = finished(work, settings, trainer.corpus.sha256) or record
         yield record
 
 

@@ -1,6 +1,7 @@
 """Everything that decides the numbers of a run."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from adam_minibatch_noise.errors import InputError
 from common.settings import BETA, COUNT, NONNEGATIVE, POSITIVE, SEED, SHARE, WHOLE, setting
@@ -73,7 +74,7 @@ class Settings:
         "float32", "of the matrix products; weights and moments stay float32", choices=DTYPES, group="run"
     )
 
-    def model(self) -> dict[str, int | float]:
+    def model(self) -> dict[str, Any]:
         """Arguments of `TransformerXL`, but for the size of the vocabulary."""
         names = "n_layer n_head d_model d_head d_inner dropout dropatt mem_len"
         return {name: getattr(self, name) for name in names.split()}

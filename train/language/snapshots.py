@@ -86,7 +86,8 @@ def load_snapshot(path: Path, device: torch.device) -> Snapshot:
     unknown = sorted(set(settings) - SETTINGS)
     if unknown:
         raise InputError(f"{path}: setting {unknown[0]!r} is unknown to this version of the program")
-    return Snapshot(Settings(**settings), sha256, *(content[name] for name in OTHERS), state=content[STATE])
+    others = {name: content[name] for name in OTHERS}
+    return Snapshot(Settings(**settings), sha256, state=content[STATE], **others)
 
 
 def restore(snapshot: Snapshot, corpus: Corpus, device: torch.device) -> TransformerXL:
