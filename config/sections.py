@@ -1,6 +1,6 @@
 """Which settings of which program stand where in the configuration.
 
-What a setting may be is declared once, at its program: by a field of the dataclass ``Settings`` (`common.settings`), or,
+What a setting may be is declared at its program: by a field of the dataclass ``Settings`` (`common.settings`), or,
 where the program has none, by its flags.
 """
 
