@@ -129,6 +129,8 @@ class Progress(logging.Handler):
         self.failed.add(record.jobid)
         job = self.running.pop(record.jobid, None) or Job(record)
         self._say(f"FAILED: {job.name}", "bold red")
+        if record.shellcmd:
+            self._say(f"  command: {' '.join(record.shellcmd.split())}")
         for log in record.log or ():
             self._say(f"  last lines of its log, {log}:")
             for line in last_lines(log):
@@ -137,7 +139,9 @@ class Progress(logging.Handler):
             self._say(f"  {record.msg}")
 
     def _on_error(self, record: Any) -> None:
-        self._say(record.getMessage(), "red")
+        text = record.getMessage()
+        if "CalledProcessError" not in text:  # that of a job, shown with its log
+            self._say(text, "red")
 
     def _on_message(self, record: Any) -> None:
         text = record.getMessage()
@@ -165,6 +169,7 @@ class Progress(logging.Handler):
     def _bar(self) -> Any:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
+        from rich.table import Table
         from rich.text import Text
 
         jobs = list(self.running.values())
@@ -172,8 +177,11 @@ class Progress(logging.Handler):
             Text(f"  {job.name}  {in_words(job.seconds)}", style="dim", overflow="ellipsis", no_wrap=True)
             for job in jobs
         ]
-        bar = ProgressBar(total=max(self.n_jobs, 1), completed=self.n_done, width=min(60, self.console.width))
-        return Group(bar, Text(self._counts()), *lines)
+        counts = self._counts()
+        width = max(10, min(40, self.console.width - len(counts) - 1))
+        first = Table.grid(padding=(0, 1, 0, 0))
+        first.add_row(ProgressBar(total=max(self.n_jobs, 1), completed=self.n_done, width=width), counts)
+        return Group(first, *lines)
 
     def _say(self, text: str, style: str = "") -> None:
         self.console.print(text, style=style or None, markup=False, soft_wrap=True)
