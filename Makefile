@@ -37,7 +37,7 @@ $(VENV)/installed: pyproject.toml envs/hashes.txt envs/installer.txt envs/bootst
 	case "$$(uv --version 2>&1) " in "uv $(UV_PINNED) "*) ln -sf "$$(command -v uv)" $(BIN)/uv;; \
 	*) $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r envs/installer.txt;; esac
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r envs/bootstrap.txt
-	$(UV_INSTALL) -e '.[sim,train,analysis,paper,workflow,cluster,test]'
+	$(UV_INSTALL) -e . $(addprefix --group ,sim train analysis paper workflow cluster test)
 	touch $@
 
 lint: $(VENV)/installed
@@ -45,6 +45,7 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check
 	$(BIN)/python -m snakefmt --check .
 	$(BIN)/lint-imports
+	$(BIN)/python -m mypy
 	$(SNAKEMAKE) --lint
 
 report: reproduce  # every figure with its caption, the configuration and run times in one file, RESULTS/report.html
@@ -55,7 +56,7 @@ pages: reproduce  # the article's pages as pictures, under RESULTS/paper
 	$(BIN)/python -m analysis.article --out $(RESULTS)/paper/article.pdf --pages $(RESULTS)/paper/pages
 
 bench: $(VENV)/installed
-	$(UV_INSTALL) -e '.[sim,train,analysis,bench]'
+	$(UV_INSTALL) -e . $(addprefix --group ,sim train analysis bench)
 	$(BIN)/python -m bench.kernels
 	$(BIN)/python -m bench.training
 	$(BIN)/python -m bench.feature_noise

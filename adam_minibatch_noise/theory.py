@@ -67,7 +67,7 @@ def noise_to_signal(n_samples: ArrayLike, batch_size: ArrayLike, noise_scale: Ar
 def critical_batch_size(n_samples: ArrayLike, noise_scale: ArrayLike, lam: ArrayLike) -> Array:
     """Batch size at which `noise_to_signal` equals `lam`: b = N / (1 + lam (N - 1)/B_simple).
 
-    At `lam` = 1 and 1/2 the two turning points of the rule of thumb (see `rule_of_thumb`).
+    At `lam` = 1 and 1/2 the two turning points of the rule of thumb (see `advice.rule_of_thumb`).
 
     Parameters
     ----------
@@ -440,48 +440,6 @@ def expected_corr_terms(moments: Moments, constants: Constants, variance_factor:
         "MBN5": constants.C5 * s @ (moments.hessian * ratio),
     }
     return {name: term / np.abs(g) for name, term in terms.items()}
-
-
-# ----------------------------------------------------------------------------------------- rule of thumb
-@dataclass(frozen=True)
-class Advice:
-    """What the rule of thumb says at one noise-to-signal ratio.
-
-    Attributes
-    ----------
-    regime : {"noise", "between", "signal"}
-        lam > 1, 1/2 <= lam <= 1, lam < 1/2.
-    beta1, beta2 : float or None
-        Values to start from; None where the rule names no number.
-    text : str
-        One sentence.
-    """
-
-    regime: str
-    beta1: float | None
-    beta2: float | None
-    text: str
-
-
-def rule_of_thumb(lam: float) -> Advice:
-    """Which betas favour flat minima at noise-to-signal ratio `lam`, after Lemmas 3.4 to 3.7 of [1]_.
-
-    Parameters
-    ----------
-    lam : float
-        >= 0 (`noise_to_signal`).
-
-    Returns
-    -------
-    Advice
-    """
-    if lam > 1:
-        return Advice(
-            "noise", 0.9, 0.999, "small batch: a small beta1 and a large beta2, such as 0.9 and 0.999"
-        )
-    if lam < 0.5:
-        return Advice("signal", None, None, "large batch: beta1 = beta2, as high as training still converges")
-    return Advice("between", 0.9, None, "between the critical batch sizes: the best beta2 depends on beta1")
 
 
 # -------------------------------------------------------------------------------------------- noise scale

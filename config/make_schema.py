@@ -41,7 +41,7 @@ def build() -> dict[str, Any]:
         ),
         "run": _cases(made["train.run.CASE"]),
         "noise_scale": made["train.noise_scale"],
-        "vision": _closed(hardware | {"cases": _cases(made["train.vision.cases.CASE"])}),
+        "image_sweep": _closed(hardware | {"cases": _cases(made["train.image_sweep.cases.CASE"])}),
     }
     analysis = {
         **{name: made[f"analysis.{name}"] for name in ("plot_c_total", "plot_turning")},

@@ -1,7 +1,7 @@
 """Which settings of which program stand where in the configuration.
 
-What a setting may be is declared at its program: by a field of the dataclass ``Settings`` (`common.settings`), or,
-where the program has none, by its flags.
+What a setting may be is declared once, at its program: by a field of the dataclass ``Settings`` (`common.settings`),
+or, where the program has none, by its flags.
 """
 
 import argparse
@@ -113,7 +113,7 @@ SECTIONS = {
         required=("batch_size", "lr"),
     ),
     "train.noise_scale": Section("train.noise_scale"),
-    "train.vision.cases.CASE": Section("train.image_sweep", lists=IMAGE_LISTS),
+    "train.image_sweep.cases.CASE": Section("train.image_sweep", lists=IMAGE_LISTS),
     "analysis.plot_c_total": Section(
         "analysis.plot_c_total", limits={"lams": {"maxItems": 8}, "map_lams": {"minItems": 2, "maxItems": 2}}
     ),

@@ -12,6 +12,7 @@ import pytest
 from common.config import PACKAGES, report_entry
 
 ROOT = Path(__file__).parent.parent
+LIBRARY = ROOT / "adam_minibatch_noise"
 LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
 PROGRAMS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
@@ -32,11 +33,52 @@ def test_imports_obey_the_contracts_of_pyproject():
     assert "Contracts: 3 kept, 0 broken" in done.stdout
 
 
-def test_packages_hold_a_docstring_only():
-    folders = {path.parent for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
-    assert len(folders) > 15
-    for folder in folders:
+def test_packages_of_programs_hold_a_docstring_only():
+    folders = {path.parent for package in PACKAGES[1:] for path in (ROOT / package).rglob("*.py")}
+    assert len(folders) > 12
+    for folder in (*folders, LIBRARY):
         assert re.fullmatch(r'"""[^"]*"""\n', (folder / "__init__.py").read_text()), folder
+
+
+@pytest.mark.parametrize("name", ["expansion", "noise_scale", "optimizers"])
+def test_packages_of_the_library_offer_names_of_their_own_modules(name):
+    docstring, *imports, offered = ast.parse((LIBRARY / name / "__init__.py").read_text()).body
+    assert isinstance(docstring.value.value, str)
+    assert ast.unparse(offered.targets[0]) == "__all__"
+    for node in imports:
+        assert node.module.startswith(f"adam_minibatch_noise.{name}."), ast.unparse(node)
+    names = [alias.name for node in imports for alias in node.names]
+    assert ast.literal_eval(offered.value) == sorted(names)
+
+
+NEED_NUMPY_ONLY = ["", ".advice", ".errors", ".expansion", ".theory"]
+
+
+@pytest.mark.parametrize("module", NEED_NUMPY_ONLY)
+def test_the_library_needs_numpy_alone_where_torch_is_not_meant(module):
+    """In a process that can import NumPy, the standard library and this package, and nothing else."""
+    code = (
+        "import importlib, importlib.abc, pkgutil, sys\n"
+        "class Absent(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] not in {'numpy', 'adam_minibatch_noise', *sys.stdlib_module_names}:\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        f"top = importlib.import_module('adam_minibatch_noise{module}')\n"
+        f"below = pkgutil.iter_modules(top.__path__, top.__name__ + '.') if {module == '.expansion'} else ()\n"
+        "print(*(importlib.import_module(each.name).__name__ for each in below))\n"
+        f"assert ('numpy' in sys.modules) == {module in ('.expansion', '.theory')}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == (6 if module == ".expansion" else 0)
+
+
+def test_that_test_covers_every_module_that_has_no_torch_in_it():
+    found = {"" if path.stem == "__init__" else f".{path.stem}" for path in LIBRARY.glob("*.py")} | {
+        f".{path.parent.name}" for path in LIBRARY.glob("*/__init__.py")
+    }
+    assert found == {*NEED_NUMPY_ONLY, ".noise_scale", ".optimizers"}
 
 
 def test_no_module_is_named_like_one_of_the_standard_library(graph):

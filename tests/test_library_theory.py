@@ -173,13 +173,6 @@ def test_critical_batch_size_inverts_noise_to_signal():
     np.testing.assert_allclose(theory.noise_to_signal(16317, batch_size, 300.0), [0.5, 1.0], rtol=1e-12)
 
 
-def test_rule_of_thumb_names_three_regimes():
-    assert [theory.rule_of_thumb(lam).regime for lam in (0.1, 0.5, 1.0, 1.1)] == [
-        "signal", "between", "between", "noise",
-    ]  # fmt: skip
-    assert (theory.rule_of_thumb(5).beta1, theory.rule_of_thumb(5).beta2) == (0.9, 0.999)
-
-
 @pytest.mark.parametrize("n_samples", [12, np.inf])
 def test_two_batch_estimates_are_unbiased(rng, n_samples):
     gradients = rng.standard_normal((12, 3)) + 0.5

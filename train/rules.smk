@@ -88,7 +88,7 @@ rule train_noise_scale:
         " --n-threads {threads} --format csv --out {output:q} > {log:q} 2>&1"
 
 
-VISION = config["train"]["vision"]
+IMAGE_SWEEP = config["train"]["image_sweep"]
 
 
 rule train_image_sweep:
@@ -102,14 +102,14 @@ rule train_image_sweep:
     benchmark:
         f"{R}/benchmarks/train/image_sweep/{{case}}.tsv"
     wildcard_constraints:
-        case="|".join(VISION["cases"]),
+        case="|".join(IMAGE_SWEEP["cases"]),
     conda:
         "../envs/train.yaml"
     threads: 1
     resources:
-        **training(VISION),
+        **training(IMAGE_SWEEP),
     params:
-        settings=lambda wildcards: flags(VISION["cases"][wildcards.case]),
+        settings=lambda wildcards: flags(IMAGE_SWEEP["cases"][wildcards.case]),
         data=DATA,
         checkpoint=f"{R}/checkpoints/train/image_sweep/{{case}}.pt",
     shell:

@@ -62,7 +62,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def parser() -> Parser:
     """Return the parser of the command line."""
-    parser = Parser(prog="python -m train.run", description=__doc__)
+    parser = Parser(
+        prog="python -m train.run",
+        description=__doc__,
+        examples=[
+            "python -m train.run --batch-size 32 --n-epochs 4 --out run.csv",
+            "python -m train.run --batch-size 32 --beta2 0.99 --snapshots snapshots --out run.csv",
+        ],
+    )
     add_flags(parser, Settings)
     files = parser.add_argument_group("files and machine")
     files.add_argument(
