@@ -18,6 +18,7 @@ RESULTS = $(shell $(BIN)/python -m common.results name --configuration $(call qu
 .PHONY: reproduce test test-all lint report pages bench gpu pins schema clean
 
 reproduce: $(VENV)/installed
+	@$(BIN)/python -m common.results name --configuration $(call quote,$(CONFIG)) > /dev/null  # one line if it is no configuration
 	$(SNAKEMAKE)
 	@$(BIN)/python -m common.results show --configuration $(call quote,$(CONFIG))
 

@@ -8,6 +8,7 @@ from snakemake.utils import min_version
 from adam_minibatch_noise.errors import InputError
 from common.config import check, write_html
 from common.files import WORKFLOW_LOCK, take_lock
+from common.progress import show_progress
 
 min_version("9.27")
 
@@ -23,6 +24,7 @@ try:
 except InputError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
+show_progress(workflow)
 
 
 include: "common/common.smk"

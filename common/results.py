@@ -25,7 +25,7 @@ SHOWN = {
     "figures": "analysis",
     "logs": "logs",
 }
-"""What a reader looks for, below the folder of results."""
+"""What a reader looks for, below the folder of results; `make report` writes the report."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -110,6 +110,8 @@ def main(argv: list[str] | None = None) -> None:
         for what, name in SHOWN.items():
             if (Path(folder) / name).exists():
                 print(f"{what:>8}: {folder}/{name}")
+            elif what == "report":
+                print(f"{what:>8}: `make report` writes {folder}/{name}")
     else:
         n_files, n_bytes = remove(folder)
         print(f"removed {folder}: {n_files} files, {n_bytes / 1e6:.1f} MB")
