@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 FEW = ("n_batches", "beta2", "measured", "stderr", "predicted", "exact")
 EXPECTATION = (*FEW, "n_permutations", "excess")
-MAP = ("which", "beta2", "batch_size", "n_batches", "n_epochs", "c_total_limit", "c_total_exact")
-TURNING = ("which", "n_epochs", "turned_at_limit", "turned_at_exact")
+MAP = ("swept_beta", "beta2", "batch_size", "n_batches", "n_epochs", "c_total_limit", "c_total_exact")
+TURNING = ("swept_beta", "n_epochs", "turned_at_limit", "turned_at_exact")
 """Columns that the numbers are taken from."""
 KNOWN = {"study": ("terms", "lines", "moments"), "verdict": ("proved", "refuted")}
 """Words by which rows are counted."""
@@ -77,9 +77,9 @@ def summarize_terms(paths: list[str]) -> dict[str, Any]:
 
 def summarize_turning(table: "pd.DataFrame", points: "pd.DataFrame") -> dict[str, Any]:
     """Compare limit and exact C_total at the longest memory, and where beta2 turns (`sim.turning`)."""
-    points = points[points["which"] == "beta2"]
+    points = points[points["swept_beta"] == "beta2"]
     shift = 100 * (points["turned_at_exact"] / points["turned_at_limit"] - 1).abs()
-    swept = table[table["which"] == "beta2"]
+    swept = table[table["swept_beta"] == "beta2"]
     cells = swept[
         (swept["beta2"] == swept["beta2"].max()) & (swept["batch_size"] == swept["batch_size"].min())
     ]

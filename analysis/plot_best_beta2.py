@@ -62,16 +62,11 @@ def critical_batch_sizes(
     dict
         `LIMIT` and `EXACT`: low, middle, high; None where C_total does not turn at a batch size that was looked at.
     """
+    from adam_minibatch_noise.expansion.turning_points import turning_points
     from adam_minibatch_noise.theory import critical_batch_size
-    from sim import turning
 
     scales = list(asdict(noise).values())
-    flags = {"n-samples": [n_samples], "noise-scales": scales, "n-epochs": [n_epochs], "beta1": [beta1]}
-    flags["min-batch-size"] = [min_batch_size]
-    args = turning.parser().parse_args(
-        [word for name, values in flags.items() for word in (f"--{name}", *map(str, values))]
-    )
-    exact = turning.turning_rows("beta2", args, lambda n_steps: None)
+    exact = turning_points("beta2", beta1, n_samples, scales, [n_epochs], min_batch_size)
     return {
         LIMIT: [float(critical_batch_size(n_samples, scale, 0.5)) for scale in scales],
         EXACT: [row["turned_at_exact"] for row in exact],
@@ -94,8 +89,8 @@ def expected_best(
     """
     import numpy as np
 
+    from adam_minibatch_noise.expansion.turning_points import coefficients, epoch_geometry
     from adam_minibatch_noise.theory import c_total
-    from sim.turning import coefficients, epoch_geometry
 
     best: dict[str, list[float]] = {LIMIT: [], EXACT: []}
     beta1s = np.full_like(betas, beta1)

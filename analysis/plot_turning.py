@@ -112,10 +112,10 @@ def _draw(args: argparse.Namespace) -> None:
 
     from analysis import style, tables
 
-    columns = ["which", "batch_size", "n_batches", "noise_scale", "lam", "n_epochs", "beta2", "c_total_exact"]
+    columns = ["swept_beta", "batch_size", "n_batches", "noise_scale", "lam", "n_epochs", "beta2", "c_total_exact"]
     rows = tables.read([args.map], [*columns, "c_total_limit"])
-    turning = tables.read([args.turning], ["which", "noise_scale", "n_epochs", "turns_after_exact"])
-    rows = rows[(rows["which"] == "beta2") & (rows["noise_scale"] == args.noise_scale)]
+    turning = tables.read([args.turning], ["swept_beta", "noise_scale", "n_epochs", "turns_after_exact"])
+    rows = rows[(rows["swept_beta"] == "beta2") & (rows["noise_scale"] == args.noise_scale)]
     missing = set(args.n_epochs) - set(rows["n_epochs"])
     if missing:
         raise InputError(
@@ -134,10 +134,10 @@ def _draw(args: argparse.Namespace) -> None:
         axis.set_axis_off()
     upper.supxlabel(r"$\beta_2$", fontsize=9)
     upper.supylabel(rf"$C_{{total}}$  ($B_{{simple}}$ = {args.noise_scale:g})", fontsize=9)
-    swept = sorted(turning["which"].unique(), reverse=True)
+    swept = sorted(turning["swept_beta"].unique(), reverse=True)
     axes = lower.subplots(1, len(swept), squeeze=False)[0]
     for axis, which in zip(axes, swept, strict=True):
-        plot_turning(axis, turning[turning["which"] == which], args.n_epochs, which)
+        plot_turning(axis, turning[turning["swept_beta"] == which], args.n_epochs, which)
     axes[0].set_ylabel("turning batch size\n/ $B_{simple}$")
     handles, labels = axes[0].get_legend_handles_labels()
     meaning = "filled: largest batch size that acts as a small one;  open: smallest that acts as a large one"

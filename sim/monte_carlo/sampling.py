@@ -133,6 +133,26 @@ def draw_permutations(n_samples: int, n_permutations: int, seed: int, first_inde
     return orders
 
 
+def draw_batches(n_samples: int, batch_size: int, n_steps: int, seed: int) -> np.ndarray:
+    """Draw batches without replacement, reshuffled every epoch.
+
+    Parameters
+    ----------
+    n_samples, batch_size, n_steps : int
+        `batch_size` divides `n_samples`.
+    seed : int
+        >= 0.
+
+    Returns
+    -------
+    (n_steps, batch_size) ndarray of int
+        Samples ascend within a batch; fewer steps with the same seed give the first rows.
+    """
+    n_epochs = -(-n_steps * batch_size // n_samples)
+    orders = draw_permutations(n_samples, n_epochs, seed)
+    return np.sort(orders.reshape(-1, batch_size)[:n_steps], axis=1)
+
+
 def n_ordered_partitions(n_samples: int, batch_size: int) -> int:
     """Count the ways to deal samples into a sequence of batches: N! / (b!)^m, exactly.
 
