@@ -110,7 +110,7 @@ def expected_best(
 
 def draw_measured(axis: "Axes", table: "pd.DataFrame") -> None:
     """Draw the best of each cell, its bar where there is one; a hollow mark below where nothing is measured."""
-    from analysis import style
+    from analysis.drawing import style
 
     rates = sorted(table["lr"].unique(), reverse=True)
     for i, rate in enumerate(rates):
@@ -182,7 +182,7 @@ def draw_theory(axes: "list[Axes]", table: "pd.DataFrame", noise: "NoiseScale", 
 def main(argv: list[str] | None = None) -> None:
     """Read, draw, write."""
     args = parser().parse_args(argv)
-    from analysis import tables
+    from analysis.inputs import tables
 
     with tables.as_written([args.best, *args.noise_scale]):
         _draw(args)
@@ -191,7 +191,8 @@ def main(argv: list[str] | None = None) -> None:
 def _draw(args: argparse.Namespace) -> None:
     import matplotlib.pyplot as plt
 
-    from analysis import style, tables
+    from analysis.drawing import style
+    from analysis.inputs import tables
     from analysis.reductions import noise_scales
 
     table = tables.read([args.best], [*COLUMNS, "swept"])

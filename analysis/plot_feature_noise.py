@@ -51,7 +51,7 @@ def draw_alignments(table: "pd.DataFrame") -> "Figure":
     """Draw alignments with signal and noise, and the test error, over the steps of the published runs."""
     import matplotlib.pyplot as plt
 
-    from analysis import style
+    from analysis.drawing import style
 
     blue, orange, green = style.OKABE_ITO[:3]
     sizes = sorted(table["batch_size"].unique(), reverse=True)
@@ -96,7 +96,7 @@ def draw_batch(table: "pd.DataFrame") -> "Figure":
     """Draw test error against batch size, and against its share of the samples."""
     import matplotlib.pyplot as plt
 
-    from analysis import style
+    from analysis.drawing import style
 
     figure, axes = plt.subplots(1, 2, figsize=(style.WIDTH, 2.7), sharey=True)
     last = ends(table)
@@ -120,7 +120,7 @@ def draw_decay(table: "pd.DataFrame") -> "Figure":
     """Draw training and test error against weight decay, means and ranges over seeds."""
     import matplotlib.pyplot as plt
 
-    from analysis import style
+    from analysis.drawing import style
 
     figure, axes = plt.subplots(2, 3, figsize=(style.WIDTH, 4.2), sharey=True, sharex="col")
     last = ends(table)
@@ -149,7 +149,7 @@ def draw_confounders(table: "pd.DataFrame") -> "Figure":
     """Draw one panel a confounder."""
     import matplotlib.pyplot as plt
 
-    from analysis import style
+    from analysis.drawing import style
 
     found = verdicts(table)
     figure, axes = plt.subplots(2, 2, figsize=(style.WIDTH, 5.2))
@@ -175,7 +175,7 @@ def draw_confounders(table: "pd.DataFrame") -> "Figure":
 
 def draw_steps(axis: "Axes", table: "pd.DataFrame") -> None:
     """Draw test error over lr * steps: of both batch sizes at the same lr, and of the large one at larger ones."""
-    from analysis import style
+    from analysis.drawing import style
 
     base = table["lr"].median()
     shown = table[(table["step"] > 0) & (table["lr"] >= base * 0.99)]
@@ -205,7 +205,7 @@ def draw_steps(axis: "Axes", table: "pd.DataFrame") -> None:
 
 def draw_cases(axis: "Axes", last: "pd.DataFrame") -> None:
     """Draw a mark a case, one under the other, means with bars from the lowest to the highest seed."""
-    from analysis import style
+    from analysis.drawing import style
 
     cases = list(dict.fromkeys(last["case"]))
     for i, case in enumerate(cases):
@@ -238,14 +238,15 @@ DRAW = {
 def main(argv: list[str] | None = None) -> None:
     """Read, draw, write."""
     args = parser().parse_args(argv)
-    from analysis import tables
+    from analysis.inputs import tables
 
     with tables.as_written(args.tables):
         _draw(args)
 
 
 def _draw(args: argparse.Namespace) -> None:
-    from analysis import style, tables
+    from analysis.drawing import style
+    from analysis.inputs import tables
 
     table = tables.read(args.tables, COLUMNS)
     wanted = STUDIES[args.figure]

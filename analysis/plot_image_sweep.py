@@ -42,7 +42,7 @@ def draw_errors(axis: "Axes", drawn: dict[str, list[dict[str, Any]]], studies: l
         Which of them: "batch", "steps" (open marks), "decay".
     x : {"batch_size", "weight_decay"}
     """
-    from analysis import style
+    from analysis.drawing import style
 
     for study in studies:
         for optimizer, rows in by(drawn[study], "optimizer").items():
@@ -84,7 +84,7 @@ def draw_spreads(axis: "Axes", rows: list[dict[str, Any]], name: str) -> None:
         Of `spreads`.
     name : {"loss", "error"}
     """
-    from analysis import style
+    from analysis.drawing import style
 
     for i, (rule, part) in enumerate(by(rows, "scaling").items()):
         part = sorted(part, key=lambda row: row["lr"])
@@ -116,7 +116,7 @@ def percent(axis: "Axes") -> None:
 def main(argv: list[str] | None = None) -> None:
     """Reduce, draw, write."""
     args = parser().parse_args(argv)
-    from analysis import tables
+    from analysis.inputs import tables
 
     with tables.as_written([*args.batch, *args.steps, *args.decay, *args.invariance]):
         _draw(args)
@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
 def _draw(args: argparse.Namespace) -> None:
     import matplotlib.pyplot as plt
 
-    from analysis import style
+    from analysis.drawing import style
 
     groups = reduce({study: getattr(args, study) for study in STUDIES})
     style.apply()

@@ -58,7 +58,7 @@ def draw_noise_scale(axis: "Axes", snapshots: "pd.DataFrame", evaluations: "pd.D
     """
     import numpy as np
 
-    from analysis import style
+    from analysis.drawing import style
 
     colour, marker = style.OKABE_ITO[i % 8], style.MARKERS[i % 8]
     rows = snapshots.sort_values("epoch")
@@ -86,7 +86,7 @@ def draw_components(axis: "Axes", snapshots: "pd.DataFrame", i: int, shift: floa
     shift : float
         Moves the bars sideways, epochs.
     """
-    from analysis import style
+    from analysis.drawing import style
 
     colour, rows = style.OKABE_ITO[i % 8], snapshots.dropna(subset=["b_simple"])
     epoch = rows["epoch"] + shift
@@ -121,7 +121,7 @@ def make_legend(figure: "Figure", labels: list[str], level: float, estimated: bo
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    from analysis import style
+    from analysis.drawing import style
 
     looks = zip(style.OKABE_ITO, style.MARKERS, strict=True)
     entries = [
@@ -142,7 +142,7 @@ def make_legend(figure: "Figure", labels: list[str], level: float, estimated: bo
 def main(argv: list[str] | None = None) -> None:
     """Read, draw, write."""
     args = parser().parse_args(argv)
-    from analysis import tables
+    from analysis.inputs import tables
 
     with tables.as_written([*args.tables, *args.runs]):
         _draw(args)
@@ -153,7 +153,8 @@ def _draw(args: argparse.Namespace) -> None:
     import numpy as np
     import pandas as pd
 
-    from analysis import style, tables
+    from analysis.drawing import style
+    from analysis.inputs import tables
 
     table = tables.read(args.tables, [*RUN, "epoch", "n_samples", "b_simple", *ESTIMATE, *QUANTILES])
     runs = tables.read(args.runs, [*RUN, "epoch", *ESTIMATE]) if args.runs else table.iloc[:0]

@@ -56,7 +56,7 @@ def looks(cells: "pd.DataFrame", alone: bool) -> dict[int, Look]:
     """
     import matplotlib as mpl
 
-    from analysis import style
+    from analysis.drawing import style
 
     sizes, scale = sorted(cells["batch_size"].unique()), mpl.colormaps["viridis"]
     n = len(sizes)
@@ -127,7 +127,7 @@ def pad_y_limits(axis: "Axes", n_below: int, n_above: int) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Reduce, draw, write."""
     args = parser().parse_args(argv)
-    from analysis import tables
+    from analysis.inputs import tables
 
     with tables.as_written(args.tables):
         _draw(args)
@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> None:
 def _draw(args: argparse.Namespace) -> None:
     import matplotlib.pyplot as plt
 
-    from analysis import style
+    from analysis.drawing import style
     from analysis.reductions import sweeps
 
     runs, cells = sweeps.read_cells(args)
