@@ -71,9 +71,11 @@ def draw_slopes(axis: "Axes", table: "pd.DataFrame") -> None:
     for limit in drawn[drawn["rule"] == "square-root"].drop_duplicates("case")["limit"]:
         axis.axhline(limit, color=palette["square-root"], lw=0.8, ls=":", zorder=0)
     lr = table["lr"].agg(["min", "max"]).to_numpy()
-    highest = rows[rows["rule"] == "invariant"]["distance"].max()
-    axis.plot(lr, 2 * highest * lr / lr.max(), color="0.5", lw=0.8)
-    axis.annotate("slope 1", (lr[0], 2 * highest * lr[0] / lr[1]), (0, 5), textcoords="offset points", color="0.4", fontsize=7)
+    lowest = rows[rows["rule"] == "invariant"]["distance"].min() / 3
+    axis.plot(lr, lowest * lr / lr[0], color="0.5", lw=0.8)
+    middle = lr.prod() ** 0.5
+    place = {"textcoords": "offset points", "color": "0.4", "fontsize": 7, "va": "top"}
+    axis.annotate("slope 1", (middle, lowest * middle / lr[0]), (3, -2), **place)
     axes.log_axis(axis, "x")
     axes.log_axis(axis)
     axis.set(xlabel="learning rate", ylabel="largest distance / path")
@@ -109,7 +111,13 @@ def draw_spread(axis: "Axes", table: "pd.DataFrame") -> None:
     palette, marks = style.colours(RULES), style.markers(RULES)
     axis.set(xscale="log", yscale="log")
     for problem, rows in table.drop_duplicates(["problem", "rule", "lr0"]).groupby("problem"):
-        look = {"hue": "rule", "style": "rule", "palette": palette, "markers": marks, "dashes": False}
+        look = {
+            "hue": "rule",
+            "style": "rule",
+            "palette": palette,
+            "markers": marks,
+            "dashes": False,
+        } | style.FLAT
         sns.lineplot(
             rows,
             x="lr0",

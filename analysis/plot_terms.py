@@ -39,7 +39,7 @@ def plot_residuals(axis: "Axes", rows: "pd.DataFrame") -> None:
 
     noisy = rows[rows["term"] != "FB"]
     names = list(dict.fromkeys(noisy["term"]))
-    look = {"palette": style.colours(names), "markers": style.markers(names), "dashes": False}
+    look = {"palette": style.colours(names), "markers": style.markers(names), "dashes": False} | style.FLAT
     sns.lineplot(
         noisy,
         x="rho",

@@ -56,12 +56,14 @@ def plot_c_total(axis: "Axes", part: "pd.DataFrame", n_epochs: list[int]) -> Non
     axis.set_ylim(-2000, 20000)
     axis.set_yticks([-1000, -10, 0, 10, 1000])
     axis.set_xscale("log")
-    axes.beta_axis(axis, "beta2", betas=(0.9, 0.99, 0.999), label=" ")
+    axes.beta_axis(axis, "beta2", betas=(0.9, 0.99, 0.999), label="")
     axes.no_minor_ticks(axis, "y")
     first = part.iloc[0]
     n = f"{first['n_batches']:.0f}"
     batches = "full batch" if first["lam"] == 0 else f"{n} batches" if n != "1" else "1 batch"
-    axis.set_title(rf"$b$ = {first['batch_size']:.0f}, $\lambda$ = {first['lam']:.2g}" + f"\n{batches}", fontsize=8)
+    axis.set_title(
+        rf"$b$ = {first['batch_size']:.0f}, $\lambda$ = {first['lam']:.2g}" + f"\n{batches}", fontsize=8
+    )
     axis.set_ylabel("")
 
 

@@ -9,8 +9,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-BETAS = (0.0, 0.5, 0.8, 0.9, 0.97, 0.99, 0.999)
-"""Labelled on an axis of a beta, as far as they lie inside it."""
+BETAS = (0.9, 0.99, 0.999, 0.97, 0.5, 0.8, 0.0)
+"""Labelled on an axis of a beta, the first ones first, as far as there is room."""
+NEAR = 0.13
+"""Least distance of two labelled betas, as a share of the axis."""
 
 
 def memory(beta: Any) -> Any:
@@ -30,18 +32,23 @@ def beta_axis(
     name : {"beta1", "beta2"}
     which : {"x", "y"}
     betas : sequence of float
-        Values to label, those outside the limits left out.
+        Values to label, the first ones first; those outside the limits or too near to an earlier one are left out.
     label : str, optional
         Default: the beta.
     """
     axis.set(**{f"{which}scale": "log"})
     low, high = sorted(axis.get_xlim() if which == "x" else axis.get_ylim())
-    shown = [beta for beta in betas if low * (1 - 1e-9) <= memory(beta) <= high * (1 + 1e-9)]
+    shown: list[float] = []
+    for beta in betas:
+        inside = low * (1 - 1e-9) <= memory(beta) <= high * (1 + 1e-9)
+        gaps = [abs(np.log(memory(beta) / memory(other))) for other in shown]
+        if inside and min(gaps, default=np.inf) >= NEAR * np.log(high / low):
+            shown.append(beta)
     (axis.set_xticks if which == "x" else axis.set_yticks)(
         [memory(beta) for beta in shown], [f"{beta:g}" for beta in shown]
     )
     no_minor_ticks(axis, which)
-    axis.set(**{f"{which}label": label or rf"$\beta_{name[-1]}$"})
+    axis.set(**{f"{which}label": rf"$\beta_{name[-1]}$" if label is None else label})
 
 
 def no_minor_ticks(axis: "Axes", which: str = "x") -> None:
@@ -67,7 +74,9 @@ def log_axis(axis: "Axes", which: str = "y", percent: bool = False) -> None:
     side = axis.xaxis if which == "x" else axis.yaxis
     low, high = sorted(axis.get_xlim() if which == "x" else axis.get_ylim())
     narrow = high < 60 * low
-    side.set_major_locator(LogLocator(10, subs=(1, 2, 5) if narrow else (1,), numticks=9))
+    side.set_major_locator(
+        LogLocator(10, subs=(1, 2, 5) if narrow else (1,), numticks=5 if which == "x" else 9)
+    )
     plain = narrow and 1e-4 < low and high < 1e5
     if percent or plain:
         factor, sign = (100, " %") if percent else (1, "")
@@ -79,13 +88,12 @@ def log_axis(axis: "Axes", which: str = "y", percent: bool = False) -> None:
     no_minor_ticks(axis, which)
 
 
-def counts_axis(axis: "Axes", values: Sequence[float], labels: Sequence[str] = (), which: str = "x") -> None:
-    """Label a logarithmic axis at the values that occur, smaller where they are many."""
-    axis.set(**{f"{which}scale": "log"})
+def counts_axis(axis: "Axes", values: Sequence[float], labels: Sequence[str] = (), most: int = 5) -> None:
+    """Label a logarithmic axis of x at the values that occur, in small letters if they are more than `most`."""
+    axis.set_xscale("log")
     texts = list(labels) or [f"{value:g}" for value in values]
-    set_ticks = axis.set_xticks if which == "x" else axis.set_yticks
-    set_ticks(list(values), texts, fontsize=8 if len(values) < 6 else 6.5)
-    no_minor_ticks(axis, which)
+    axis.set_xticks(list(values), texts, fontsize=8 if len(values) <= most else 6.5)
+    no_minor_ticks(axis)
 
 
 def bars(axis: "Axes", rows: "pd.DataFrame", x: str, ends: tuple[str, str], colour: str, **look: Any) -> None:

@@ -16,6 +16,10 @@ OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 """Colours of Okabe and Ito (2008), told apart with every common colour vision."""
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 """One a series, so that a grey print still tells them apart."""
+FLAT = {"markeredgewidth": 0}
+"""For seaborn's lines with markers: without the white edge that hides short error bars."""
+RANGE = ("pi", 100)
+"""For seaborn's `errorbar`: from the lowest to the highest seed."""
 WIDTH = 6.7
 """Width of the text block of the article, inches."""
 

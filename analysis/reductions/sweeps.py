@@ -140,6 +140,12 @@ def with_error(values: "np.ndarray") -> tuple[float, float, float, str]:
     return mean, mean - half, mean + half, INTERVAL
 
 
+def error_bar(values: "pd.Series") -> tuple[float, float]:
+    """Return the ends of the error bar of `with_error`, nan without one: seaborn's `errorbar`."""
+    _, low, high, error = with_error(values.to_numpy(float))
+    return (low, high) if error != NONE else (float("nan"), float("nan"))
+
+
 def paired_gain(runs: "pd.DataFrame", swept: str, value: float, baseline: float) -> tuple[int, Any]:
     """Gain of one beta over another in percent of perplexity, 100 (1 - p / p_baseline), seed by seed.
 
