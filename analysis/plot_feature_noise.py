@@ -53,8 +53,8 @@ def draw_alignments(table: "pd.DataFrame") -> "Figure":
 
     from analysis.drawing import axes, style
 
-    decay = table["optimizer"].map(PUBLISHED_DECAY)
-    rows = table[(table["weight_decay"] == decay) & (table["step"] > 0)]
+    published = table["weight_decay"] == table["optimizer"].map(PUBLISHED_DECAY)
+    rows = table[published & (table["step"] > 0)]
     settings = ["optimizer", "weight_decay", "batch_size", "seed", "step"]
     rows = rows.melt(settings, list(MEASURED), "measured").assign(line=lambda rows: rows["measured"])
     rows = rows.replace({"measured": MEASURED})
@@ -94,7 +94,8 @@ def draw_alignments(table: "pd.DataFrame") -> "Figure":
         axis.get_legend().remove()
         axes.log_axis(axis, "x")
         axis.axhline(0, color="0.7", lw=0.6, zorder=0)
-        title = f"{titles.OPTIMIZERS[optimizer]}, λ = {PUBLISHED_DECAY[optimizer]:g}, batch {batch_size}"
+        decay = axes.number(PUBLISHED_DECAY[optimizer])
+        title = f"{titles.OPTIMIZERS[optimizer]}, λ = {decay}, batch {batch_size}"
         axis.set(ylim=(-0.4, 2.05), title=title, xlabel="", ylabel="")
     grid.set_xlabels("step")
     grid.set_ylabels("alignment; error")

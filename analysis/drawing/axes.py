@@ -152,3 +152,12 @@ def label_ends(axis: "Axes", ends: Mapping[str, tuple[float, float, str]], gap: 
             va="center",
             annotation_clip=False,
         )
+
+
+def number(value: float) -> str:
+    """Write a positive number for a title: as it is, or as a power of ten below 0.001."""
+    if value >= 1e-3:
+        return f"{value:g}"
+    digits, exponent = f"{value:.2e}".split("e")
+    factor = "" if float(digits) == 1 else rf"{float(digits):g}\times "
+    return rf"${factor}10^{{{int(exponent)}}}$"

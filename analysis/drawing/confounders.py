@@ -133,7 +133,7 @@ def draw_betas(axis: "Axes", groups: list[dict]) -> None:
         pd.DataFrame(group["rows"]).assign(
             group=rf"batch {group['batch_size']}, $\lambda$ = {group['lam_start']:.2g}"
         )
-        for group in groups
+        for group in sorted(groups, key=lambda group: group["batch_size"])
     )
     names = list(dict.fromkeys(rows["group"]))
     axis.set_xscale("symlog", linthresh=1, linscale=0.5)

@@ -236,9 +236,9 @@ def reduce(paths: dict[str, list[str]]) -> list[dict[str, Any]]:
             for study, rows in reduced.items()
         }
         dataset, model, norm = key
-        data = titles.DATASETS[dataset]
-        title = f"{data}, {titles.NETWORKS[model]}, {titles.NORMS[norm]}"
-        names = dict(zip(GROUP, key, strict=True)) | {"title": title, "dataset_title": data}
+        parts = titles.DATASETS[dataset], titles.NETWORKS[model], titles.NORMS[norm]
+        names = dict(zip(GROUP, key, strict=True)) | {"title": ", ".join(parts)}
+        names |= dict(zip(("dataset_title", "network_title", "norm_title"), parts, strict=True))
         groups.append(names | {"drawn": drawn, "verdicts": verdicts(drawn)})
     if not groups:
         raise InputError(f"no table was given, allowed: at least one of --{', --'.join(STUDIES)}")
