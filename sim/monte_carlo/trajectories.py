@@ -18,7 +18,7 @@ from numba import njit
 
 from sim.monte_carlo.blocks import in_threads
 from sim.monte_carlo.rows import shifted_rows_dot_vector, weighted_sum_of_rows
-from sim.monte_carlo.sampling import fill_permutation
+from sim.monte_carlo.sampling import fill_permutation, make_counters
 from sim.monte_carlo.vectors import aligned_zeros, lanes_of, load, padded, reciprocal_sqrt, store, zero_vector
 from sim.records import InputError
 from sim.theory import one_minus_power
@@ -42,8 +42,8 @@ class Data(NamedTuple):
 class Run(NamedTuple):
     """A run under way: parameters, (biased) moving sums of gradients and squares, its epoch's order.
 
-    `theta`, `exp_avg`, `exp_avg_sq` are (1, width), `errors` (1, batch_size + 3), `order` and `picks` (working space)
-    (n_samples,), `minus_targets` (n_samples + 3,) in that order.
+    `theta`, `exp_avg`, `exp_avg_sq` are (1, width), `errors` (1, batch_size + 3), `order`, `picks` (working space) and
+    `counters` (`sim.monte_carlo.sampling.make_counters`) (n_samples,), `minus_targets` (n_samples + 3,) in that order.
     """
 
     theta: np.ndarray
@@ -52,6 +52,7 @@ class Run(NamedTuple):
     errors: np.ndarray
     order: np.ndarray
     picks: np.ndarray
+    counters: np.ndarray
     minus_targets: np.ndarray
 
 
@@ -185,6 +186,8 @@ def _train(
     zero = zero_vector(8 if d <= 16 else 32)
     data = Data(padded(features, zero.size), targets, theta, batch_size, np.uint64(seed))
     result = np.empty((n_runs, n_epochs, d))
+    with np.errstate(over="ignore"):  # as in `sim.monte_carlo.sampling.draw_permutations`
+        counters = make_counters(n_samples)
 
     def block(start):
         rows = result[start : start + RUNS_IN_BLOCK]
@@ -193,6 +196,7 @@ def _train(
             errors=np.zeros((1, batch_size + 3)),
             order=np.empty(n_samples, np.uint32),
             picks=np.empty(n_samples, np.uint32),
+            counters=counters,
             minus_targets=np.zeros(n_samples + 3),
         )
         with np.errstate(over="ignore"):  # as in `sim.monte_carlo.sampling.draw_permutations`
@@ -276,7 +280,7 @@ def _begin(data, run):
 def _shuffle_samples(data, run, first_run, i, epoch):
     """Draw the order of an epoch of run `first_run` + i, and put the targets in that order."""
     index = first_run + np.uint64(i) + np.uint64(epoch) * np.uint64(2**32)
-    fill_permutation(run.order, run.picks, data.seed, index)
+    fill_permutation(run.order, run.picks, run.counters, data.seed, index)
     for k in range(run.order.size):  # once an epoch: in each step it would hold up the sum of rows
         run.minus_targets[k] = -data.targets[run.order[k]]
 
