@@ -19,7 +19,16 @@ from numba import njit
 from sim.monte_carlo.blocks import in_threads
 from sim.monte_carlo.rows import shifted_rows_dot_vector, weighted_sum_of_rows
 from sim.monte_carlo.sampling import fill_permutation, make_counters
-from sim.monte_carlo.vectors import aligned_zeros, lanes_of, load, padded, reciprocal_sqrt, store, zero_vector
+from sim.monte_carlo.vectors import (
+    aligned_zeros,
+    lanes_of,
+    load,
+    padded,
+    panel_lanes,
+    reciprocal_sqrt,
+    store,
+    zero_vector,
+)
 from sim.records import InputError
 from sim.theory import one_minus_power
 
@@ -183,7 +192,7 @@ def _train(
     if not 0 <= seed < 2**63:
         raise InputError(f"seed is {seed}, allowed: 0 to {2**63 - 1}")
     n_samples, d = features.shape
-    zero = zero_vector(8 if d <= 16 else 32)
+    zero = zero_vector(panel_lanes(d))
     data = Data(padded(features, zero.size), targets, theta, batch_size, np.uint64(seed))
     result = np.empty((n_runs, n_epochs, d))
     with np.errstate(over="ignore"):  # as in `sim.monte_carlo.sampling.draw_permutations`
@@ -237,10 +246,11 @@ def _adam(data, run, first_run, zero, result, beta1, beta2, eps_root, scale1, sc
         for epoch in range(result.shape[1]):
             _shuffle_samples(data, run, first_run, i, epoch)
             for start in range(0, n_samples, batch_size):
-                _batch_errors(data, run, start, zero)
+                batch = run.order[start : start + batch_size]
+                _batch_errors(data, run, start, batch)
                 t = (epoch * n_samples + start) // batch_size
                 for c in range(0, d, lanes_of(zero)):
-                    g = weighted_sum_of_rows(data.features, run.order, start, batch_size, run.errors, c, zero)
+                    g = weighted_sum_of_rows(data.features, batch, run.errors, c, zero)
                     exp_avg = load(run.exp_avg, (0, c), zero) * beta1 + g
                     exp_avg_sq = load(run.exp_avg_sq, (0, c), zero) * beta2 + g * g
                     step = exp_avg * -scale1[t] * reciprocal_sqrt(exp_avg_sq * scale2[t] + eps)
@@ -259,9 +269,10 @@ def _sgd(data, run, first_run, zero, result, beta1, lr):
         for epoch in range(result.shape[1]):
             _shuffle_samples(data, run, first_run, i, epoch)
             for start in range(0, n_samples, batch_size):
-                _batch_errors(data, run, start, zero)
+                batch = run.order[start : start + batch_size]
+                _batch_errors(data, run, start, batch)
                 for c in range(0, d, lanes_of(zero)):
-                    g = weighted_sum_of_rows(data.features, run.order, start, batch_size, run.errors, c, zero)
+                    g = weighted_sum_of_rows(data.features, batch, run.errors, c, zero)
                     exp_avg = load(run.exp_avg, (0, c), zero) * beta1 + g
                     store(run.exp_avg, (0, c), exp_avg)
                     store(run.theta, (0, c), load(run.theta, (0, c), zero) + exp_avg * -lr)
@@ -286,9 +297,7 @@ def _shuffle_samples(data, run, first_run, i, epoch):
 
 
 @njit(cache=True, error_model="numpy", forceinline=True)
-def _batch_errors(data, run, start, zero):
-    """Write (a_r . theta - y_r) / b for the samples of a batch."""
-    b = data.batch_size
-    shifted_rows_dot_vector(
-        data.features, run.order, start, b, run.theta, 0, run.minus_targets, 1 / b, run.errors, zero
-    )
+def _batch_errors(data, run, start, batch):
+    """Write (a_r . theta - y_r) / b for the samples of `batch`, from place `start` of the epoch on."""
+    shifts = run.minus_targets[start:]
+    shifted_rows_dot_vector(data.features, batch, run.theta, 0, shifts, 1 / data.batch_size, run.errors)
