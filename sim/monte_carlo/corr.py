@@ -25,6 +25,7 @@ from sim.monte_carlo.corr_kernels import (
     make_adam_weights,
     make_workspace,
 )
+from sim.monte_carlo.parallel_mean import BLOCK, mean_and_stderr
 from sim.monte_carlo.simd import aligned_zeros, padded, panel_lanes, zero_vector
 
 
