@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from train.language.snapshots import Snapshot
     from train.language.transformer_xl import TransformerXL
-    from train.noise.per_sample import GradientNoise
+    from train.noise.sample_gradients import GradientNoise
     from train.noise.two_batch import NoiseEstimate
 
 METHODS = ("exact", "two-batch", "both")
@@ -115,7 +115,8 @@ def measure(snapshot: "Snapshot", args: argparse.Namespace, device: "torch.devic
     from train.language.batches import to_windows
     from train.language.course import REPEATED
     from train.language.snapshots import restore
-    from train.noise.per_sample import gradient_moments, gradient_noise
+    from train.noise.per_sample import window_moments
+    from train.noise.sample_gradients import gradient_noise
 
     s = snapshot.settings
     if s.mem_len:
@@ -134,7 +135,7 @@ def measure(snapshot: "Snapshot", args: argparse.Namespace, device: "torch.devic
                 model, inputs, targets, *sizes, args.seed, args.level, progress=bar.update
             )
         if args.method != "two-batch":
-            noise = gradient_noise(gradient_moments(model, inputs, targets, args.chunk, bar.update))
+            noise = gradient_noise(window_moments(model, inputs, targets, args.chunk, bar.update))
     return {
         **{name: getattr(s, name) for name in REPEATED.split()},
         **{name: getattr(snapshot, name) for name in ("epoch", "step", "valid_perplexity")},
@@ -158,7 +159,7 @@ def columns(noise: "GradientNoise | None", estimate: "NoiseEstimate | None") -> 
     noise : GradientNoise, optional
     estimate : NoiseEstimate, optional
     """
-    from train.noise.per_sample import LEVELS
+    from train.noise.sample_gradients import LEVELS
     from train.noise.two_batch import NoiseEstimate
 
     quantiles = noise.component_quantiles.tolist() if noise else [math.nan] * len(LEVELS)

@@ -173,8 +173,22 @@ def as_real(tensor: Tensor) -> Tensor:
 
 
 def wide_gradients(params: list[Tensor]) -> list[Tensor]:
-    """Return the gradients of `params`, real and in the type of their sums; copies only where that differs."""
-    return [as_real(param.grad.to(wide_dtype(param.dtype)).resolve_conj()) for param in params]
+    """Return the gradients of parameters of one type, real and in the type of their sums.
+
+    Parameters
+    ----------
+    params : list of Tensor
+        Of one type; each holds a gradient.
+
+    Returns
+    -------
+    list of Tensor
+        The gradients themselves where they are so already, else views or copies.
+    """
+    grads, dtype = [param.grad for param in params], wide_dtype(params[0].dtype)
+    if not dtype.is_complex and all(grad.dtype == dtype for grad in grads):
+        return grads
+    return [as_real(grad.to(dtype).resolve_conj()) for grad in grads]
 
 
 def alike(params: Iterable[Tensor], *keys: Any) -> list[list[Tensor]]:
@@ -206,7 +220,11 @@ def wide_values(params: list[Tensor]) -> Iterator[list[Tensor]]:
     list of Tensor
         Views of the parameters, or copies that they take their values from at the end, each rounded once.
     """
-    values = [as_real(param.to(wide_dtype(param.dtype))) for param in params]
+    dtype = wide_dtype(params[0].dtype)
+    if params[0].dtype == dtype and not dtype.is_complex:
+        yield params
+        return
+    values = [as_real(param.to(dtype)) for param in params]
     yield values
-    if params[0].dtype != wide_dtype(params[0].dtype):
+    if params[0].dtype != dtype:
         torch._foreach_copy_([as_real(param) for param in params], values)
