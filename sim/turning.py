@@ -1,7 +1,7 @@
 """Find the batch size at which the monotonicity of C_total in beta2 (and in beta1) turns, for finite epochs too.
 
 C_total is mapped, in the limit and exact, at the last step of epoch 1, 2, 5, ..., for the true geometry of an
-experiment; `adam_minibatch_noise.expansion.turning_points` says what the turning points are. Empty: there is none at or
+experiment; `expansion.turning_points` says what the turning points are. Empty: there is none at or
 above --min-batch-size. All of it is second order in the noise; below the tables, and in JSON, it is said from which
 lambda on the noise is certainly outside the range of the expansion.
 """

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from adam_minibatch_noise.noise_scale.sample_gradients import GradientNoise
     from adam_minibatch_noise.noise_scale.two_batch import NoiseEstimate
-    from train.language.per_sample import GradientNoise
     from train.language.snapshots import Snapshot
     from train.language.transformer_xl import TransformerXL
 
@@ -154,8 +154,9 @@ def measure(
     """
     from tqdm import tqdm
 
+    from adam_minibatch_noise.noise_scale.sample_gradients import gradient_noise
     from train.language.batches import to_windows
-    from train.language.per_sample import gradient_moments, gradient_noise
+    from train.language.per_sample import window_moments
     from train.language.run_state import REPEATED
     from train.language.snapshots import restore
 
@@ -176,7 +177,7 @@ def measure(
                 model, inputs, targets, *sizes, how.seed, how.level, progress=bar.update
             )
         if how.method != "two-batch":
-            noise = gradient_noise(gradient_moments(model, inputs, targets, how.chunk, bar.update))
+            noise = gradient_noise(window_moments(model, inputs, targets, how.chunk, bar.update))
     return {
         **{name: getattr(s, name) for name in REPEATED.split()},
         **{name: getattr(snapshot, name) for name in ("epoch", "step", "valid_perplexity")},
@@ -200,8 +201,8 @@ def columns(noise: "GradientNoise | None", estimate: "NoiseEstimate | None") -> 
     noise : GradientNoise, optional
     estimate : NoiseEstimate, optional
     """
+    from adam_minibatch_noise.noise_scale.sample_gradients import LEVELS
     from adam_minibatch_noise.noise_scale.two_batch import NoiseEstimate
-    from train.language.per_sample import LEVELS
 
     quantiles = noise.component_quantiles.tolist() if noise else [math.nan] * len(LEVELS)
     estimate = estimate or NoiseEstimate(0, *[math.nan] * 6)
