@@ -8,6 +8,8 @@ References
 
 from dataclasses import dataclass
 
+from adam_minibatch_noise.ranges import NONNEGATIVE_OR_INFINITE, within
+
 
 @dataclass(frozen=True)
 class Advice:
@@ -35,12 +37,18 @@ def rule_of_thumb(lam: float) -> Advice:
     Parameters
     ----------
     lam : float
-        >= 0 (`noise_to_signal`).
+        >= 0 (`theory.noise_to_signal`), a single number; infinite where the gradient is zero.
 
     Returns
     -------
     Advice
+
+    Raises
+    ------
+    InputError
+        What is no such number.
     """
+    lam = float(within("lam", lam, NONNEGATIVE_OR_INFINITE, ()))
     if lam > 1:
         return Advice(
             "noise", 0.9, 0.999, "small batch: a small beta1 and a large beta2, such as 0.9 and 0.999"

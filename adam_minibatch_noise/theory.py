@@ -1,7 +1,8 @@
 r"""The formulas of the paper, one function a numbered equation; NumPy only.
 
 Longer than the other modules because it is the formula sheet: whoever looks for an equation looks here.
-Every function broadcasts over arrays unless its docstring says otherwise. Notation of [1]_: decay rates
+Every function broadcasts over arrays unless its docstring says otherwise, and raises InputError for an argument
+outside its range. Notation of [1]_: decay rates
 `beta1`, `beta2`; an epoch of `n_batches` batches (m) of `batch_size` samples (b) drawn without replacement
 from `n_samples` (N = m b); full-batch gradient g and Hessian H; per-sample gradient covariance Sigma.
 
@@ -18,9 +19,22 @@ References
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[np.float64]
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.ranges import (
+    AT_LEAST_ONE,
+    AT_LEAST_ONE_OR_INFINITE,
+    BETA,
+    FINITE,
+    NONNEGATIVE,
+    POSITIVE,
+    POSITIVE_OR_INFINITE,
+    SHARE,
+    WHOLE,
+    Array,
+    within,
+)
 
 
 # ---------------------------------------------------------------------------------------------- batch noise
@@ -33,16 +47,22 @@ def batch_variance_factor(n_samples: ArrayLike, batch_size: ArrayLike) -> Array:
     Parameters
     ----------
     n_samples, batch_size : array_like
-        1 <= batch_size <= n_samples.
+        1 <= batch_size <= n_samples, `batch_size` finite; infinite `n_samples`: with replacement, v = 1/b.
 
     Returns
     -------
     ndarray
         In [0, 1]; 0 for the full batch, and for a single sample.
     """
-    n_samples, batch_size = np.asarray(n_samples, np.float64), np.asarray(batch_size, np.float64)
-    factor: Array = (n_samples / batch_size - 1) / np.maximum(n_samples - 1, 1)
-    return factor
+    n_samples = within("n_samples", n_samples, AT_LEAST_ONE_OR_INFINITE)
+    batch_size = within("batch_size", batch_size, AT_LEAST_ONE)
+    if (batch_size > n_samples).any():
+        size, most = (x[batch_size > n_samples][0] for x in np.broadcast_arrays(batch_size, n_samples))
+        raise InputError(f"batch_size is {size:g}, allowed: at most n_samples = {most:g}")
+    if not np.isinf(n_samples).any():
+        return (n_samples / batch_size - 1) / np.maximum(n_samples - 1, 1)
+    infinite, finite = np.isinf(n_samples), np.where(np.isinf(n_samples), 1.0, n_samples)
+    return np.where(infinite, 1 / batch_size, (finite / batch_size - 1) / np.maximum(finite - 1, 1))
 
 
 def noise_to_signal(n_samples: ArrayLike, batch_size: ArrayLike, noise_scale: ArrayLike) -> Array:
@@ -53,16 +73,17 @@ def noise_to_signal(n_samples: ArrayLike, batch_size: ArrayLike, noise_scale: Ar
     Parameters
     ----------
     n_samples, batch_size : array_like
-        Counts of samples.
+        As in `batch_variance_factor`.
     noise_scale : array_like
-        B_simple = tr(Sigma)/|g|^2, in samples.
+        B_simple = tr(Sigma)/|g|^2, in samples; finite, >= 0.
 
     Returns
     -------
     ndarray
         lam >= 0, without unit.
     """
-    return batch_variance_factor(n_samples, batch_size) * np.asarray(noise_scale, np.float64)
+    noise_scale = within("noise_scale", noise_scale, NONNEGATIVE)
+    return batch_variance_factor(n_samples, batch_size) * noise_scale
 
 
 def critical_batch_size(n_samples: ArrayLike, noise_scale: ArrayLike, lam: ArrayLike) -> Array:
@@ -72,17 +93,23 @@ def critical_batch_size(n_samples: ArrayLike, noise_scale: ArrayLike, lam: Array
 
     Parameters
     ----------
-    n_samples, noise_scale, lam : array_like
-        All > 0.
+    n_samples : array_like
+        Finite, >= 1.
+    noise_scale : array_like
+        > 0, in samples; may be infinite, for a gradient of zero.
+    lam : array_like
+        Finite, >= 0.
 
     Returns
     -------
     ndarray
         A real number of samples in (0, N]; not rounded. Below 1 where even single samples are too quiet.
     """
-    n_samples, noise_scale = np.asarray(n_samples, np.float64), np.asarray(noise_scale, np.float64)
+    n_samples = within("n_samples", n_samples, AT_LEAST_ONE)
+    noise_scale = within("noise_scale", noise_scale, POSITIVE_OR_INFINITE)
+    lam = within("lam", lam, NONNEGATIVE)
     with np.errstate(invalid="ignore"):  # infinity / infinity, of an infinite noise scale
-        share = noise_scale / (noise_scale + np.asarray(lam, np.float64) * (n_samples - 1))
+        share = noise_scale / (noise_scale + lam * (n_samples - 1))
     return n_samples * np.where(np.isinf(noise_scale), 1.0, share)
 
 
@@ -104,36 +131,40 @@ def sgd_momentum_modified_loss(
 
     Parameters
     ----------
-    loss, gradient_square, covariance_trace : array_like
-        L, |g|^2 and tr(Sigma) at one point.
+    loss : array_like
+        L at a point, finite.
+    gradient_square, covariance_trace : array_like
+        |g|^2 and tr(Sigma) there, finite, >= 0.
     lr : array_like
-        > 0.
+        Finite, > 0.
     beta : array_like
         In [0, 1).
     batch_size : array_like
-        b >= 1.
+        b, finite, >= 1.
 
     Returns
     -------
     ndarray
         The modified loss, in units of `loss`.
     """
-    lr, beta = np.asarray(lr, np.float64), np.asarray(beta, np.float64)
+    loss, lr, beta = within("loss", loss, FINITE), within("lr", lr, POSITIVE), within("beta", beta, BETA)
+    gradient_square = within("gradient_square", gradient_square, NONNEGATIVE)
+    covariance_trace = within("covariance_trace", covariance_trace, NONNEGATIVE)
+    batch_size = within("batch_size", batch_size, AT_LEAST_ONE)
     by_gradient = beta / (2 * (1 - beta) ** 2) * gradient_square
-    by_noise = beta / (2 * (1 - beta) * (1 + beta)) * np.asarray(covariance_trace, np.float64) / batch_size
-    modified: Array = loss + lr * (by_gradient + by_noise)
-    return modified
+    by_noise = beta / (2 * (1 - beta) * (1 + beta)) * covariance_trace / batch_size
+    return loss + lr * (by_gradient + by_noise)
 
 
 # -------------------------------------------------------------------------------------------------- Adam
-def ema_weights(beta: float | Array, t: int) -> Array:
+def ema_weights(beta: ArrayLike, t: int) -> Array:
     """Bias-corrected weights of an exponential moving average after steps 0..t.
 
     Implements mu_{t,k} = beta^{t-k} (1-beta)/(1-beta^{t+1}) of Definition 3.1 of [1]_.
 
     Parameters
     ----------
-    beta : float or (..., 1) ndarray
+    beta : float or (..., 1) array_like
         In [0, 1).
     t : int
         Index of the last step, >= 0.
@@ -143,6 +174,7 @@ def ema_weights(beta: float | Array, t: int) -> Array:
     (..., t + 1) ndarray
         Weights of steps 0..t; they sum to 1.
     """
+    beta, t = within("beta", beta, BETA), within("t", t, WHOLE, ())
     return beta ** np.arange(t, -1.0, -1.0) * ((1 - beta) / one_minus_power(beta, t + 1))
 
 
@@ -154,15 +186,16 @@ def one_minus_power(beta: ArrayLike, n: ArrayLike) -> Array:
     beta : array_like
         In [0, 1).
     n : array_like
-        Number of steps, >= 1.
+        Number of steps, >= 1; may be infinite.
 
     Returns
     -------
     ndarray
         In (0, 1].
     """
+    beta, n = within("beta", beta, BETA), within("n", n, AT_LEAST_ONE_OR_INFINITE)
     with np.errstate(divide="ignore"):  # log 0 = -inf is right: 1 - 0^n = 1
-        return -np.expm1(n * np.log1p(np.asarray(beta, np.float64) - 1))
+        return -np.expm1(n * np.log1p(beta - 1))
 
 
 def adam_main(gradients: ArrayLike, beta1: float, beta2: float, eps_root: float = 0.0) -> Array:
@@ -173,18 +206,20 @@ def adam_main(gradients: ArrayLike, beta1: float, beta2: float, eps_root: float 
     Parameters
     ----------
     gradients : (n_batches, n_params) array_like
-        Batch gradients in the order in which the batches come.
+        Batch gradients in the order in which the batches come; finite.
     beta1, beta2 : float
         In [0, 1).
     eps_root : float
-        >= 0; R_t^2 = sum_k nu_{t,k} (grad L_k)^2 + eps_root.
+        Finite, >= 0; R_t^2 = sum_k nu_{t,k} (grad L_k)^2 + eps_root.
 
     Returns
     -------
     (n_batches, n_params) ndarray
         F_0 .. F_{n_batches-1}.
     """
-    gradients = np.asarray(gradients, np.float64)
+    gradients = within("gradients", gradients, FINITE, (None, None))
+    eps_root = within("eps_root", eps_root, NONNEGATIVE, ())
+    _betas(beta1, beta2, single=True)
     squares, updates = _squares(gradients, eps_root), np.empty_like(gradients)
     for t in range(len(gradients)):
         first = ema_weights(beta1, t) @ gradients[: t + 1]
@@ -211,9 +246,9 @@ def adam_corr(
     Parameters
     ----------
     gradients : (n_batches, n_params) array_like
-        Batch gradients in the order in which the batches come.
+        Batch gradients in the order in which the batches come; at least one, finite.
     hessians : (n_batches, n_params, n_params) array_like
-        Batch Hessians, symmetric.
+        Batch Hessians, symmetric; finite.
     beta1, beta2, eps_root : float
         As in `adam_main`.
 
@@ -222,8 +257,13 @@ def adam_corr(
     (n_params,) ndarray
         Corr_n; the memoryless iteration is theta - lr Main - lr^2 Corr, exact to O(lr^2) (Theorem 2.3).
     """
-    gradients, hessians = np.asarray(gradients, np.float64), np.asarray(hessians, np.float64)
-    t = len(gradients) - 1
+    gradients = within("gradients", gradients, FINITE, (None, None))
+    n_batches, n_params = gradients.shape
+    if not n_batches:
+        raise InputError("gradients has no row, allowed: at least one batch")
+    hessians = within("hessians", hessians, FINITE, (n_batches, n_params, n_params))
+    eps_root = within("eps_root", eps_root, NONNEGATIVE, ())
+    t = n_batches - 1
     mu, nu = ema_weights(beta1, t), ema_weights(beta2, t)
     updates = adam_main(gradients[:-1], beta1, beta2, eps_root)
     future = np.cumsum(updates[::-1], axis=0)[::-1]  # u_{t,k}, (t, n_params)
@@ -277,9 +317,15 @@ class Moments:
     cross: Array
 
 
+def _betas(beta1: ArrayLike, beta2: ArrayLike, single: bool = False) -> tuple[Array, Array]:
+    """Both decay rates as arrays, each in [0, 1)."""
+    shape = () if single else None
+    return within("beta1", beta1, BETA, shape), within("beta2", beta2, BETA, shape)
+
+
 def forward_bias(beta1: ArrayLike, beta2: ArrayLike) -> Array:
-    """FB = beta1/(1-beta1) - beta2/(1-beta2), Proposition 3.3 of [1]_."""
-    b, r = np.asarray(beta1, np.float64), np.asarray(beta2, np.float64)
+    """FB = beta1/(1-beta1) - beta2/(1-beta2), Proposition 3.3 of [1]_; both in [0, 1), as in all that follow."""
+    b, r = _betas(beta1, beta2)
     return (b - r) / ((1 - b) * (1 - r))
 
 
@@ -294,7 +340,7 @@ def c1(beta1: ArrayLike, beta2: ArrayLike) -> Array:
     With mu_a = (1-b) b^a, nu_a = (1-r) r^a: b/(1-b) (-1/2 + 3/2 S2) - r/(1-r) (-3/2 + 15/2 S2 - 3 Smn)
     - sum_a a nu_a (mu_a - 3 nu_a), where S2 = sum nu_a^2 and Smn = sum mu_a nu_a.
     """
-    b, r = np.asarray(beta1, np.float64), np.asarray(beta2, np.float64)
+    b, r = _betas(beta1, beta2)
     s2 = (1 - r) / (1 + r)
     smn = (1 - b) * (1 - r) / _one_minus_product(b, r)
     lag_mn = (1 - b) * (1 - r) * b * r / _one_minus_product(b, r) ** 2  # sum_a a mu_a nu_a
@@ -304,7 +350,7 @@ def c1(beta1: ArrayLike, beta2: ArrayLike) -> Array:
 
 def c2(beta1: ArrayLike, beta2: ArrayLike) -> Array:
     """C2 of Proposition 3.3 of [1]_: second-order noise in the accumulated updates."""
-    b, r = np.asarray(beta1, np.float64), np.asarray(beta2, np.float64)
+    b, r = _betas(beta1, beta2)
     x, y = 1 - b, 1 - r
     # the same polynomial twice: each form cancels where the other does not
     polynomial = np.where(b + r < 1, b * (1 - r + r**2) - r * (2 - r), y * (2 * y - 1) - x * (1 - y + y**2))
@@ -313,20 +359,20 @@ def c2(beta1: ArrayLike, beta2: ArrayLike) -> Array:
 
 def c3(beta1: ArrayLike, beta2: ArrayLike) -> Array:
     """C3 of Proposition 3.3 of [1]_: noise in the Hessian against noise in g_j."""
-    b, r = np.asarray(beta1, np.float64), np.asarray(beta2, np.float64)
+    b, r = _betas(beta1, beta2)
     lag_mn = (1 - b) * (1 - r) * b * r / _one_minus_product(b, r) ** 2
     return -2 * lag_mn - r / (1 - r) + 3 * (r / (1 + r)) ** 2
 
 
 def c4(beta1: ArrayLike, beta2: ArrayLike) -> Array:
     """C4 of Proposition 3.3 of [1]_: noise in the Hessian against noise in the updates."""
-    b, r = np.asarray(beta1, np.float64), np.asarray(beta2, np.float64)
+    b, r = _betas(beta1, beta2)
     return -((b - r) ** 2) / ((1 + b) * (1 + r) * _one_minus_product(b, r))
 
 
 def c5(beta1: ArrayLike, beta2: ArrayLike) -> Array:
     """C5 of Proposition 3.3 of [1]_: noise in g_j against noise in the updates."""
-    b, r = np.asarray(beta1, np.float64), np.asarray(beta2, np.float64)
+    b, r = _betas(beta1, beta2)
     return r * (r - b) * (2 * r - 3 * b - 1) / ((1 + b) * (1 + r) ** 2 * _one_minus_product(b, r))
 
 
@@ -340,14 +386,15 @@ def c_total(beta1: ArrayLike, beta2: ArrayLike, lam: ArrayLike) -> Array:
     beta1, beta2 : array_like
         In [0, 1).
     lam : array_like
-        Noise-to-signal ratio of a batch gradient (`noise_to_signal`), >= 0.
+        Noise-to-signal ratio of a batch gradient (`noise_to_signal`), finite, >= 0.
 
     Returns
     -------
     ndarray
         Limit n -> infinity, then eps -> 0.
     """
-    return forward_bias(beta1, beta2) + (c1(beta1, beta2) + c2(beta1, beta2)) * np.asarray(lam, np.float64)
+    lam = within("lam", lam, NONNEGATIVE)
+    return forward_bias(beta1, beta2) + (c1(beta1, beta2) + c2(beta1, beta2)) * lam
 
 
 def invariant_c_total(
@@ -363,15 +410,20 @@ def invariant_c_total(
     beta1, beta2 : array_like
         In [0, 1).
     lam_batch, lam_micro : array_like
-        Noise-to-signal ratio of a batch and of a micro-batch gradient (`noise_to_signal`); equal: `c_total`.
+        Noise-to-signal ratio of a batch and of a micro-batch gradient (`noise_to_signal`), finite,
+        0 <= lam_batch <= lam_micro; equal: `c_total`.
 
     Returns
     -------
     ndarray
         Limit n -> infinity, then eps -> 0.
     """
-    b, r = np.asarray(beta1, np.float64), np.asarray(beta2, np.float64)
-    scatter = np.asarray(lam_micro, np.float64) - np.asarray(lam_batch, np.float64)
+    b, r = _betas(beta1, beta2)
+    scatter = within("lam_micro", lam_micro, NONNEGATIVE) - within("lam_batch", lam_batch, NONNEGATIVE)
+    if (scatter < 0).any():
+        raise InputError(
+            "lam_micro is smaller than lam_batch, allowed: at least as large, as a part's noise is"
+        )
     return c_total(b, r, lam_batch) + (2 * r / (1 - r) - b / (1 - b)) * scatter
 
 
@@ -387,26 +439,25 @@ def scaling_rule(
     ----------
     rule : {"invariant", "square-root"}
     kappa : array_like
-        > 0.
+        Finite, > 0.
     lr, beta1, beta2 : array_like
-        Of the reference.
+        Of the reference: finite and > 0; both in [0, 1).
 
     Returns
     -------
     lr, beta1, beta2 : ndarray
         A beta below 0 means that the batch is too large for the rule.
     """
-    kappa = np.asarray(kappa, np.float64)
-    factor = {"invariant": kappa, "square-root": np.sqrt(kappa)}[rule]
-    return (
-        factor * np.asarray(lr, np.float64),
-        1 - kappa * (1 - np.asarray(beta1, np.float64)),
-        1 - kappa * (1 - np.asarray(beta2, np.float64)),
-    )
+    kappa, lr, (b, r) = within("kappa", kappa, POSITIVE), within("lr", lr, POSITIVE), _betas(beta1, beta2)
+    factors = {"invariant": kappa, "square-root": np.sqrt(kappa)}
+    if rule not in factors:
+        raise InputError(f"rule is {rule!r}, allowed: {', '.join(factors)}")
+    return factors[rule] * lr, 1 - kappa * (1 - b), 1 - kappa * (1 - r)
 
 
 def limit_constants(beta1: float, beta2: float) -> Constants:
-    """All six coefficients of Proposition 3.3 in the limit n -> infinity, in closed form."""
+    """All six coefficients of Proposition 3.3 in the limit n -> infinity, in closed form; both single numbers."""
+    _betas(beta1, beta2, single=True)
     return Constants(*(float(f(beta1, beta2)) for f in (forward_bias, c1, c2, c3, c4, c5)))
 
 
@@ -418,18 +469,23 @@ def expected_corr_terms(moments: Moments, constants: Constants, variance_factor:
     Parameters
     ----------
     moments : Moments
-        No component of `moments.gradient` is 0.
+        Finite; no component of `moments.gradient` is 0.
     constants : Constants
         `limit_constants` for the proposition itself, or their finite-epoch values.
     variance_factor : float
-        v of `batch_variance_factor`.
+        v of `batch_variance_factor`, in [0, 1].
 
     Returns
     -------
     dict of str to (n_params,) ndarray
         Keys FB, MBN1 .. MBN5; their sum is the prediction.
     """
-    g, v = moments.gradient, variance_factor
+    v = within("variance_factor", variance_factor, SHARE, ())
+    g = within("gradient", moments.gradient, FINITE, (None,))
+    for name in ("hessian", "covariance", "cross"):
+        within(name, getattr(moments, name), FINITE, 2 * g.shape)
+    if not g.all():
+        raise InputError("gradient has a component that is 0, allowed: none, as the terms are divided by it")
     s = np.sign(g)
     kappa = v * np.diag(moments.covariance) / g**2
     slope = s @ moments.hessian  # d_j |g|_1
@@ -447,8 +503,24 @@ def expected_corr_terms(moments: Moments, constants: Constants, variance_factor:
 
 # -------------------------------------------------------------------------------------------- noise scale
 def gradient_noise_scale(covariance_trace: ArrayLike, gradient_square: ArrayLike) -> Array:
-    """B_simple = tr(Sigma)/|g|^2, Eq. (2.9) of [2]_, in samples."""
-    return np.asarray(covariance_trace, np.float64) / np.asarray(gradient_square, np.float64)
+    """B_simple = tr(Sigma)/|g|^2, Eq. (2.9) of [2]_, in samples.
+
+    Parameters
+    ----------
+    covariance_trace, gradient_square : array_like
+        Finite, >= 0, and not both 0.
+
+    Returns
+    -------
+    ndarray
+        >= 0; infinite where the gradient is zero.
+    """
+    covariance_trace = within("covariance_trace", covariance_trace, NONNEGATIVE)
+    gradient_square = within("gradient_square", gradient_square, NONNEGATIVE)
+    if ((covariance_trace == 0) & (gradient_square == 0)).any():
+        raise InputError("covariance_trace and gradient_square are both 0, allowed: at least one > 0")
+    with np.errstate(divide="ignore"):
+        return covariance_trace / gradient_square
 
 
 def two_batch_estimates(
@@ -466,9 +538,9 @@ def two_batch_estimates(
     Parameters
     ----------
     square_small, square_big : array_like
-        |G|^2 of the small and of the big batch.
+        |G|^2 of the small and of the big batch, finite, >= 0.
     batch_size_small, batch_size_big : array_like
-        batch_size_small < batch_size_big <= n_samples.
+        1 <= batch_size_small < batch_size_big <= n_samples.
     n_samples : array_like
         Number of samples the batches are drawn from without replacement; infinite: with replacement.
 
@@ -477,12 +549,13 @@ def two_batch_estimates(
     gradient_square, covariance_trace : ndarray
         Average each over many batches before dividing one by the other: the ratio of one pair is biased.
     """
-    small, big = np.asarray(batch_size_small, np.float64), np.asarray(batch_size_big, np.float64)
-    if np.all(np.isinf(n_samples)):
-        v_small, v_big = 1 / small, 1 / big
-    else:
-        v_small, v_big = batch_variance_factor(n_samples, small), batch_variance_factor(n_samples, big)
-    square_small, square_big = np.asarray(square_small, np.float64), np.asarray(square_big, np.float64)
+    small = within("batch_size_small", batch_size_small, AT_LEAST_ONE)
+    big = within("batch_size_big", batch_size_big, AT_LEAST_ONE)
+    if (small >= big).any():
+        raise InputError("batch_size_small is not below batch_size_big, allowed: small < big <= n_samples")
+    v_small, v_big = batch_variance_factor(n_samples, small), batch_variance_factor(n_samples, big)
+    square_small = within("square_small", square_small, NONNEGATIVE)
+    square_big = within("square_big", square_big, NONNEGATIVE)
     covariance_trace = (square_small - square_big) / (v_small - v_big)
     gradient_square = (v_small * square_big - v_big * square_small) / (v_small - v_big)
     return gradient_square, covariance_trace

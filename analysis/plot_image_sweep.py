@@ -7,15 +7,16 @@ the test error is then read off the last evaluation. `--numbers` also writes wha
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from analysis.reductions.image_sweep import BREAKS, STUDIES, TRAINS, by, reduce
+from analysis.inputs import titles
+from analysis.reductions.image_sweep import BREAKS, STUDIES, TRAINS, reduce
 from common.cli import Parser, run
 from common.files import write_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-RULES = {"invariant": "invariant Adam, lr as B", "square-root": "AdamW, lr as root of B"}
-OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "invariant-adamw": "invariant Adam"}
+OPTIMIZERS = ("adam", "adamw", "invariant-adamw")
+"""In the order of their colours."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,39 +40,43 @@ def draw_errors(axis: "Axes", drawn: dict[str, list[dict[str, Any]]], studies: l
     drawn : dict
         See `verdicts`.
     studies : list of str
-        Which of them: "batch", "steps" (open marks), "decay".
+        Which of them: "batch", "steps" (dashed), "decay".
     x : {"batch_size", "weight_decay"}
     """
-    from analysis import style
+    import pandas as pd
+    import seaborn as sns
 
+    from analysis.drawing import axes, style
+
+    axis.set(xscale="log", yscale="log")
+    palette, marks = style.colours(OPTIMIZERS), style.markers(OPTIMIZERS)
     for study in studies:
-        for optimizer, rows in by(drawn[study], "optimizer").items():
-            i, rows = list(OPTIMIZERS).index(optimizer), sorted(rows, key=lambda row: row[x])
-            mean = [row["mean"] for row in rows]
-            bars = [[row["mean"] - row["low"] for row in rows], [row["high"] - row["mean"] for row in rows]]
-            same_steps = study == "steps"
-            label = OPTIMIZERS[optimizer] + (f", {rows[0]['n_steps']:,} steps each" if same_steps else "")
-            shift = 1.06 ** (i if not same_steps else -i)  # so that bars do not hide each other
-            axis.errorbar(
-                [shift * row[x] for row in rows],
-                mean,
-                bars,
-                color=style.OKABE_ITO[i],
-                marker=style.MARKERS[i],
-                mfc="none" if same_steps else None,
-                ls="--" if same_steps else "-",
-                label=label,
+        rows = pd.DataFrame(drawn[study])
+        if rows.empty:
+            continue
+        steps = study == "steps"
+        side = -1 if steps else 1  # so that bars do not hide each other
+        beside = {name: 1.06 ** (side * i) for i, name in enumerate(OPTIMIZERS)}
+        rows = rows.assign(place=rows[x] * rows["optimizer"].map(beside))
+        look = {"hue": "optimizer", "style": "optimizer", "palette": palette, "markers": marks}
+        line = {"linestyle": "--", "lw": 1} if steps else {}
+        kind = look | line | style.FLAT | {"dashes": False, "errorbar": None, "legend": False}
+        sns.lineplot(rows, x="place", y="mean", ax=axis, **kind)
+        for optimizer, part in rows.groupby("optimizer"):
+            axes.bars(axis, part, "place", ("low", "high"), palette[optimizer])
+            label = titles.OPTIMIZERS[optimizer] + (
+                f", {rows['n_steps'].iloc[0]:,} steps each" if steps else ""
             )
-    base = {"base": 2} if x == "batch_size" else {}
-    axis.set_xscale("log", **base)
-    axis.set(yscale="log", ylabel="test error")
+            line = {"ls": "--", "lw": 1} if steps else {}
+            axis.plot([], [], color=palette[optimizer], marker=marks[optimizer], label=label, **line)
+    axis.set_ylabel("test error")
     axis.set_xlabel("batch size" if x == "batch_size" else r"weight decay $\lambda$")
     if x == "batch_size":
-        sizes = sorted({row[x] for study in studies for row in drawn[study]})
-        axis.set_xticks(sizes, [str(size) for size in sizes], fontsize=8 if len(sizes) < 6 else 6)
-        axis.minorticks_off()
-    percent(axis)
-    axis.legend(loc="best")
+        axes.counts_axis(axis, sorted({row[x] for study in studies for row in drawn[study]}))
+    else:
+        axes.log_axis(axis, "x")
+    axes.log_axis(axis, percent=True)
+    _legend(axis)
 
 
 def draw_spreads(axis: "Axes", rows: list[dict[str, Any]], name: str) -> None:
@@ -84,39 +89,39 @@ def draw_spreads(axis: "Axes", rows: list[dict[str, Any]], name: str) -> None:
         Of `spreads`.
     name : {"loss", "error"}
     """
-    from analysis import style
+    import pandas as pd
+    import seaborn as sns
 
-    for i, (rule, part) in enumerate(by(rows, "scaling").items()):
-        part = sorted(part, key=lambda row: row["lr"])
-        mean = [row[name] for row in part]
-        low, high = ([row[f"{name}_{end}"] for row in part] for end in ("low", "high"))
-        bars = [
-            [m - e for m, e in zip(mean, low, strict=True)],
-            [e - m for m, e in zip(mean, high, strict=True)],
-        ]
-        lr = [row["lr"] for row in part]
-        axis.errorbar(lr, mean, bars, color=style.OKABE_ITO[i], marker=style.MARKERS[i], label=RULES[rule])
-    axis.set(xscale="log", yscale="log", xlabel="learning rate at the reference batch size")
+    from analysis.drawing import axes, style
+
+    table = pd.DataFrame(rows)
+    rules = titles.known(table["scaling"], titles.SCALINGS, "scaling")
+    palette, marks = style.colours(rules), style.markers(rules)
+    axis.set(xscale="log", yscale="log")
+    look = {"hue": "scaling", "style": "scaling", "palette": palette, "markers": marks, "dashes": False}
+    sns.lineplot(table, x="lr", y=name, errorbar=None, legend=False, ax=axis, **look, **style.FLAT)
+    for rule in rules:
+        axes.bars(axis, table[table["scaling"] == rule], "lr", (f"{name}_low", f"{name}_high"), palette[rule])
+        axis.plot([], [], color=palette[rule], marker=marks[rule], label=titles.SCALINGS[rule])
+    axis.set_xlabel("learning rate at the reference batch size")
     axis.set_ylabel("spread of log training loss" if name == "loss" else "spread of test error")
-    if name == "error":
-        percent(axis)
-    axis.legend(loc="best")
+    axes.log_axis(axis, "x")
+    axes.log_axis(axis, percent=name == "error")
+    _legend(axis)
 
 
-def percent(axis: "Axes") -> None:
-    """Label a logarithmic vertical axis in percent."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    low, high = axis.get_ylim()
-    axis.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high < 300 * low else (1,)))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-    axis.yaxis.set_minor_formatter(NullFormatter())
+def _legend(axis):
+    """Name the curves above the panel, where they hide nothing."""
+    handles, labels = axis.get_legend_handles_labels()
+    if handles:
+        place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.97), "fontsize": 7.5}
+        axis.legend(handles, labels, ncols=2, **place)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Reduce, draw, write."""
     args = parser().parse_args(argv)
-    from analysis import tables
+    from analysis.inputs import tables
 
     with tables.as_written([*args.batch, *args.steps, *args.decay, *args.invariance]):
         _draw(args)
@@ -125,12 +130,12 @@ def main(argv: list[str] | None = None) -> None:
 def _draw(args: argparse.Namespace) -> None:
     import matplotlib.pyplot as plt
 
-    from analysis import style
+    from analysis.drawing import style
 
     groups = reduce({study: getattr(args, study) for study in STUDIES})
     style.apply()
     n_rows = [len(_panels(group["drawn"])) for group in groups]
-    figure = plt.figure(figsize=(style.WIDTH, 2.5 * sum(n_rows) + 0.2))
+    figure = plt.figure(figsize=(style.WIDTH, 2.7 * sum(n_rows) + 0.2))
     parts = figure.subfigures(len(groups), 1, height_ratios=n_rows, squeeze=False)[:, 0]
     for part, group in zip(parts, groups, strict=True):
         drawn, panels = group["drawn"], _panels(group["drawn"])

@@ -66,7 +66,7 @@ def runs_of(stage: Mapping[str, Any], grid: Mapping[str, Any]) -> dict[tuple[flo
 
 def recorded_runs(folder: str) -> set[Run]:
     """Return the runs whose rows are in the tables of a folder."""
-    from analysis import tables
+    from analysis.inputs import tables
     from analysis.reductions import sweeps
 
     paths = recorded_tables(folder)

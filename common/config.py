@@ -3,13 +3,16 @@
 import functools
 import itertools
 import json
-import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from adam_minibatch_noise.errors import InputError
 from common.files import atomic_write
+
+MAIN = "config/config.yaml"
+"""The configuration that names everything; the others change only what differs."""
 
 
 def check(config: Mapping[str, Any], schema: str) -> None:
@@ -90,18 +93,22 @@ def write_html(path: str, config: Mapping[str, Any]) -> None:
         file.write(f"<!doctype html><pre>{html.escape(text)}</pre>\n")
 
 
-def report_entry(name: str, title: str) -> dict[str, Any]:
-    """Return how the report shows a figure: under its title, with the caption of its rule.
+def report_entry(name: str, titles: Mapping[str, str]) -> dict[str, Any]:
+    """Return how the report shows a figure: under its title, with its caption from `paper/figures.yaml`.
 
     Parameters
     ----------
     name : str
-        Of the file without ".svg", wildcards in braces; without them it is that of the caption.
-    title : str
+        Of the file without ".svg", wildcards in braces.
+    titles : mapping of str to str
+        Title of each file (`common.captions.titles`).
     """
-    caption = re.sub(r"_?\{\w+\}", "", name).rstrip("/")
-    labels = {"figure": title, "file": f"{name}.svg"}
-    return {"caption": f"../paper/captions/{caption}.rst", "category": "Figures", "labels": labels}
+
+    def labels(wildcards: Mapping[str, str]) -> dict[str, str]:
+        file = name.format(**wildcards)
+        return {"figure": titles[file], "file": f"{file}.svg"}
+
+    return {"caption": "../paper/captions/figure.rst", "category": "Figures", "labels": labels}
 
 
 def recorded_tables(folder: str) -> list[str]:
@@ -138,22 +145,23 @@ def flags(settings: Mapping[str, Any]) -> str:
     Parameters
     ----------
     settings : mapping
-        None leaves a flag out; true and false become --name and --no-name; a list becomes several words.
+        None leaves a flag out; true and false become --name and --no-name; a list or tuple becomes several words.
 
     Returns
     -------
     str
+        For a shell: what holds blanks or other signs is quoted.
     """
     words = []
     for name, value in settings.items():
         flag = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
-        elif isinstance(value, list):
+        elif isinstance(value, list | tuple):
             words += [f"--{flag}", *map(str, value)]
         elif value is not None:
             words += [f"--{flag}", str(value)]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def sources(module: str) -> list[str]:

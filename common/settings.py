@@ -23,6 +23,8 @@ from adam_minibatch_noise.errors import InputError
 
 LARGEST = 10**12
 """Largest whole number that a flag takes, unless its type says otherwise: what no machine could count or hold."""
+Conditions = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Sequence[Any]]]
+"""Values of other settings with which one has a meaning (`setting`)."""
 T = TypeVar("T")
 
 
@@ -121,14 +123,15 @@ def setting(
     choices: Sequence[str] = (),
     group: str = "settings",
     unit: str = "",
-    only_with: Mapping[str, Sequence[Any]] | None = None,
+    only_with: Conditions = (),
 ) -> Any:
     """Declare a setting: the value of a dataclass field.
 
     Parameters
     ----------
     default : object
-        True or False: the flag is ``--name`` and ``--no-name``; a tuple: the flag takes several values.
+        True or False: the flag is ``--name`` and ``--no-name``; a tuple: the flag takes several values;
+        `dataclasses.MISSING`: the flag must be given.
     help : str
         What it is, for ``--help`` and the list of settings.
     kind : Number or callable, optional
@@ -139,9 +142,10 @@ def setting(
         Heading of its flag in ``--help``.
     unit : str
         What it counts or measures, such as "samples"; in ``--help`` behind the meaning.
-    only_with : mapping of str to sequence, optional
+    only_with : mapping of str to sequence, or several of them, optional
         Values of other settings of the class with which this one has a meaning, such as
-        ``{"problem_file": (None,)}``; given with another value it is refused, and left out of the result.
+        ``{"problem_file": (None,)}``; of a setting that takes several values, one of them. Given with another value it
+        is refused, and left out of the result. Of several mappings one must hold.
 
     Returns
     -------
@@ -153,9 +157,38 @@ def setting(
         "choices": tuple(choices),
         "group": group,
         "unit": unit,
-        "only_with": dict(only_with or {}),
+        "only_with": _alternatives(only_with),
     }
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def inherited(cls: type, name: str, *, default: Any = None, only_with: Conditions | None = None) -> Any:
+    """Declare a setting of a parent class anew, with another default or other conditions.
+
+    Parameters
+    ----------
+    cls : type
+        The parent.
+    name : str
+        Of its setting.
+    default : object, optional
+        Default: that of the parent.
+    only_with : optional
+        As in `setting`; default: that of the parent.
+
+    Returns
+    -------
+    dataclasses.Field
+    """
+    parent = _field(cls, name)
+    metadata = dict(parent.metadata)
+    if only_with is not None:
+        metadata["only_with"] = _alternatives(only_with)
+    return dataclasses.field(default=parent.default if default is None else default, metadata=metadata)
+
+
+def _alternatives(only_with: Conditions) -> tuple[Mapping[str, Sequence[Any]], ...]:
+    return (only_with,) if isinstance(only_with, Mapping) else tuple(only_with)
 
 
 def names(cls: type) -> tuple[str, ...]:
@@ -194,8 +227,12 @@ def add_flags(
         about = field.metadata
         if about["group"] not in groups:
             groups[about["group"]] = parser.add_argument_group(about["group"])
-        unit = f" ({about['unit']})" if about["unit"] else ""
-        words: dict[str, Any] = {"help": about["help"] + unit, "default": field.default}
+        text = about["help"] + (f" ({about['unit']})" if about["unit"] else "")
+        if about["only_with"]:
+            text += f"; only {_conditions_in_words(about['only_with'])}"
+        words: dict[str, Any] = {"help": text, "default": field.default}
+        if field.default is dataclasses.MISSING:
+            words = {"help": text, "required": True}
         if isinstance(field.default, bool):
             words["action"] = argparse.BooleanOptionalAction
         elif about["choices"]:
@@ -233,13 +270,9 @@ def from_flags(cls: type[T], arguments: argparse.Namespace) -> T:
         values[field.name] = value
     settings = cls(**values)
     for name in getattr(arguments, "given", ()):
-        other = _hindrance(settings, name) if name in values else None
-        if other:
-            allowed = _in_words(_field(cls, name).metadata["only_with"][other])
-            raise InputError(
-                f"{flag(name)} is {_shown(values[name])}, allowed only with {flag(other)} {allowed}: "
-                f"this is {flag(other)} {_shown(getattr(settings, other))}"
-            )
+        hindrance = _hindrance(settings, name) if name in values else ""
+        if hindrance:
+            raise InputError(f"{_as_given(name, values[name])}, allowed only {hindrance}")
     return settings
 
 
@@ -330,17 +363,44 @@ def _field(cls: type, name: str) -> "dataclasses.Field[Any]":
     return next(field for field in _settings(cls) if field.name == name)
 
 
-def _hindrance(settings: Any, name: str) -> str | None:
-    """Return the setting beside which `name` has no meaning, if there is one."""
-    conditions = _field(type(settings), name).metadata["only_with"]
-    return next(
-        (other for other, allowed in conditions.items() if getattr(settings, other) not in allowed), None
+def _hindrance(settings: Any, name: str) -> str:
+    """Say with what else `name` would have a meaning; empty if it has one."""
+    alternatives = _field(type(settings), name).metadata["only_with"]
+    unmet = [
+        next((other for other, allowed in conditions.items() if not _met(settings, other, allowed)), None)
+        for conditions in alternatives
+    ]
+    if not unmet or None in unmet:
+        return ""
+    wanted = [
+        _in_words(other, conditions[other]) for other, conditions in zip(unmet, alternatives, strict=True)
+    ]
+    there = [_as_given(other, getattr(settings, other)) for other in unmet if getattr(settings, other)]
+    return " or ".join(wanted) + (f" ({', '.join(there)})" if there else "")
+
+
+def _met(settings: Any, other: str, allowed: Sequence[Any]) -> bool:
+    value = getattr(settings, other)
+    return any(one in allowed for one in value) if isinstance(value, tuple) else value in allowed
+
+
+def _conditions_in_words(alternatives: Sequence[Mapping[str, Sequence[Any]]]) -> str:
+    return " or ".join(
+        " and ".join(_in_words(other, allowed) for other, allowed in conditions.items())
+        for conditions in alternatives
     )
 
 
-def _in_words(values: Sequence[Any]) -> str:
-    return " or ".join("not given" if value is None else str(value) for value in values)
+def _in_words(other: str, allowed: Sequence[Any]) -> str:
+    values = [str(value) for value in allowed if value is not None and not isinstance(value, bool)]
+    listed = " or ".join(filter(None, [", ".join(values[:-1]), *values[-1:]]))
+    words = [f"with {flag(other)} {listed}"] if values else []
+    words += [f"with {flag(other)}" for value in allowed if value is True]
+    words += [f"without {flag(other)}" for value in allowed if value is None or value is False]
+    return " or ".join(words)
 
 
-def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def _as_given(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return flag(name if value else f"no_{name}")
+    return f"{flag(name)} is {' '.join(map(str, value)) if isinstance(value, tuple) else value}"

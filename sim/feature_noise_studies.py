@@ -6,68 +6,69 @@ Every run is repeated for seeds --seed, --seed + 1, ...; the table has a row for
 
 import argparse
 import sys
-from dataclasses import replace
+from dataclasses import MISSING, dataclass, replace
+from typing import Any
 
 from adam_minibatch_noise.errors import InputError
 from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table, write_json
-from common.settings import COUNT, add_flags, from_flags
-from sim.feature_noise.settings import Settings
+from common.settings import COUNT, add_flags, from_flags, inherited, setting
+from sim.feature_noise import settings as run_settings
+from sim.feature_noise.studies import STUDIES, chosen_cases
 
-STUDIES = ("table", "choices", "steps", "supports", "replacement", "betas", "batch", "decay")
-SHOWN = ("case", "n_seeds", "train_error", "test_error", "test_error_std", "signal", "noise")
+
+def _unless_set(name: str) -> Any:
+    """A setting of a run, for the studies that do not decide it themselves."""
+    free = [study for study, about in STUDIES.items() if name not in about.sets]
+    return inherited(run_settings.Settings, name, only_with={"study": free})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(run_settings.Settings):
+    """A study, what its runs share, and how many seeds."""
+
+    supports: str = _unless_set("supports")
+    q: int = _unless_set("q")
+    optimizer: str = _unless_set("optimizer")
+    weight_decay: float = _unless_set("weight_decay")
+    beta1: float = _unless_set("beta1")
+    beta2: float = _unless_set("beta2")
+    eps: float = _unless_set("eps")
+    eps_root: float = _unless_set("eps_root")
+    bias_correction: bool = _unless_set("bias_correction")
+    replacement: bool = _unless_set("replacement")
+    n_epochs: int = inherited(  # steps: at the large batch, and --n-steps at most at the small one
+        run_settings.Settings, "n_epochs", only_with=({"n_steps": (0,)}, {"study": ("steps",)})
+    )
+    study: str = setting(
+        MISSING,
+        " ".join(f"{name}: {about.title}" for name, about in STUDIES.items()),
+        choices=tuple(STUDIES),
+        group="study",
+    )
+    n_seeds: int = setting(5, "runs of each case, of seeds --seed, --seed + 1, ...", COUNT, group="study")
+    cases: tuple[str, ...] = setting((), "only the cases whose names contain one of these", group="study")
+
+
+EXAMPLES = (
+    "python -m sim.feature_noise_studies --study table --n-samples 16 --patch-length 81 --n-noise 16 --noise-std 0.25 "
+    "--n-filters 4 --n-epochs 100 --n-test 100 --n-seeds 2",
+    "python -m sim.feature_noise_studies --study betas --cases b100 --n-seeds 5 --format csv --out betas.csv --how "
+    "betas.json",
+)
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = Parser(prog="python -m sim.feature_noise_studies", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--study", choices=STUDIES, required=True, help="which")
-    parser.add_argument(
-        "--n-seeds", type=COUNT, default=5, help="runs of each case, of seeds --seed, --seed + 1, ..."
+    parser = Parser(
+        prog="python -m sim.feature_noise_studies", description=__doc__.split("\n\n")[0], examples=EXAMPLES
     )
-    parser.add_argument("--cases", nargs="+", metavar="TEXT", help="only the cases that contain one of these")
-    parser.add_argument("--n-threads", type=COUNT, help="default: all cores; no effect on the result")
-    add_flags(parser, Settings)
-    add_output_flags(parser)
-    parser.add_argument("--how", metavar="FILE", help="write there how --out was made, as JSON")
+    add_flags(parser, Settings, omit=("batch_size",))  # which every study decides
+    files = parser.add_argument_group("files and machine")
+    files.add_argument("--n-threads", type=COUNT, help="default: all cores; no effect on the result")
+    add_output_flags(files)
+    files.add_argument("--how", metavar="FILE", help="write there how --out was made, as JSON")
     return parser
-
-
-def chosen_cases(args: argparse.Namespace) -> dict[str, Settings]:
-    """Return the runs that the flags ask for, by name.
-
-    Raises
-    ------
-    InputError
-        If a run cannot be done, or no case is left.
-    """
-    from sim.feature_noise import studies
-
-    cases = studies.STUDIES[args.study](from_flags(Settings, args))
-    if args.cases:
-        cases = {name: case for name, case in cases.items() if any(text in name for text in args.cases)}
-        if not cases:
-            raise InputError(f"--cases is {' '.join(args.cases)!r}, allowed: a part of the name of a case")
-    for settings in cases.values():
-        settings.check()
-    return cases
-
-
-def overview(rows: list[dict], n_seeds: int) -> list[list]:
-    """Return a line a case: means over seeds of the last measurement."""
-    import numpy as np
-
-    last = {}
-    for row in rows:
-        last[row["case"], row["seed"]] = row
-    lines = []
-    for case in dict.fromkeys(name for name, _ in last):
-        ends = [row for (name, _), row in last.items() if name == case]
-        error = np.array([end["test_error"] for end in ends])
-        signal = np.mean([min(end["signal_plus"], end["signal_minus"]) for end in ends])
-        train, noise = (np.mean([end[name] for end in ends]) for name in ("train_error", "noise"))
-        lines.append([case, n_seeds, train, error.mean(), error.std(), signal, noise])
-    return [[float(cell) if isinstance(cell, np.floating) else cell for cell in line] for line in lines]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -75,26 +76,27 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     if args.how and not args.out:
         raise InputError("--how says how the file of --out was made, which is missing")
-    cases = chosen_cases(args)
+    settings = from_flags(Settings, args)
+    cases = chosen_cases(settings.study, settings.run, settings.cases)
     from tqdm import tqdm
 
+    from sim.feature_noise.tables import ENDS, case_ends, columns
     from sim.feature_noise.training import train
-    from sim.feature_noise_run import columns
     from sim.monte_carlo.parallel_mean import in_threads
 
-    seeds = range(args.seed, args.seed + args.n_seeds)
+    seeds = range(settings.seed, settings.seed + settings.n_seeds)
     runs = [(name, replace(case, seed=seed)) for name, case in cases.items() for seed in seeds]
-    total = sum(settings.total_steps for _, settings in runs)
+    total = sum(one.total_steps for _, one in runs)
     with tqdm(total=total, unit=" steps", unit_scale=True, disable=None, leave=False) as bar:
-        records = list(in_threads(lambda run: train(run[1], bar.update), runs, args.n_threads))
+        records = list(in_threads(lambda job: train(job[1], bar.update), runs, args.n_threads))
     rows = [
-        {"study": args.study, "case": name} | columns(settings) | row
-        for (name, settings), measured in zip(runs, records, strict=True)
+        {"study": settings.study, "case": name} | columns(one) | row
+        for (name, one), measured in zip(runs, records, strict=True)
         for row in measured
     ]
-    lines = overview(rows, args.n_seeds)
-    value = [dict(zip(SHOWN, line, strict=True)) for line in lines]
-    write_result(args, rows=rows, value={"study": args.study, "cases": value}, table=to_table(SHOWN, lines))
+    ends = case_ends(rows)
+    table = to_table(ENDS, [list(end.values()) for end in ends])
+    write_result(args, rows=rows, value={"study": settings.study, "cases": ends}, table=table)
     if args.how:
         from common import provenance
 

@@ -3,7 +3,9 @@
 import pytest
 
 from adam_minibatch_noise.errors import InputError
-from analysis import article_numbers, plot_c_total, plot_expectation, plot_noise_scale, style, tables
+from analysis import article_numbers, plot_c_total, plot_expectation, plot_noise_scale
+from analysis.drawing import style
+from analysis.inputs import tables
 from sim import expectation
 
 

@@ -4,7 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from analysis import plot_closeness, style
+from analysis import plot_closeness
+from analysis.drawing import style
 from sim.closeness import ALGORITHMS, EXPECTED_SLOPE, PROBLEMS
 
 

@@ -2,7 +2,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from analysis import plot_feature_noise, style
+from analysis import plot_feature_noise
+from analysis.drawing import style
 from sim.feature_noise.settings import Settings
 from tests.test_analysis_feature_noise_verdicts import table
 

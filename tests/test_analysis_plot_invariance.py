@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from adam_minibatch_noise.theory import c_total
-from analysis import invariance_summary, plot_invariance
+from analysis import plot_invariance
+from analysis.reductions import invariance as invariance_summary
 from sim import invariance
 
 

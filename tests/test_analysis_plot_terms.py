@@ -3,7 +3,8 @@ import csv
 import numpy as np
 import pytest
 
-from analysis import plot_terms, tables
+from analysis import plot_terms
+from analysis.inputs import tables
 from sim import terms
 
 TINY = ["--n-samples", "6", "--batch-size", "2", "--n-params", "2", "--beta1", "0.8", "--beta2", "0.95"]

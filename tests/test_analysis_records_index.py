@@ -17,7 +17,7 @@ def planned(line):
     """Parse a command with the parser of the program that it runs."""
     words = shlex.split(line)
     assert words[:3] == ["python", "-m", "train.sweep"]
-    return sweep._parser().parse_args(words[3:])
+    return sweep.parser().parse_args(words[3:])
 
 
 def runs(arguments):

@@ -4,7 +4,7 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from analysis import style
+from analysis.drawing import style
 
 
 class Shaking(ConstrainedLayoutEngine):

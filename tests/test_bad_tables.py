@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def words_and(number):
-    from analysis.tables import TEXT
+    from analysis.inputs.tables import TEXT
 
     words = set(TEXT.split())
     return lambda name, i: "w" if name in words else number(i)
@@ -80,7 +80,7 @@ def test_tables_are_read_or_refused(program, tmp_path, monkeypatch):
     """The columns that a program asks for are found by asking it; then cells and whole files are spoilt."""
     import matplotlib.pyplot as plt
 
-    from analysis import tables
+    from analysis.inputs import tables
 
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "config", "config")

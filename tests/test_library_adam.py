@@ -165,6 +165,17 @@ def test_adam_rejects_values_out_of_range(changes, message):
         Adam(parameters(), **changes)
 
 
-def test_adam_rejects_a_closure():
-    with pytest.raises(ValueError, match="closure"):
-        Adam(parameters()).step(lambda: 0.0)
+def test_reset_forgets_averages_and_step_numbers():
+    params, twins, grads = parameters(), parameters(), gradients(6)
+    optimizer = Adam(params, 1.0)
+    advance(optimizer, params, grads[:3])
+    with torch.no_grad():
+        for param, twin in zip(params, twins, strict=True):
+            param.copy_(twin)
+    optimizer.reset(1e-2, (0.5, 0.75), 1e-8, 1e-6, 0.1)
+    advance(optimizer, params, grads[3:])
+    advance(Adam(twins, 1e-2, (0.5, 0.75), 1e-8, 1e-6, 0.1), twins, grads[3:])
+    assert all(torch.equal(param, other) for param, other in zip(params, twins, strict=True))
+    with pytest.raises(InputError, match="lr is -1"):
+        optimizer.reset(-1.0, (0.5, 0.75), 1e-8, 1e-6, 0.1)
+    assert optimizer.param_groups[0]["lr"] == 1e-2

@@ -1,6 +1,7 @@
 import copy
 import math
 import multiprocessing
+import pickle
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.optimizers.invariant_adam import BatchSizeInvariantAdamW
 from adam_minibatch_noise.optimizers.scaling import scale_from_reference
+from tests.optimizer_battery import assert_unchanged, numbers
 
 SHAPES = [(3, 4), (5,), ()]
 
@@ -204,22 +206,107 @@ def test_invariant_rule_brings_trajectories_together_as_lr_falls_and_square_root
     assert gaps["square-root"][1] > 0.9 * gaps["square-root"][0]
 
 
+# ------------------------------------------------------------------------------------ many micro-batches and ranks
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("foreach", [True, False])
+def test_sums_do_not_stop_growing(dtype, foreach):
+    """1024 micro-batches with gradient 1: in bfloat16 a sum would stop at 256, in float16 at 2048."""
+    params = [torch.nn.Parameter(torch.zeros(shape, dtype=dtype)) for shape in SHAPES]
+    optimizer = BatchSizeInvariantAdamW(params, 0.5, (0.0, 0.0), weight_decay=0.0, foreach=foreach)
+    for n in (1, 4096):
+        for _ in range(n):
+            for param in params:
+                param.grad = torch.ones_like(param)
+            optimizer.accumulate()
+        for param in params:
+            assert (optimizer.state[param]["grad_sum"] == n).all()
+            assert (optimizer.state[param]["square_sum"] == n).all()
+        optimizer.step()
+    assert all((param == -1).all() for param in params)
+
+
+def test_sums_keep_their_digits_in_a_checkpoint():
+    """PyTorch would round them to the type of the parameters."""
+    param = torch.nn.Parameter(torch.zeros(3, dtype=torch.bfloat16))
+    optimizer, fresh = (BatchSizeInvariantAdamW([param]) for _ in range(2))
+    for _ in range(1023):
+        param.grad = torch.ones_like(param)
+        optimizer.accumulate()
+    fresh.load_state_dict(optimizer.state_dict())
+    assert fresh.state[param]["grad_sum"].tolist() == fresh.state[param]["square_sum"].tolist() == [1023] * 3
+    assert fresh.param_groups[0]["n_micro_batches"] == 1023
+
+
+def refused(function, *errors):
+    try:
+        function()
+    except errors as error:
+        return str(error)
+    return "not refused"
+
+
+def parted_sums(rank, group):
+    """1024 micro-batches with gradient 1 over two ranks, in bfloat16, of which rank 0 has 600."""
+    param = torch.nn.Parameter(torch.zeros(3, dtype=torch.bfloat16))
+    wide = torch.nn.Parameter(torch.zeros(2, dtype=torch.complex128))
+    optimizer = BatchSizeInvariantAdamW([param, wide], 0.5, (0.5, 0.5), weight_decay=0.0, process_group=group)
+    for _ in range((600, 424)[rank]):
+        param.grad, wide.grad = torch.ones_like(param), torch.full_like(wide, 1 + 2j)
+        optimizer.accumulate()
+    optimizer.step()
+    return [optimizer.state[p][name].tolist() for p in (param, wide) for name in ("exp_avg", "exp_avg_sq")]
+
+
+def copied(rank, group):
+    """A copy steps with its peers, as the original does."""
+    optimizer = copy.deepcopy(
+        BatchSizeInvariantAdamW(parameters(), 1e-2, (0.9, 0.99), process_group=group, skip_nonfinite=True)
+    )
+    assert optimizer.process_group is copy.copy(optimizer).process_group is group
+    params = optimizer.param_groups[0]["params"]
+    advance(optimizer, params, [batch[rank::2] for batch in gradients(4, 3)])
+    return [param.detach().numpy() for param in params]
+
+
+def one_overflow(rank, group):
+    """An infinite gradient on rank 1 alone, in the second batch of three: no rank moves there."""
+    params, ends = parameters(), []
+    optimizer = BatchSizeInvariantAdamW(params, 1e-2, process_group=group, skip_nonfinite=True)
+    for i, batch in enumerate(gradients(3, 2)):
+        give(params, batch[rank])
+        if i == rank == 1:
+            params[2].grad.fill_(math.inf)
+        optimizer.accumulate()
+        optimizer.step()
+        ends.append([param.detach().numpy().copy() for param in params])
+    return ends
+
+
 def work(rank, n_ranks, address, results):
     """Rank r takes micro-batches r, r + 2, ... of every batch of three: two on rank 0, one on rank 1."""
     import torch.distributed as dist
 
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=n_ranks)
-    params = parameters()
-    optimizer = BatchSizeInvariantAdamW(params, 1e-2, (0.9, 0.99), process_group=dist.group.WORLD)
+    params, group = parameters(), dist.group.WORLD
+    optimizer = BatchSizeInvariantAdamW(params, 1e-2, (0.9, 0.99), process_group=group)
     advance(optimizer, params, [batch[rank::n_ranks] for batch in gradients(4, 3)])
-    results.put((rank, [param.detach().numpy() for param in params]))
+    found = {
+        "trajectory": [param.detach().numpy() for param in params],
+        "copied": copied(rank, group),
+        "parted sums": parted_sums(rank, group),
+        "one overflow": one_overflow(rank, group),
+        "pickled": refused(lambda: pickle.dumps(optimizer), TypeError),
+    }
+    results.put((rank, found))
     dist.destroy_process_group()
 
 
-def test_data_parallel_matches_one_process(tmp_path):
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What two processes found."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    address = (tmp_path / "rendezvous").as_uri()
+    address = (tmp_path_factory.mktemp("ranks") / "rendezvous").as_uri()
     ranks = [context.Process(target=work, args=(rank, 2, address, results)) for rank in range(2)]
     for rank in ranks:
         rank.start()
@@ -227,11 +314,40 @@ def test_data_parallel_matches_one_process(tmp_path):
     for rank in ranks:
         rank.join(timeout=300)
         assert rank.exitcode == 0
+    return [got[rank] for rank in range(2)]
+
+
+@pytest.mark.parametrize("name", ["trajectory", "copied"])
+def test_data_parallel_matches_one_process(ranks, name):
     params = parameters()
     advance(BatchSizeInvariantAdamW(params, 1e-2, (0.9, 0.99)), params, gradients(4, 3))
-    for rank in range(2):
-        for param, other in zip(params, got[rank], strict=True):
+    for found in ranks:
+        for param, other in zip(params, found[name], strict=True):
             np.testing.assert_allclose(other, param.detach().numpy(), rtol=1e-13, atol=1e-13)
+
+
+def test_sums_and_counts_over_ranks_are_exact_in_bfloat16(ranks):
+    for found in ranks:
+        assert found["parted sums"] == [[0.5] * 3, [0.5] * 3, [0.5 + 1j] * 2, [0.5 + 2j] * 2]
+
+
+def test_overflow_on_one_rank_leaves_the_batch_out_on_all(ranks):
+    params, batches = parameters(), gradients(3, 2)
+    optimizer = BatchSizeInvariantAdamW(params, 1e-2)
+    advance(optimizer, params, batches[:1])
+    first = [param.detach().numpy().copy() for param in params]
+    advance(optimizer, params, batches[2:])
+    for found in ranks:
+        for got, want in zip(found["one overflow"], (first, first, params), strict=True):
+            for one, other in zip(got, want, strict=True):
+                np.testing.assert_allclose(one, torch.as_tensor(other).detach(), rtol=1e-13, atol=1e-13)
+
+
+def test_optimizer_of_a_process_group_cannot_be_pickled(ranks):
+    for found in ranks:
+        assert (
+            "cannot be pickled: the group belongs to this process; save its state_dict()" in found["pickled"]
+        )
 
 
 # --------------------------------------------------------------------------------------------- scaling
@@ -287,9 +403,16 @@ def test_optimizer_rejects_gradients_left_over_and_gradients_missing():
         optimizer.accumulate()
     give(params, micro_batch)
     optimizer.accumulate()
+    before = numbers(optimizer)
     give(params, micro_batch)
     with pytest.raises(RuntimeError, match="not accumulated"):
         optimizer.step()
-    params[0].grad = torch.ones(3, 4, dtype=torch.float64).to_sparse()
-    with pytest.raises(RuntimeError, match="sparse"):
-        optimizer.accumulate()
+    assert_unchanged(before, optimizer)
+    params[1].grad = torch.ones(5, dtype=torch.float64).to_sparse()
+    for refuses in (optimizer.accumulate, lambda: optimizer.step(lambda: 0.0)):
+        with pytest.raises(RuntimeError, match="gradient of parameter 1 of group 0 is sparse"):
+            refuses()
+        assert_unchanged(before, optimizer)
+    params[1].grad = params[1].grad.to_dense()
+    optimizer.accumulate()
+    assert optimizer.param_groups[0]["n_micro_batches"] == 2

@@ -1,11 +1,16 @@
+import subprocess
+import sys
+import tomllib
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from adam_minibatch_noise.errors import InputError
-from adam_minibatch_noise.noise_scale.two_batch import TwoBatchEstimator, fieller_interval, sq_norm
+from adam_minibatch_noise.noise_scale.fieller import fieller_interval
+from adam_minibatch_noise.noise_scale.two_batch import TwoBatchEstimator, sq_norm
 
 LEVEL = 0.95
 N_REPEATS = 2000
@@ -134,10 +139,109 @@ def test_few_measurements_say_little():
     assert estimate(10, (1, 2), [[2.0] * 5, [3.0] * 5]).b_simple == 0  # tr(Sigma) does
 
 
-@pytest.mark.parametrize("sizes", [(0, 2), (2, 2), (3, 2), (2, 11)])
+@pytest.mark.parametrize("sizes", [(0, 2), (2, 2), (3, 2), (2, 11), (np.nan, 2), (2, np.nan), (2, np.inf)])
 def test_rejects_sizes_out_of_order(sizes):
     with pytest.raises(InputError, match=r"allowed: 1 <= small < big <= 10"):
         TwoBatchEstimator(10, *sizes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"small_size": 1.5}, "small_size is 1.5, allowed: a whole number >= 1"),
+        ({"big_size": 2.5}, "big_size is 2.5"),
+        ({"n_samples": 10.5}, "n_samples is 10.5"),
+        ({"n_samples": np.inf}, "n_samples is inf"),
+        ({"window": 0}, "window is 0, allowed: a whole number >= 1"),
+        ({"window": np.nan}, "window is nan"),
+    ],
+)
+def test_rejects_what_is_no_count(changes, message):
+    with pytest.raises(InputError, match=message):
+        TwoBatchEstimator(**{"n_samples": 10, "small_size": 1, "big_size": 2} | changes)
+
+
+@pytest.mark.parametrize("level", [0, 1, -0.5, 95, np.nan])
+def test_rejects_what_is_no_level(level):
+    for asks in (
+        TwoBatchEstimator(10, 1, 2).result,  # also before the first measurement
+        lambda level: fieller_interval([1.0, 2.0], [1.0, 3.0], level),
+    ):
+        with pytest.raises(InputError, match=r"level is .*, allowed: > 0 and < 1"):
+            asks(level)
+
+
+@pytest.mark.parametrize("pair", [(-1.0, 2.0), (2.0, -1e-300)])
+def test_rejects_a_negative_squared_norm_and_forgets_nothing(pair):
+    estimator, twin = (TwoBatchEstimator(10, 1, 2) for _ in range(2))
+    for each in (estimator, twin):
+        each.add(3.0, 2.0)
+    with pytest.raises(InputError, match=r"squared norms are .*, allowed: numbers >= 0"):
+        estimator.add(*pair)
+    for each in (estimator, twin):
+        each.add(3.5, 2.0)
+    assert estimator.result() == twin.result()
+
+
+def test_numbers_keep_their_digits():
+    estimator, twin = (TwoBatchEstimator(10, 1, 2) for _ in range(2))
+    for small in (0.3, 0.1 + 1e-12):
+        estimator.add(small, 1e-60)
+        twin.add(torch.tensor(small, dtype=torch.float64), torch.tensor([1e-60], dtype=torch.float64))
+    assert estimator.result() == twin.result()
+    assert estimator.result().tr_sigma != 0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_stays_visible_until_the_window_has_passed(bad):
+    estimator = TwoBatchEstimator(10, 1, 2, window=3)
+    estimator.add(bad, 2.0)
+    for _ in range(2):
+        estimator.add(3.0, 2.0)
+        got = estimator.result()
+        assert np.isnan([got.grad_sq_norm, got.tr_sigma, got.b_simple, got.low, got.high]).all()
+    estimator.add(3.0, 2.0)
+    assert np.isfinite(estimator.result().b_simple)
+
+
+@pytest.mark.parametrize(("x", "y"), [([1.0, 2.0], [1.0]), ([[1.0, 2.0]], [[1.0, 2.0]]), (1.0, 1.0)])
+def test_fieller_interval_rejects_what_is_no_list_of_pairs(x, y):
+    with pytest.raises(InputError, match=r"shapes .*, allowed: \(n,\) both"):
+        fieller_interval(x, y)
+
+
+WITHOUT_SCIPY = """
+import importlib.util, sys
+sys.modules["scipy"] = None  # as if it were not there
+from adam_minibatch_noise.noise_scale.two_batch import TwoBatchEstimator
+from adam_minibatch_noise.noise_scale.fieller import fieller_interval
+for asks in (lambda: TwoBatchEstimator(10, 1, 2), lambda: fieller_interval([1.0, 2.0], [1.0, 3.0])):
+    try:
+        asks()
+    except ImportError as error:
+        print(error)
+"""
+
+
+def test_without_scipy_the_estimator_says_at_once_what_to_install():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_SCIPY], capture_output=True, text=True, check=True)
+    line = (
+        "the interval of a noise scale needs SciPy: pip install 'adam-minibatch-noise[torch]', or scipy alone"
+    )
+    assert done.stdout.splitlines() == [line, line]
+
+
+def test_the_extra_for_torch_brings_scipy():
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    assert any(line.startswith("scipy") for line in project["optional-dependencies"]["torch"])
+
+
+def test_sq_norm_of_nothing_is_refused_and_low_precision_keeps_its_digits():
+    with pytest.raises(InputError, match="no tensor"):
+        sq_norm([])
+    x = torch.full((3000,), 1.0078125, dtype=torch.bfloat16)  # the next after 1
+    assert float(sq_norm([x])) == pytest.approx(3000 * 1.0078125**2, rel=1e-6)
+    assert float(sq_norm([torch.full((2,), 3 + 4j)])) == pytest.approx(50)
 
 
 def test_sq_norm_matches_numpy_over_millions_of_components(rng):

@@ -9,7 +9,7 @@ import pytest
 from adam_minibatch_noise.expansion import bounds
 from adam_minibatch_noise.theory import batch_variance_factor, limit_constants
 from sim import expectation
-from sim.losses.problem_flags import FEWEST_PERMUTATIONS
+from sim.losses.problem_settings import FEWEST_PERMUTATIONS
 from sim.losses.problems import make_least_squares, make_quadratics
 from sim.monte_carlo import corr
 from sim.monte_carlo.control_variate import linear_part

@@ -16,14 +16,14 @@ from adam_minibatch_noise.errors import InputError
 from common.files import locked
 from tests.kills import kill_in_the_middle
 from train import image_sweep
-from train.images import batches, loop
+from train.images import batches, loop, study
 from train.images.datasets import Images
 from train.images.loop import train
 from train.images.make_optimizer import make
 from train.images.networks import build
 from train.images.settings import Settings
-from train.language.batches import epoch_order
 from train.runtime import checkpoints
+from train.runtime.sample_order import epoch_order
 
 CPU = torch.device("cpu")
 TINY = Settings(width=2, batch_size=8, lr=1e-2, n_epochs=3)
@@ -209,6 +209,17 @@ def test_scaling_reaches_the_optimizer():
         make(replace(settings, batch_size=40), params)
 
 
+def test_settings_without_meaning_are_refused_and_not_recorded(data, fails, tmp_path):
+    out = ["--out", tmp_path / "s.csv"]
+    complaint = fails(image_sweep.main, *FLAGS, "--n-steps", 3, "--n-epochs", 20, *out)
+    assert "--n-epochs is 20, allowed only with --n-steps 0: this is --n-steps 3" in complaint
+    complaint = fails(image_sweep.main, *FLAGS, "--reference-batch-size", 32, *out)
+    assert "--reference-batch-size is 32, allowed only with --scaling invariant or square-root" in complaint
+    row = train(replace(TINY, n_steps=1), data)["rows"][0]
+    assert (row["n_epochs"], row["reference_batch_size"], row["n_steps"]) == (None, None, 1)
+    assert train(replace(TINY, n_epochs=1), data)["rows"][0]["n_epochs"] == 1
+
+
 def test_n_steps_counts_steps_and_evaluate_every_counts_epochs(data):
     rows = train(replace(TINY, n_steps=13, evaluate_every=2), data)["rows"]  # 5 steps an epoch
     assert columns(rows, "step", "epoch") == [(10, 2.0), (13, 2.6)]
@@ -294,21 +305,21 @@ def test_resumed_study_matches_uninterrupted_bit_for_bit(changes, n_saves, data,
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "save", save_and_die)
         with pytest.raises(Killed):
-            image_sweep.train_all(cells, data, path, 0.0)
+            study.train_all(cells, data, path, 0.0)
     torch.manual_seed(999)  # whatever the generator's state is, the one in the file counts
-    resumed = image_sweep.train_all(cells, data, path, 0.0)
-    whole = image_sweep.train_all(cells, data)
+    resumed = study.train_all(cells, data, path, 0.0)
+    whole = study.train_all(cells, data)
     assert [one["rows"] for one in resumed] == [one["rows"] for one in whole]
 
 
 def test_checkpoint_of_another_study_is_refused(data, tmp_path):
     path = tmp_path / "state"
-    image_sweep.train_all([TINY], data, path, 0.0)
+    study.train_all([TINY], data, path, 0.0)
     with pytest.raises(InputError, match=r"of another run \(lr is \[0\.01\] there, \[0\.02\] here\)"):
-        image_sweep.train_all([replace(TINY, lr=0.02)], data, path)
+        study.train_all([replace(TINY, lr=0.02)], data, path)
     other = batches.OnDevice(**{**vars(data), "sha256": "other"})
     with pytest.raises(InputError, match="images_sha256 is 'toy 40' there, 'other' here"):
-        image_sweep.train_all([TINY], other, path)
+        study.train_all([TINY], other, path)
 
 
 def test_program_trains_every_combination_and_records(tmp_path, capsys):

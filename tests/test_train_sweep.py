@@ -177,7 +177,7 @@ def test_rejects_the_work_of_another_sweep(tmp_path, fails):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--beta2 0.9 0.9", "hold a value twice"),
+        ("--beta2 0.9 0.9", "allowed: each value once"),
         ("--beta2 0.9 1", "argument --beta2: is '1', allowed: a finite number >= 0 and < 1"),
         ("--seed -1", "argument --seed: is '-1'"),
         ("--lr 0.1 0.2", "unrecognized arguments: 0.2"),

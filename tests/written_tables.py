@@ -114,7 +114,7 @@ def verdicts():
     return ["--tables", *test_analysis_plot_feature_noise.write_tables(Path()), "--out", "v.json"]
 
 
-def vision():
+def image_sweep():
     written = test_analysis_plot_image_sweep.written.__wrapped__(Path())
     return [*written, "--numbers", "v.json", "--out", "f.svg"]
 
@@ -160,7 +160,7 @@ READERS = {
     "analysis.plot_turning": turning,
     "analysis.plot_invariance": invariance,
     "analysis.feature_noise_verdicts": verdicts,
-    "analysis.plot_image_sweep": vision,
+    "analysis.plot_image_sweep": image_sweep,
     "analysis.article_numbers": article_numbers,
     "analysis.records_index": records_index,
     **{

@@ -2,3 +2,7 @@
 
 Imports the library ``adam_minibatch_noise`` and ``common``.
 """
+
+from common.programs import refuse_others
+
+refuse_others(__name__)

@@ -17,7 +17,7 @@ from train.runtime import device_flags
 
 def main(argv: list[str] | None = None) -> int:
     """Read the flags, train, write FILE.json and FILE.csv."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     settings, out, checkpoint = from_flags(Settings, arguments), arguments.out, arguments.checkpoint
     device_flags.check_out(out, checkpoint)
 
@@ -60,8 +60,16 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="python -m train.run", description=__doc__)
+def parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser(
+        prog="python -m train.run",
+        description=__doc__,
+        examples=[
+            "python -m train.run --batch-size 32 --n-epochs 4 --out run.csv",
+            "python -m train.run --batch-size 32 --beta2 0.99 --snapshots snapshots --out run.csv",
+        ],
+    )
     add_flags(parser, Settings)
     files = parser.add_argument_group("files and machine")
     files.add_argument(

@@ -1,14 +1,16 @@
 """Gradient noise while a model trains: two squared norms a measurement, and an interval for the noise scale.
 
+Needs SciPy, for Student's distribution.
+
 References
 ----------
 .. [1] S. McCandlish, J. Kaplan, D. Amodei, "An empirical model of large-batch training", 2018, arXiv 1812.06162.
-.. [2] E. C. Fieller, "Some problems in interval estimation", Journal of the Royal Statistical Society B 16, 1954.
 """
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.noise_scale.fieller import NEEDS_SCIPY, check_level, fieller_interval
 from adam_minibatch_noise.theory import two_batch_estimates
 
 N_BLOCKS = 20
@@ -26,7 +29,7 @@ ROW = 1024
 
 @dataclass(frozen=True)
 class NoiseEstimate:
-    """What the last measurements say; nan where there are none.
+    """What the last measurements say; nan where there are none, or one of them is not finite.
 
     Attributes
     ----------
@@ -70,8 +73,8 @@ class TwoBatchEstimator:
 
     Implements Appendix A.1 of [1]_ for batches drawn without replacement (`theory.two_batch_estimates`):
     with v(b) = (N/b - 1)/(N - 1), E|G_b|² = |g|² + v(b) tr(Sigma). Numerator and denominator are averaged before one is
-    divided by the other. The interval is that of Fieller [2]_ on the means of up to `N_BLOCKS` blocks of consecutive
-    measurements, with Student's t.
+    divided by the other. The interval is `fieller_interval` on the means of up to `N_BLOCKS` blocks of consecutive
+    measurements.
 
     Parameters
     ----------
@@ -85,7 +88,9 @@ class TwoBatchEstimator:
     Raises
     ------
     InputError
-        Sizes out of order.
+        Sizes out of order, or no whole numbers.
+    ImportError
+        SciPy is missing: at once, not when the result is asked for.
 
     Notes
     -----
@@ -96,14 +101,20 @@ class TwoBatchEstimator:
     """
 
     def __init__(self, n_samples: int, small_size: int, big_size: int, window: int = 400) -> None:
+        if find_spec("scipy") is None:
+            raise ImportError(NEEDS_SCIPY)
         if not 1 <= small_size < big_size <= n_samples:
             raise InputError(
                 f"the two batch sizes are {small_size} and {big_size}, allowed: 1 <= small < big <= {n_samples}, "
                 "the number of samples"
             )
-        self.n_samples, self.small_size, self.big_size = n_samples, small_size, big_size
+        sizes = {"n_samples": n_samples, "small_size": small_size, "big_size": big_size, "window": window}
+        for name, size in sizes.items():
+            if not (1 <= size < math.inf and size == int(size)):
+                raise InputError(f"{name} is {size}, allowed: a whole number >= 1")
+        self.n_samples, self.small_size, self.big_size = int(n_samples), int(small_size), int(big_size)
         self.n_added = 0
-        self._squares = torch.zeros(window, 2, dtype=torch.float64)
+        self._squares = torch.zeros(int(window), 2, dtype=torch.float64)
 
     def add(self, small_sq_norm: Tensor | float, big_sq_norm: Tensor | float) -> None:
         """Take in one measurement: |G|² of a small batch (or its mean over several) and of a big one.
@@ -111,9 +122,21 @@ class TwoBatchEstimator:
         Parameters
         ----------
         small_sq_norm, big_sq_norm : Tensor of one element, or float
-            See `sq_norm`; the gradients are those of the mean loss of each batch.
+            See `sq_norm`; the gradients are those of the mean loss of each batch. Infinite or nan in a run that
+            diverges: then so is the result, until the window has passed.
+
+        Raises
+        ------
+        InputError
+            A negative number; on a CPU, where asking does not make anything wait.
         """
-        row = torch.stack([torch.as_tensor(value) for value in (small_sq_norm, big_sq_norm)]).detach()
+        values = [
+            x if torch.is_tensor(x) else torch.tensor(x, dtype=torch.float64)
+            for x in (small_sq_norm, big_sq_norm)
+        ]
+        row = torch.stack([value.detach().reshape(()) for value in values])
+        if row.device.type == "cpu" and (row < 0).any():
+            raise InputError(f"the squared norms are {row.tolist()}, allowed: numbers >= 0")
         if self._squares.device != row.device:
             self._squares = self._squares.to(row.device)
         self._squares[self.n_added % len(self._squares)] = row
@@ -126,7 +149,13 @@ class TwoBatchEstimator:
         ----------
         level : float, 0 < level < 1
             Of the interval.
+
+        Raises
+        ------
+        InputError
+            A level that is none.
         """
+        check_level(level)
         squares = self._squares.cpu().numpy()
         n = min(self.n_added, len(squares))
         squares = np.roll(squares, -(self.n_added % len(squares)), axis=0)[len(squares) - n :]  # oldest first
@@ -134,9 +163,9 @@ class TwoBatchEstimator:
             nan = math.nan
             return NoiseEstimate(0, nan, nan, nan, nan, nan, level)
         squares = squares.reshape(n, 2)
-        g_sq, trace = two_batch_estimates(
-            squares[:, 0], squares[:, 1], self.small_size, self.big_size, self.n_samples
-        )
+        if not np.isfinite(squares).all():
+            return NoiseEstimate(n, *[math.nan] * 5, level)
+        g_sq, trace = two_batch_estimates(*squares.T, self.small_size, self.big_size, self.n_samples)
         length = -(-n // N_BLOCKS)  # of a block; the oldest measurements that fill none are left out
         blocks = np.stack([g_sq, trace], 1)[n % length :].reshape(-1, length, 2).mean(1)
         mean_g_sq, mean_trace = blocks.mean(0).tolist()
@@ -170,7 +199,7 @@ def sq_norm(tensors: Iterable[Tensor]) -> Tensor:
     Parameters
     ----------
     tensors : iterable of Tensor
-        Such as the gradients of all parameters, or one vector of all.
+        Such as the gradients of all parameters, or one vector of all; dense, at least one.
 
     Returns
     -------
@@ -180,47 +209,10 @@ def sq_norm(tensors: Iterable[Tensor]) -> Tensor:
     for tensor in tensors:
         # row by row: a float32 norm over millions of components at once loses 0.2% on a CPU
         flat = tensor.flatten()
+        dtype = torch.promote_types(flat.dtype, torch.float32)  # a norm in bfloat16 has two digits
         whole = flat.numel() - flat.numel() % ROW
-        norms.append(torch.linalg.vector_norm(flat[:whole].view(-1, ROW), dim=1))
-        norms.append(torch.linalg.vector_norm(flat[whole:])[None])
+        norms.append(torch.linalg.vector_norm(flat[:whole].view(-1, ROW), dim=1, dtype=dtype))
+        norms.append(torch.linalg.vector_norm(flat[whole:], dtype=dtype)[None])
+    if not norms:
+        raise InputError("there is no tensor to take the norm of, needed: at least one")
     return torch.cat(norms).double().square().sum()
-
-
-def fieller_interval(
-    numerators: np.ndarray, denominators: np.ndarray, level: float = 0.95
-) -> tuple[float, float]:
-    """Confidence interval of a ratio of two positive means, from pairs that vary together.
-
-    The ratios R that a t test of mean(numerator - R denominator) = 0 does not reject [2]_: exact for normal pairs.
-
-    Parameters
-    ----------
-    numerators, denominators : ndarray, shape (n,)
-        Independent pairs.
-    level : float, 0 < level < 1
-
-    Returns
-    -------
-    low, high : float
-        0 <= low <= high <= infinity; (0, inf) for a single pair. If the ratios not rejected are in two pieces, as
-        they can be where the denominator's mean is near zero, the interval spans both.
-    """
-    from scipy import special
-
-    n = len(numerators)
-    if n < 2:
-        return 0.0, math.inf
-    x, y = float(numerators.mean()), float(denominators.mean())
-    if not math.isfinite(x + y):
-        return math.nan, math.nan
-    t_sq = float(special.stdtrit(n - 1, (1 + level) / 2)) ** 2
-    (xx, xy), (_, yy) = (np.cov(numerators, denominators) * (t_sq / n)).tolist()
-    # (x - R y)² <= xx - 2 R xy + R² yy, that is a R² - 2 b R + c <= 0
-    a, b, c = y * y - yy, x * y - xy, x * x - xx
-    discriminant = b * b - a * c
-    if a > 0 and y > 0:
-        root = math.sqrt(max(discriminant, 0.0))
-        return max((b - root) / a, 0.0), max((b + root) / a, 0.0)
-    # The far side of the larger root, of which zero may be a part.
-    outside = discriminant > 0 and a < 0 and c > 0
-    return ((b - math.sqrt(discriminant)) / a if outside else 0.0), math.inf

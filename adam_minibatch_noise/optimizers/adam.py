@@ -1,5 +1,7 @@
 """Adam with both ways to keep its denominator from zero: `eps` outside the square root, `eps_root` inside it.
 
+Longer than other modules by the docstring of the class, which is its manual.
+
 References
 ----------
 .. [1] D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015.
@@ -9,16 +11,25 @@ References
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.optimizers.base import (
+    CheckedOptimizer,
+    alike,
+    as_real,
+    check_group,
+    new_array,
+    numbers_of,
+    wide_gradients,
+    wide_values,
+)
 
 
-class Adam(torch.optim.Optimizer):
+class Adam(CheckedOptimizer):
     """Adam [1]_ with decoupled weight decay [2]_, all parameters of a group in one call an operation.
 
     With g_t the gradient at step t = 1, 2, ..., elementwise,
@@ -32,11 +43,11 @@ class Adam(torch.optim.Optimizer):
 
     Parameters
     ----------
-    params : iterable of Tensor or of dict
-        Parameters or parameter groups.
+    params : iterable of Tensor, of (str, Tensor), or of dict
+        Parameters, named or not, or parameter groups, each with settings of its own if it has any.
     lr : float or Tensor, > 0
         Learning rate. `lr` and `betas` are read from the group at every step, so they may be changed in
-        `param_groups` between steps, and may be tensors with one element.
+        `param_groups` between steps, and may be tensors with one element; a schedule may set `lr` to 0.
     betas : tuple of two floats or Tensors, 0 <= beta < 1
         beta1 of the first, beta2 of the second moment.
     eps, eps_root, weight_decay : float, >= 0
@@ -48,13 +59,22 @@ class Adam(torch.optim.Optimizer):
     Raises
     ------
     InputError
-        A value outside its range.
+        A value outside its range, in any group, also one added or loaded later.
 
     Notes
     -----
-    State of a parameter: `exp_avg` (m), `exp_avg_sq` (v), both of its shape; the number of steps t is kept once
-    a group, as `group["step"]`. A parameter without a gradient is an error: every step moves all of them.
+    State of a parameter: `step` (t), `exp_avg` (m), `exp_avg_sq` (v). The arrays have the shape of the parameter and
+    float32 at least: in bfloat16 an average with beta2 = 0.999 would never fall. The step of a parameter in float16 or
+    bfloat16 is computed in float32 and rounded once; a change below half of its last digit is lost, as with every
+    optimiser that keeps no float32 copy of the parameters. A complex parameter counts as two real ones.
+
+    A parameter without a gradient is left alone, its step number too. A sparse gradient is refused before anything
+    moves. Not offered, and refused in a group: amsgrad, maximize (negate the loss), differentiable, capturable, fused.
     """
+
+    arrays = ("exp_avg", "exp_avg_sq")
+    compiled = False
+    _formula: Callable[..., None] | None = None  # made at the first step, by each copy for itself
 
     def __init__(
         self,
@@ -66,9 +86,12 @@ class Adam(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         compiled: bool = False,
     ) -> None:
-        defaults = _checked(lr, betas, eps, eps_root, weight_decay)
-        self.formula = torch.compile(adam_formula, dynamic=False) if compiled else None
-        super().__init__(params, {**defaults, "step": 0})
+        self.compiled = compiled
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "eps_root": eps_root}
+        super().__init__(params, defaults | {"weight_decay": weight_decay})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"compiled": self.compiled}
 
     def reset(
         self,
@@ -78,51 +101,71 @@ class Adam(torch.optim.Optimizer):
         eps_root: float,
         weight_decay: float,
     ) -> None:
-        """Forget the moments and begin anew, with settings as in `Adam`."""
-        settings = _checked(lr, betas, eps, eps_root, weight_decay)
+        """Forget the moments and begin anew, with settings as in `Adam`, the same for every group."""
+        settings = {"lr": lr, "betas": betas, "eps": eps, "eps_root": eps_root, "weight_decay": weight_decay}
+        check_group(settings)
         for group in self.param_groups:
-            group.update(settings, step=0)
-            for param in group["params"]:
-                for moment in self.state[param].values():
-                    moment.zero_()
+            group.update(settings)
+        for state in self.state.values():
+            state["step"] = 0
+            for name in self.arrays:
+                state[name].zero_()
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """Move every parameter once, by the gradients it holds.
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Move every parameter that holds a gradient once.
 
         Parameters
         ----------
-        closure : None
-            Of the interface of `torch.optim.Optimizer`; not supported.
+        closure : callable, optional
+            Computes the gradients and returns the loss.
+
+        Returns
+        -------
+        object
+            What `closure` returned, or None.
+
+        Raises
+        ------
+        RuntimeError
+            If a gradient is sparse; nothing has moved then.
         """
+        loss = None
         if closure is not None:
-            raise ValueError("closure is not supported")
-        for group in self.param_groups:
-            params = group["params"]
-            for param in params:
-                if not self.state[param]:
-                    self.state[param]["exp_avg"] = torch.zeros_like(param)
-                    self.state[param]["exp_avg_sq"] = torch.zeros_like(param)
-            group["step"] += 1
-            beta1, beta2 = map(float, group["betas"])
-            settings = {
-                "step": group["step"],
-                "lr": float(group["lr"]),
-                "beta1": beta1,
-                "beta2": beta2,
-                "eps": group["eps"],
-                "eps_root": group["eps_root"],
-                "weight_decay": group["weight_decay"],
-            }
-            grads = [param.grad for param in params]
-            exp_avgs = [self.state[param]["exp_avg"] for param in params]
-            exp_avg_sqs = [self.state[param]["exp_avg_sq"] for param in params]
-            if self.formula is None:
-                adam_step(params, grads, exp_avgs, exp_avg_sqs, **settings)
-                continue
-            numbers = coefficients(**settings)
-            for tensors in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
-                self.formula(*tensors, numbers.to(tensors[0], non_blocking=True))
+            with torch.enable_grad():
+                loss = closure()
+        self.refuse_sparse_gradients()
+        work = [
+            (params, numbers_of(group))
+            for group in self.param_groups
+            for params in alike((p for p in group["params"] if p.grad is not None), self._n_steps)
+        ]
+        for params, settings in work:
+            self._move(params, settings)
+        return loss
+
+    def _n_steps(self, param: Tensor) -> int:
+        return self.state.get(param, {}).get("step", 0)
+
+    def _move(self, params: list[Tensor], settings: dict[str, float]) -> None:
+        """Take a step of parameters that are alike and have had the same number of steps."""
+        states = [self.state[param] for param in params]
+        for param, state in zip(params, states, strict=True):
+            for name in self.arrays:
+                if name not in state:
+                    state[name] = new_array(param)
+            state["step"] = state.get("step", 0) + 1
+        grads, step = wide_gradients(params), states[0]["step"]
+        exp_avgs, exp_avg_sqs = ([as_real(state[name]) for state in states] for name in self.arrays)
+        with wide_values(params) as values:
+            if not self.compiled:
+                adam_step(values, grads, exp_avgs, exp_avg_sqs, step=step, **settings)
+                return
+            if self._formula is None:
+                self._formula = torch.compile(adam_formula, dynamic=False)
+            numbers = coefficients(step=step, **settings)
+            for tensors in zip(values, grads, exp_avgs, exp_avg_sqs, strict=True):
+                self._formula(*tensors, numbers.to(tensors[0], non_blocking=True))
 
 
 def adam_step(
@@ -220,21 +263,3 @@ def adam_formula(param: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tenso
     denominator = (exp_avg_sq + eps_root).sqrt() / root_correction2 + eps
     ratio = exp_avg / denominator.masked_fill(denominator == 0, math.inf)  # 0/0 becomes 0/inf = 0
     param.mul_(shrink).sub_(step_size * ratio)
-
-
-def _checked(
-    lr: float | Tensor,
-    betas: tuple[float | Tensor, float | Tensor],
-    eps: float,
-    eps_root: float,
-    weight_decay: float,
-) -> dict[str, Any]:
-    if not 0 < lr < math.inf:
-        raise InputError(f"lr is {lr}, allowed: a finite number > 0")
-    for name, beta in zip(("beta1", "beta2"), betas, strict=True):
-        if not 0 <= beta < 1:
-            raise InputError(f"{name} is {beta}, allowed: >= 0 and < 1")
-    for name, value in (("eps", eps), ("eps_root", eps_root), ("weight_decay", weight_decay)):
-        if not 0 <= value < math.inf:
-            raise InputError(f"{name} is {value}, allowed: a finite number >= 0")
-    return {"lr": lr, "betas": tuple(betas), "eps": eps, "eps_root": eps_root, "weight_decay": weight_decay}

@@ -8,7 +8,9 @@ References
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.theory import scaling_rule
@@ -89,13 +91,34 @@ def scale_from_reference(
     return Scaled(scaled_lr, (scaled_betas[0], scaled_betas[1]), scaled_eps)
 
 
-def check_settings(lr: float, betas: tuple[float, float], nonnegative: dict[str, float]) -> None:
-    """Refuse a setting outside its range, by `InputError`."""
-    if not 0 < lr < math.inf:
-        raise InputError(f"lr is {lr}, allowed: a finite number > 0")
+def check_settings(lr: Any, betas: Any, nonnegative: dict[str, Any], zero_lr: bool = False) -> None:
+    """Refuse a setting outside its range, by `InputError`.
+
+    Parameters
+    ----------
+    lr : float or Tensor of one element
+        Finite, > 0.
+    betas : two floats or Tensors of one element
+        Each in [0, 1).
+    nonnegative : dict
+        Name to value: finite, >= 0.
+    zero_lr : bool
+        Whether `lr` may be 0 as well.
+    """
+    lr_is_right = (lambda x: 0 <= x < math.inf) if zero_lr else (lambda x: 0 < x < math.inf)
+    _check("lr", lr, lr_is_right, f"a finite number {'>=' if zero_lr else '>'} 0")
+    if not isinstance(betas, tuple | list) or len(betas) != 2:
+        raise InputError(f"betas is {betas}, allowed: two numbers, beta1 and beta2")
     for name, beta in zip(("beta1", "beta2"), betas, strict=True):
-        if not 0 <= beta < 1:
-            raise InputError(f"{name} is {beta}, allowed: >= 0 and < 1")
+        _check(name, beta, lambda x: 0 <= x < 1, ">= 0 and < 1")
     for name, value in nonnegative.items():
-        if not 0 <= value < math.inf:
-            raise InputError(f"{name} is {value}, allowed: a finite number >= 0")
+        _check(name, value, lambda x: 0 <= x < math.inf, "a finite number >= 0")
+
+
+def _check(name: str, value: Any, inside: Callable[[float], bool], allowed: str) -> None:
+    try:
+        number = math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, RuntimeError):  # no number, or a tensor of several
+        number = math.nan
+    if not inside(number):
+        raise InputError(f"{name} is {value}, allowed: {allowed}")

@@ -13,9 +13,6 @@ from adam_minibatch_noise.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-TITLES = {"cifar10": "CIFAR-10", "cifar10-jpeg": "CIFAR-10 (JPEG copy)", "digits": "handwritten digits"}
-MODELS = {"small-cnn": "small CNN", "resnet18": "ResNet18", "vgg16": "VGG16"}
-NORMS = {"batch": "batch norm", "layer": "layer norm", "none": "no norm"}
 GROUP = ["dataset", "model", "norm"]
 COLUMNS = [
     *GROUP,
@@ -224,14 +221,12 @@ def reduce(paths: dict[str, list[str]]) -> list[dict[str, Any]]:
     """
     import pandas as pd
 
-    from analysis import tables
+    from analysis.inputs import tables, titles
 
     reduced = {}
     for study in STUDIES:
         table = tables.read(paths[study], COLUMNS) if paths[study] else pd.DataFrame(columns=COLUMNS)
-        unknown = sorted(set(table["dataset"]) - set(TITLES))
-        if unknown:
-            raise InputError(f"column 'dataset' holds {unknown[0]!r}, allowed: {', '.join(TITLES)}")
+        titles.known(table["dataset"], titles.DATASETS, "dataset")
         reduced[study] = [] if table.empty else (spreads if study == "invariance" else chosen)(table)
     keys = dict.fromkeys(tuple(row[name] for name in GROUP) for rows in reduced.values() for row in rows)
     groups = []
@@ -241,8 +236,9 @@ def reduce(paths: dict[str, list[str]]) -> list[dict[str, Any]]:
             for study, rows in reduced.items()
         }
         dataset, model, norm = key
-        title = f"{TITLES[dataset]}, {MODELS[model]}, {NORMS[norm]}"
-        names = dict(zip(GROUP, key, strict=True)) | {"title": title, "dataset_title": TITLES[dataset]}
+        parts = titles.DATASETS[dataset], titles.NETWORKS[model], titles.NORMS[norm]
+        names = dict(zip(GROUP, key, strict=True)) | {"title": ", ".join(parts)}
+        names |= dict(zip(("dataset_title", "network_title", "norm_title"), parts, strict=True))
         groups.append(names | {"drawn": drawn, "verdicts": verdicts(drawn)})
     if not groups:
         raise InputError(f"no table was given, allowed: at least one of --{', --'.join(STUDIES)}")

@@ -5,69 +5,26 @@ under the square-root rule, and as a control Adam under the invariant rule ("lin
 in what is squared only.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from adam_minibatch_noise.errors import InputError
-from adam_minibatch_noise.theory import Array, batch_variance_factor, scaling_rule
-from sim.batch_invariance.micro_batches import Settings, micro_batch_trajectory
+from adam_minibatch_noise.theory import Array, batch_variance_factor
+from sim.batch_invariance.cases import CASES, RULES, Case
+from sim.batch_invariance.kappas import settings_of
+from sim.batch_invariance.micro_batches import micro_batch_trajectory
 from sim.batch_invariance.small_lr_limit import limit_trajectory
-from sim.closeness import fit_slope
-from sim.losses import cnn
-from sim.losses.first_order import FirstOrderLoss, cnn_loss, least_squares_loss
-from sim.losses.problems import make_least_squares
-from sim.memory.memoryless import draw_batches
+from sim.losses.first_order import FirstOrderLoss
+from sim.memory.order_of_error import fit_slope
+from sim.monte_carlo.parallel_mean import in_threads
+from sim.monte_carlo.sampling import draw_batches
 
-RULES = {
-    "invariant": ("invariant", True),
-    "square-root": ("square-root", False),
-    "linear": ("invariant", False),
-}
-"""Name to (rule of `theory.scaling_rule`, whether micro-batches are squared)."""
 TOLERANCE = 0.1
 """Accepted error of a slope, and relative error of a floor."""
-N_SAMPLES = 256
-"""Samples of a `Case`."""
 N_LIMIT_STEPS = 2000
 """Steps of the deterministic limit; it is right to about 1/N_LIMIT_STEPS of its length."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A small problem on which trajectories are compared.
-
-    Attributes
-    ----------
-    problem : {"least-squares", "cnn"}
-        5 parameters; 2 filters a class of length 8 with cubic activation.
-    noise : float
-        Relative spread of a sample of least squares; standard deviation of the noise patch of the CNN.
-    micro_batch_size : int
-        Samples.
-    """
-
-    problem: str
-    noise: float
-    micro_batch_size: int
-
-    def loss(self, seed: int) -> FirstOrderLoss:
-        """Draw the problem, of `N_SAMPLES` samples."""
-        if self.problem == "least-squares":
-            return least_squares_loss(make_least_squares(N_SAMPLES, 5, self.noise, seed))
-        data = cnn.make_data(N_SAMPLES, 8, n_noise=4, noise_std=self.noise, feature_noise=0.2, seed=seed)
-        return cnn_loss(cnn.make_weights(2, 8, init_std=0.5, seed=seed), data)
-
-
-CASES = {
-    "least-squares-quiet": Case("least-squares", 0.1, 1),
-    "least-squares-even": Case("least-squares", 0.5, 1),
-    "least-squares-loud": Case("least-squares", 3.0, 1),
-    "cnn-even": Case("cnn", 0.7, 32),
-    "cnn-loud": Case("cnn", 0.7, 1),
-}
-"""Noise-to-signal ratios of a micro-batch from far below to far above 1."""
 
 
 def noise_to_signal_at_start(loss: FirstOrderLoss, batch_size: int) -> float:
@@ -78,25 +35,6 @@ def noise_to_signal_at_start(loss: FirstOrderLoss, batch_size: int) -> float:
     mean = gradients.mean(axis=0)
     share = float(batch_variance_factor(loss.n_samples, batch_size))
     return float(share * gradients.var(axis=0).sum() / (mean @ mean))
-
-
-def settings_of(
-    rule: str, kappa: int, lr: float, betas: tuple[float, float], weight_decay: float = 0.0
-) -> Settings:
-    """Scale the reference settings to `kappa` micro-batches a batch by one of `RULES`.
-
-    Raises
-    ------
-    InputError
-        If a beta would fall below 0.
-    """
-    scaling, squares_micro_batches = RULES[rule]
-    scaled_lr, beta1, beta2 = (float(value) for value in scaling_rule(scaling, kappa, lr, *betas))
-    if min(beta1, beta2) < 0:
-        raise InputError(
-            f"--kappas has {kappa}, allowed: at most {1 / (1 - min(betas)):.4g} = 1/(1 - beta) of the shorter memory"
-        )
-    return Settings(kappa, scaled_lr, beta1, beta2, 0.0, weight_decay, squares_micro_batches)
 
 
 def relative_distance(trajectory: Array, reference: Array) -> float:
@@ -211,4 +149,61 @@ def curves(
         fit = {"slope": slope, "slope_stderr": stderr, "limit": limit[rule, kappa], "verdict": verdict}
         points = zip(lr.tolist(), counts, curve, strict=True)
         rows += [about | {"lr": x, "n_micro_batches": n, "distance": gap} | fit for x, n, gap in points]
+    return rows
+
+
+def slope_rows(
+    names: Sequence[str],
+    kappas: list[int],
+    counts: list[int],
+    betas: tuple[float, float],
+    lr_max: float,
+    horizon: float,
+    seed: int,
+    progress: Callable[[int], object] = lambda n: None,
+    n_threads: int | None = None,
+) -> list[dict[str, Any]]:
+    """Measure distances at falling learning rates; one row a point, with the slope and verdict of its curve.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of `CASES`.
+    kappas : list of int
+    counts : list of int
+        Of `sim.batch_invariance.kappas.horizons`.
+    betas : (float, float)
+        At kappa = 1 and `lr_max`; 1 - beta falls with the learning rate.
+    lr_max, horizon : float
+    seed : int
+    progress : callable
+        Called with the number of micro-batches done.
+    n_threads : int, optional
+        Default: all processors.
+
+    Returns
+    -------
+    list of dict
+        The same for any number of threads.
+
+    Raises
+    ------
+    InputError
+        As `distances`.
+    """
+    memories = [lr_max / (1 - value) for value in betas]  # 1 - beta = lr / memory
+
+    def measure(job: tuple[str, int]) -> dict[tuple[str, int], float]:
+        name, n = job
+        lr = horizon / n
+        gaps = distances(CASES[name], kappas, lr, (1 - lr / memories[0], 1 - lr / memories[1]), n, seed)
+        progress(n)
+        return gaps
+
+    jobs = [(name, n) for n in reversed(counts) for name in names]
+    measured = dict(zip(jobs, in_threads(measure, jobs, n_threads), strict=True))
+    rows = []
+    for name in names:
+        gaps = [measured[name, n] for n in counts]
+        rows += curves(name, kappas, counts, gaps, tuple(memories), horizon, seed)
     return rows

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from adam_minibatch_noise.errors import InputError
-from common.settings import BETA, COUNT, NONNEGATIVE, POSITIVE, SEED, WHOLE, Number, setting
+from common.settings import BETA, COUNT, NONNEGATIVE, POSITIVE, SEED, WHOLE, Number, names, setting
 
 OPTIMIZERS = ("adam", "adamw")
 SUPPORTS = ("overlapping", "disjoint")
@@ -50,7 +50,9 @@ class Settings:
     replacement: bool = setting(
         False, "draw batches with replacement; otherwise every epoch is a fresh permutation", group="run"
     )
-    n_epochs: int = setting(10_000, "length of the run", COUNT, unit="epochs", group="run")
+    n_epochs: int = setting(
+        10_000, "length of the run", COUNT, unit="epochs", group="run", only_with={"n_steps": (0,)}
+    )
     n_steps: int = setting(
         0, "length of the run instead; 0: as --n-epochs says", WHOLE, unit="steps", group="run"
     )
@@ -59,6 +61,11 @@ class Settings:
         40, "measurements, at steps spaced evenly in their logarithm, besides step 0", COUNT, group="run"
     )
     seed: int = setting(0, "of data, weights and batches", SEED, group="run")
+
+    @property
+    def run(self) -> "Settings":
+        """Those of a run alone, where a program has more."""
+        return Settings(**{name: getattr(self, name) for name in names(Settings)})
 
     def check(self) -> None:
         """Raise InputError naming the first setting that cannot be used."""

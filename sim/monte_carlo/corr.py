@@ -26,7 +26,7 @@ from sim.monte_carlo.corr_kernels import (
     make_workspace,
 )
 from sim.monte_carlo.parallel_mean import BLOCK, mean_and_stderr
-from sim.monte_carlo.simd import aligned_zeros, padded, zero_vector
+from sim.monte_carlo.simd import aligned_zeros, padded, panel_lanes, zero_vector
 
 
 def corr_moments_least_squares(
@@ -219,7 +219,7 @@ def _least_squares(features, residuals, batch_size, beta1, beta2, eps_root):
     unit = exponent(features)
     size = np.maximum(unit + exponent(residuals), exponent(np.sqrt(eps_root)))
     units = Units(np.full(features.shape[1], size), 2 * unit)
-    zero = zero_vector(lanes(features))
+    zero = zero_vector(panel_lanes(features.shape[1]))
     rows, weights = np.ldexp(features, -unit), np.ldexp(residuals, unit - size)
     problem = padded(rows, zero.size), weights / batch_size
     adam = tabulate(problem, batch_size, beta1, beta2, eps_root, units)
@@ -242,7 +242,7 @@ def _quadratics(gradients, hessians, batch_size, beta1, beta2, eps_root):
     check_settings(len(gradients), batch_size, beta1, beta2, eps_root)
     size = np.maximum(exponent(gradients, axis=0), exponent(np.sqrt(eps_root)))
     units = Units(size, exponent(hessians))
-    zero = zero_vector(lanes(gradients))
+    zero = zero_vector(panel_lanes(gradients.shape[1]))
     rows, hessians = np.ldexp(gradients, -size), np.ldexp(hessians, -units.hessian)
     weights = np.full(len(gradients), 1 / batch_size)
     problem = padded(rows, zero.size), padded(hessians, zero.size), weights
@@ -302,11 +302,6 @@ def exponent(array, axis=None):
     """Smallest e with |array| < 2^e; -2000 if all is zero."""
     largest = np.abs(array).max(axis=axis)
     return np.where(largest > 0, np.frexp(largest)[1], -2000)
-
-
-def lanes(rows):
-    """Choose how many lanes the kernel's vectors have."""
-    return 8 if rows.shape[1] <= 16 else 32
 
 
 def tabulate(problem, batch_size, beta1, beta2, eps_root, units, columns=None):

@@ -28,7 +28,6 @@ from sim.monte_carlo.corr import (
     check_settings,
     exponent,
     in_blocks,
-    lanes,
     run_kernel,
     subtract_control,
     tabulate,
@@ -41,6 +40,7 @@ from sim.monte_carlo.simd import (
     lanes_of,
     load,
     padded,
+    panel_lanes,
     store,
     sums_of_four,
     zero_vector,
@@ -169,7 +169,7 @@ def _corr(weights, data, q, batch_size, beta1, beta2, eps_root):
     rows[:, columns] = np.ldexp(gradients, -size)
     problem = rows, np.full(data.n_samples, 1 / batch_size), network
     adam = tabulate(problem, batch_size, beta1, beta2, eps_root, Units(size, 2 * unit), columns)
-    zero = zero_vector(lanes(gradients))
+    zero = zero_vector(panel_lanes(gradients.shape[1]))
 
     def corr(orders):
         return run_kernel(_corr_cnn, problem, batch_size, adam, orders, zero, size, columns)

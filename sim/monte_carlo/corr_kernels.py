@@ -22,7 +22,15 @@ from numba import njit
 
 from adam_minibatch_noise.theory import one_minus_power
 from sim.monte_carlo.gathered_rows import rows_dot_vector, weighted_sum_of_rows
-from sim.monte_carlo.simd import aligned_zeros, lanes_of, load, prefetch, reciprocal_sqrt, store, sums_of_four
+from sim.monte_carlo.simd import (
+    aligned_zeros,
+    dots_of_four,
+    lanes_of,
+    load,
+    prefetch,
+    reciprocal_sqrt,
+    store,
+)
 
 SMALLEST_ROOT = 2.0**-508
 """Below it, in units of the largest gradient, R_t has lost digits: the squares it is made of are below 2^-1022."""
@@ -152,8 +160,8 @@ def forward(rows, weights, order, batch_size, adam, work, zero):
         exp_avg, exp_avg_sq = zero, zero  # M_t / scale1[t], R_t^2 / scale2[t]
         for t in range(len(adam.mu)):
             gradient = zero
-            for i in range(t * batch_size, (t + 1) * batch_size):
-                gradient = gradient + load(rows, (order[i], c), zero) * weights[order[i]]
+            for r in order[t * batch_size : (t + 1) * batch_size]:
+                gradient = gradient + load(rows, (r, c), zero) * weights[r]
             exp_avg = exp_avg * adam.beta1 + gradient
             exp_avg_sq = exp_avg_sq * adam.beta2 + gradient * gradient
             first = exp_avg * adam.scale1[t]
@@ -196,10 +204,10 @@ def _backward_least_squares(features, order, batch_size, adam, work, zero):
         return
     for k in range(len(adam.mu) - 2, -1, -1):
         add_step(k, work, zero)
-        start = k * batch_size
-        rows_dot_vector(features, order, start, batch_size, work.sums, U, work.slopes, zero)
+        batch = order[k * batch_size : (k + 1) * batch_size]
+        rows_dot_vector(features, batch, work.sums, U, work.slopes)
         for c in range(0, features.shape[1], lanes_of(zero)):
-            product = weighted_sum_of_rows(features, order, start, batch_size, work.slopes, c, zero)
+            product = weighted_sum_of_rows(features, batch, work.slopes, c, zero)
             add_product(product, k, c, adam, work)
 
 
@@ -217,11 +225,11 @@ def _backward_one_panel(features, order, batch_size, adam, work, zero):
                 prefetch(features, (order[max(j, batch_size) - batch_size], 0), zero)
             a0, a1 = load(features, (order[i], 0), zero), load(features, (order[i + 1], 0), zero)
             a2, a3 = load(features, (order[i + 2], 0), zero), load(features, (order[i + 3], 0), zero)
-            store(slopes, (0, 0), sums_of_four(a0 * u, a1 * u, a2 * u, a3 * u))
+            store(slopes, (0, 0), dots_of_four(a0, a1, a2, a3, u))
             product = product + a0 * slopes[0, 0] + a1 * slopes[0, 1] + a2 * slopes[0, 2] + a3 * slopes[0, 3]
         for i in range(in_fours, stop):
             a0 = load(features, (order[i], 0), zero)
-            store(slopes, (0, 0), sums_of_four(a0 * u, zero, zero, zero))
+            store(slopes, (0, 0), dots_of_four(a0, zero, zero, zero, u))
             product = product + a0 * slopes[0, 0]
         add_product(product, k, 0, adam, work)
 

@@ -5,18 +5,17 @@ Rows are padded with zeros to a width that is a multiple of the lanes of `zero` 
 
 from numba import njit
 
-from sim.monte_carlo.simd import lanes_of, load, store, sums_of_four
+from sim.monte_carlo.simd import eight_zeros, load, store, sums_of_four
 
 
 @njit(cache=True, forceinline=True)
-def _four_dots(rows, order, i, last, table, j, zero):
-    """Vector of rows[order[i + k]] . table[j], k < 4; beyond `last` that of `last` again."""
-    r0, r1 = order[i], order[min(i + 1, last)]
-    r2, r3 = order[min(i + 2, last)], order[min(i + 3, last)]
+def _four_dots(rows, batch, i, table, j):
+    """Vector of rows[batch[i + k]] . table[j], k < 4; beyond the end of `batch` that of its last row again."""
+    last = len(batch) - 1
+    r0, r1, r2, r3 = batch[i], batch[min(i + 1, last)], batch[min(i + 2, last)], batch[min(i + 3, last)]
+    zero = eight_zeros()
     s0, s1, s2, s3 = zero, zero, zero, zero
-    for c in range(
-        0, rows.shape[1], lanes_of(zero)
-    ):  # four rows share each load of the vector, and their sums over lanes
+    for c in range(0, rows.shape[1], 8):  # four rows share each load of the vector, and their sums over lanes
         x = load(table, (j, c), zero)
         s0 = s0 + load(rows, (r0, c), zero) * x
         s1 = s1 + load(rows, (r1, c), zero) * x
@@ -26,27 +25,26 @@ def _four_dots(rows, order, i, last, table, j, zero):
 
 
 @njit(cache=True, forceinline=True)
-def rows_dot_vector(rows, order, start, n_rows, table, j, out, zero):
-    """Write rows[order[start + i]] . table[j] to out[0, i], i < n_rows; `out` has 3 entries to spare."""
-    last = start + n_rows - 1
-    for i in range(start, last + 1, 4):
-        store(out, (0, i - start), _four_dots(rows, order, i, last, table, j, zero))
+def rows_dot_vector(rows, batch, table, j, out):
+    """Write rows[batch[i]] . table[j] to out[0, i]; `out` has 3 entries to spare."""
+    for i in range(0, len(batch), 4):
+        store(out, (0, i), _four_dots(rows, batch, i, table, j))
 
 
 @njit(cache=True, forceinline=True)
-def shifted_rows_dot_vector(rows, order, start, n_rows, table, j, shifts, scale, out, zero):
-    """Write (rows[order[start + i]] . table[j] + shifts[start + i]) scale; 3 entries to spare in `shifts` and `out`."""
-    last = start + n_rows - 1
+def shifted_rows_dot_vector(rows, batch, table, j, shifts, scale, out):
+    """Write (rows[batch[i]] . table[j] + shifts[i]) scale; 3 entries to spare in `shifts` and `out`."""
+    zero = eight_zeros()
     four = sums_of_four(zero, zero, zero, zero)
-    for i in range(start, last + 1, 4):
-        dots = _four_dots(rows, order, i, last, table, j, zero)
-        store(out, (0, i - start), (dots + load(shifts, (i,), four)) * scale)
+    for i in range(0, len(batch), 4):
+        dots = _four_dots(rows, batch, i, table, j)
+        store(out, (0, i), (dots + load(shifts, (i,), four)) * scale)
 
 
 @njit(cache=True, forceinline=True)
-def weighted_sum_of_rows(rows, order, start, n_rows, weights, c, zero):
-    """Sum weights[0, i] rows[order[start + i]] over i < n_rows: the panel that begins at column c."""
+def weighted_sum_of_rows(rows, batch, weights, c, zero):
+    """Sum weights[0, i] rows[batch[i]] over i: the panel that begins at column c."""
     total = zero
-    for i in range(n_rows):
-        total = total + load(rows, (order[start + i], c), zero) * weights[0, i]
+    for i in range(len(batch)):
+        total = total + load(rows, (batch[i], c), zero) * weights[0, i]
     return total

@@ -18,6 +18,12 @@ MAX_ORDERS = 20_000
 """Most orders that are enumerated."""
 CHUNK = 1_000_000
 """Numbers in the Hessians of the orders that are evaluated at once."""
+Progress = Callable[[int], object]
+"""Called with the number of orders done since the last call."""
+
+
+def ignore(n: int) -> None:
+    """Report progress to nobody."""
 
 
 def every_order(n_samples: int, batch_size: int, n_epochs: int = 1) -> np.ndarray:
@@ -37,16 +43,26 @@ def every_order(n_samples: int, batch_size: int, n_epochs: int = 1) -> np.ndarra
     InputError
         If there are more than `MAX_ORDERS`.
     """
-    _check(n_ordered_partitions(n_samples, batch_size) ** n_epochs, n_samples, batch_size)
+    _check(count_orders(n_samples, batch_size, n_epochs), n_samples, batch_size)
     epochs = ordered_partitions(n_samples, batch_size).reshape(-1, n_samples // batch_size, batch_size)
     return _sequences(epochs, n_epochs)
 
 
 def every_independent_order(n_samples: int, batch_size: int, n_steps: int) -> np.ndarray:
     """List every sequence of batches without regard to what was drawn before; as `every_order`."""
-    _check(math.comb(n_samples, batch_size) ** n_steps, n_samples, batch_size)
+    _check(count_independent_orders(n_samples, batch_size, n_steps), n_samples, batch_size)
     batches = np.array(list(itertools.combinations(range(n_samples), batch_size)))
     return _sequences(batches[:, None], n_steps)
+
+
+def count_orders(n_samples: int, batch_size: int, n_epochs: int = 1) -> int:
+    """Return how many orders `every_order` lists, or would."""
+    return n_ordered_partitions(n_samples, batch_size) ** n_epochs
+
+
+def count_independent_orders(n_samples: int, batch_size: int, n_steps: int) -> int:
+    """Return how many orders `every_independent_order` lists, or would."""
+    return math.comb(n_samples, batch_size) ** n_steps
 
 
 def _check(n_orders, n_samples, batch_size):
@@ -82,7 +98,7 @@ def average(
     problem: Quadratics,
     chunks: Iterator[np.ndarray],
     evaluate: Callable[[Array, Array], Array],
-    progress: Callable[[int], object] = lambda n: None,
+    progress: Progress = ignore,
 ) -> tuple[Array, Array]:
     """Mean over orders of the even part of a function of the batch noise, and its standard error.
 
@@ -130,3 +146,40 @@ def average(
         mean = mean + gap * (n / done)
         progress(n)
     return mean, np.sqrt(scatter / max(done - 1, 1) / done)
+
+
+def average_over_orders(
+    problem: Quadratics,
+    batch_size: int,
+    n_epochs: int,
+    n_permutations: int | None,
+    seed: int,
+    evaluate: Callable[[Array, Array], Array],
+    progress: Progress = ignore,
+) -> tuple[Array, Array]:
+    """Average as `average` does, over `n_permutations` random orders, or over all of them (None).
+
+    Returns
+    -------
+    mean, stderr : (..., n_params) ndarray
+        The standard error over all orders is 0.
+    """
+    if n_permutations is not None:
+        size = chunk_size(problem)
+        chunks = drawn_orders(problem.n_samples, batch_size, n_epochs, n_permutations, seed, size)
+        return average(problem, chunks, evaluate, progress)
+    orders = every_order(problem.n_samples, batch_size, n_epochs)
+    mean = enumerated_average(problem, orders, evaluate, progress)
+    return mean, np.zeros_like(mean)
+
+
+def enumerated_average(
+    problem: Quadratics,
+    orders: np.ndarray,
+    evaluate: Callable[[Array, Array], Array],
+    progress: Progress = ignore,
+) -> Array:
+    """Average as `average` does, over the given orders; (..., n_params)."""
+    size = chunk_size(problem)
+    chunks = (orders[start : start + size] for start in range(0, len(orders), size))
+    return average(problem, chunks, evaluate, progress)[0]

@@ -5,6 +5,10 @@ and may not reorder a sum. Here the lanes are said outright, as LLVM's own vecto
 becomes four 512-bit instructions with AVX-512, eight of 256 bits with AVX2, and so on. Without jit
 (NUMBA_DISABLE_JIT=1) the same functions act on NumPy arrays.
 
+`panel_lanes` chooses the shape from the processor. Lanes of a panel never meet, and a sum over lanes is always one of
+eight, so the order of every sum is the same on all processors that fuse a * b + c. `reciprocal_sqrt` is not: with
+AVX-512 it is computed another way, which may change its last two bits.
+
 A kernel takes an argument `zero` made by `zero_vector(lanes)`: its type says how many lanes to use, and it is where
 sums begin::
 
@@ -21,6 +25,7 @@ import numpy as np
 from llvmlite import binding, ir
 from numba import config, types
 from numba.core import cgutils
+from numba.core.registry import cpu_target
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import NativeValue, lower_builtin, models, register_model, typeof_impl, unbox
 
@@ -103,6 +108,25 @@ def padded(array: np.ndarray, lanes: int) -> np.ndarray:
     return padded
 
 
+def vector_bits() -> int:
+    """Return the width of the registers that the compiler uses: 512 with AVX-512, 256 with AVX, otherwise 128.
+
+    It goes by the features that Numba compiles for: NUMBA_CPU_FEATURES, or else those of this processor.
+    """
+    features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+    return 512 if "+avx512f" in features else 256 if "+avx" in features else 128
+
+
+def panel_lanes(n_columns: int) -> int:
+    """Choose how many columns a kernel takes at a time: as many as leave it registers for three such panels.
+
+    There are 32 registers of eight lanes with AVX-512, and otherwise 16 of four or two, where wider panels spill.
+    """
+    if n_columns <= 16:
+        return 8
+    return 32 if vector_bits() == 512 else 16
+
+
 def lanes_of(zero):
     """Return the number of lanes of a vector."""
     return zero.size
@@ -111,6 +135,16 @@ def lanes_of(zero):
 @_in_jitted_code(lanes_of, lambda zero: types.intp)
 def _lanes_of(context, _builder, sig, _args):
     return context.get_constant(types.intp, sig.args[0].lanes)
+
+
+def eight_zeros():
+    """Return the vector of eight zeros."""
+    return np.zeros(8)
+
+
+@_in_jitted_code(eight_zeros, lambda: Vector(8))
+def _eight_zeros(_context, _builder, _sig, _args):
+    return _constant(0.0, 8)
 
 
 def load(array, index, zero):
@@ -176,6 +210,23 @@ def _sums_of_four(_context, builder, _sig, args):
     return fold(add(ab, cd, ((0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15))), 4)
 
 
+def dots_of_four(a, b, c, d, u):
+    """Return the vector of four lanes (a . u, b . u, c . u, d . u), each summed in the order of `eight_zeros`."""
+    return sums_of_four(*((x * u).reshape(-1, 8).sum(axis=0) for x in (a, b, c, d)))
+
+
+@_in_jitted_code(dots_of_four, lambda *vectors: Vector(4))
+def _dots_of_four(context, builder, sig, args):
+    *rows, u = args
+    sums = [_constant(0.0, 8)] * 4
+    for lane in range(0, u.type.count, 8):
+        x = _shuffle(builder, u, u, range(lane, lane + 8))
+        parts = [_shuffle(builder, row, row, range(lane, lane + 8)) for row in rows]
+        products = [builder.fmul(part, x, flags=_FUSE) for part in parts]
+        sums = [builder.fadd(*pair, flags=_FUSE) for pair in zip(sums, products, strict=True)]
+    return _sums_of_four(context, builder, sig, sums)
+
+
 def reciprocal_sqrt(vector):
     """Return 1 / sqrt(x) of each lane, to 4 units in the last place; at 0 it is infinite or nan."""
     return 1 / np.sqrt(vector)
@@ -184,7 +235,7 @@ def reciprocal_sqrt(vector):
 @_in_jitted_code(reciprocal_sqrt, lambda vector: vector)
 def _reciprocal_sqrt(_context, builder, sig, args):
     [x], lanes = args, sig.return_type.lanes
-    if not _has_avx512():
+    if vector_bits() < 512:
         root = builder.call(_function(builder, f"llvm.sqrt.v{lanes}f64", x.type, [x.type]), [x])
         return builder.fdiv(_constant(1.0, lanes), root)
     # 14 bits from the processor's table, then Newton twice: y <- y + y (1/2 - (x/2) y^2). A third of the time.
@@ -235,11 +286,6 @@ def _flush_subnormals(context, builder, sig, args):
     builder.store(builder.select(builder.icmp_signed("==", wanted, _INT32(-1)), flushing, wanted), place)
     builder.call(loaded, [pointer])
     return builder.zext(before, ir.IntType(64))
-
-
-def _has_avx512():
-    chosen = config.CPU_NAME or config.CPU_FEATURES  # then the code is not for this very processor
-    return not chosen and binding.get_host_cpu_features().get("avx512f", False)
 
 
 def _define_operator(function, instruction):

@@ -11,18 +11,19 @@ from torch.nn.functional import cross_entropy
 
 from adam_minibatch_noise.optimizers.adam import rounded
 from adam_minibatch_noise.optimizers.invariant_adam import BatchSizeInvariantAdamW
+from common.settings import used
 from train.images.batches import OnDevice, augmented, evaluate, layout
 from train.images.make_optimizer import make
 from train.images.networks import build
 from train.images.settings import Settings
-from train.language.batches import epoch_order
 from train.runtime.checkpoints import get_rng_state, set_rng_state
+from train.runtime.sample_order import epoch_order
 
 REPEATED = (
     "dataset max_train_images model norm width augment optimizer scaling reference_batch_size batch_size "
     "micro_batch_size lr beta1 beta2 eps weight_decay n_epochs n_steps seed"
 )
-"""Settings that every row repeats."""
+"""Settings that every row repeats; a cell is empty where a setting was not used."""
 
 
 def train(
@@ -64,6 +65,7 @@ def train(
     n_batches, n_steps = n_images // s.batch_size, s.count_steps(n_images)
     micro_batch_size = min(s.micro_batch_size or s.batch_size, s.batch_size)
     squares_apart = s.optimizer == "invariant-adamw"
+    repeated = used(s)
 
     torch.manual_seed(s.seed)
     n_channels, size = data.train[0].shape[1:3]
@@ -116,7 +118,7 @@ def train(
             test_loss, test_error = evaluate(model, forward, data.test)
             finite = math.isfinite(train_loss) and math.isfinite(valid_loss)
             rows.append(
-                {name: getattr(s, name) for name in REPEATED.split()}
+                {name: repeated[name] for name in REPEATED.split()}
                 | {"epoch": step / n_batches, "step": step, "n_images": step * s.batch_size}
                 | {"train_loss": train_loss, "train_error": train_error, "valid_loss": valid_loss}
                 | {"valid_error": valid_error, "test_loss": test_loss, "test_error": test_error}

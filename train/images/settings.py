@@ -70,7 +70,9 @@ class Settings:
         64, "images a step; a remainder of the epoch is dropped", COUNT, unit="images", group="run"
     )
     micro_batch_size: int = setting(0, "images at a time; 0: all", WHOLE, unit="images", group="run")
-    n_epochs: int = setting(20, "length of the run", COUNT, unit="epochs", group="run")
+    n_epochs: int = setting(
+        20, "length of the run", COUNT, unit="epochs", group="run", only_with={"n_steps": (0,)}
+    )
     n_steps: int = setting(
         0, "length of the run instead; 0: as --n-epochs says", WHOLE, unit="steps", group="run"
     )
@@ -117,7 +119,7 @@ class Settings:
         return self.n_steps or self.n_epochs * (n_images // self.batch_size)
 
 
-def study(cells: list[Settings]) -> dict[str, Any]:
+def as_study(cells: list[Settings]) -> dict[str, Any]:
     """Put the settings of a study back into one mapping: those of `LISTS` as lists."""
     lists = {name: list(dict.fromkeys(getattr(cell, name) for cell in cells)) for name in LISTS}
     return asdict(cells[0]) | lists

@@ -8,12 +8,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from train.language.batches import epoch_order
 from train.language.run_state import RunState, perplexity
 from train.language.settings import Settings
 from train.language.snapshots import save_snapshot
 from train.language.trainer import Trainer
 from train.runtime import checkpoints
+from train.runtime.sample_order import epoch_order
 
 
 def train(

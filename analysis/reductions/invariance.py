@@ -1,20 +1,15 @@
-"""Numbers on batch size invariance: how strongly each rule regularises, and what the article quotes."""
+"""Batch size invariance: how strongly each rule regularises, and what the article quotes of it."""
 
-import argparse
 from typing import TYPE_CHECKING, Any
 
-from sim.invariance import BREAK
+from sim.batch_invariance.cases import BREAK
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-RULES = {
-    "invariant": "batch-size invariant Adam",
-    "square-root": "Adam, square-root rule",
-    "linear": "Adam, linear rule",
-}
-"""Rules of `sim.invariance` and their names in a legend."""
+RULES = ("invariant", "square-root", "linear")
+"""Of `sim.invariance`."""
 
 
 def scaled_c_total(
@@ -44,8 +39,26 @@ def scaled_c_total(
     return lr * c_total(b, r, lam_micro / kappa)
 
 
-def summarize(slopes: "pd.DataFrame", spread: "pd.DataFrame", args: argparse.Namespace) -> dict[str, Any]:
-    """Collect what the article quotes: nothing but extrema, counts and values of the two tables and of C_total."""
+def summarize(
+    slopes: "pd.DataFrame",
+    spread: "pd.DataFrame",
+    betas: tuple[float, float],
+    lam_micro: list[float],
+    max_kappa: int,
+) -> dict[str, Any]:
+    """Collect what the article quotes: nothing but extrema, counts and values of the two tables and of C_total.
+
+    Parameters
+    ----------
+    slopes, spread : pandas.DataFrame
+        Rows of `sim.invariance --out` and `--spread-out`.
+    betas : (beta1, beta2)
+        At kappa = 1, for C_total.
+    lam_micro : list of float
+        Noise-to-signal ratios of a micro-batch, for C_total.
+    max_kappa : int
+        Largest batch in micro-batches, for C_total.
+    """
     import numpy as np
 
     ends = slopes.loc[slopes.groupby(["case", "rule", "kappa"], sort=False)["lr"].idxmin()]
@@ -66,11 +79,8 @@ def summarize(slopes: "pd.DataFrame", spread: "pd.DataFrame", args: argparse.Nam
         }
         for problem, part in points.groupby("problem")
     }
-    kappa = np.array([1.0, args.max_kappa])
-    strength = {
-        rule: [scaled_c_total(rule, kappa, args.beta1, args.beta2, lam) for lam in args.lam_micro]
-        for rule in RULES
-    }
+    kappa = np.array([1.0, max_kappa])
+    strength = {rule: [scaled_c_total(rule, kappa, *betas, lam) for lam in lam_micro] for rule in RULES}
     return {
         "n_decades": np.log10(slopes["lr"].max() / slopes["lr"].min()),
         "n_curves": len(invariant),
@@ -93,9 +103,9 @@ def summarize(slopes: "pd.DataFrame", spread: "pd.DataFrame", args: argparse.Nam
         "n_seeds": spread["n_seeds"].min(),
         "lr0_min": spread["lr0"].min(),
         "spread": of_problem,
-        "beta1": args.beta1,
-        "beta2": args.beta2,
-        "lam_micro": args.lam_micro,
-        "c_total_kappa": args.max_kappa,
+        "beta1": betas[0],
+        "beta2": betas[1],
+        "lam_micro": lam_micro,
+        "c_total_kappa": max_kappa,
         "c_total": strength,
     }

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 TEXT = (
     "algorithm batches case component corpus correction dataset dtype error model norm optimizer part places problem "
-    "published rule scaling shuffle status study swept term verdict which"
+    "published rule scaling shuffle status study supports swept swept_beta term verdict"
 )
 """Columns that hold words; every other one holds numbers, empty where there is none."""
 
@@ -59,6 +59,24 @@ def read(
             _check_finite(path, frame[column])
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
+
+
+def check_words(table: "pd.DataFrame", column: str, allowed: Iterable[str]) -> None:
+    """Refuse a table with another word than those allowed, whose rows would be counted as none of them.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+    column : str
+    allowed : iterable of str
+
+    Raises
+    ------
+    InputError
+    """
+    allowed = list(allowed)
+    if unknown := sorted(set(map(str, table[column])) - set(allowed)):
+        raise InputError(f"column {column!r} holds {unknown[0]!r}, allowed: {', '.join(allowed)}")
 
 
 @contextlib.contextmanager
