@@ -193,14 +193,22 @@ def ceilings() -> tuple[float, float]:
     import numpy as np
     from numba import njit
 
-    from sim.monte_carlo.vectors import aligned_zeros, lanes_of, load, reciprocal_sqrt, store, zero_vector
+    from sim.monte_carlo.vectors import (
+        aligned_zeros,
+        lanes_of,
+        load,
+        panel_lanes,
+        square_root,
+        store,
+        zero_vector,
+    )
 
     @njit(nogil=True, error_model="numpy")
     def roots(table, n_times, zero):
         for _ in range(n_times):
             for c in range(0, table.shape[1], lanes_of(zero)):
                 x = load(table, (0, c), zero)
-                store(table, (0, c), 1.0 / (x * reciprocal_sqrt(x) + 1e-8))
+                store(table, (0, c), 1.0 / (square_root(x) + 1e-8))
 
     @njit(nogil=True)
     def scale(table, n_times, zero):
@@ -217,7 +225,7 @@ def ceilings() -> tuple[float, float]:
             times.append(time.process_time() - start)
         return min(times) / n_times
 
-    zero = zero_vector(32)
+    zero = zero_vector(panel_lanes(32))
     small, state = aligned_zeros((1, 1024)) + 2.0, aligned_zeros((1, 3 * 40_000)) + np.pi
     return best(roots, small, 4000) / small.size, 2 * state.nbytes / best(scale, state, 200)
 
