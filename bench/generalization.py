@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     for optimizer, weight_decay in CASES.items():
         rows += compare(optimizer, weight_decay, args.n_repeats, args.n_runs, entry_seconds, bytes_per_second)
         write_csv(args.out, rows)
+    print("{processor}, vectors of {vector_bits} bits, one thread".format(**rows[0]))
     columns = ("optimizer", "contender", "steps_per_second", "run_seconds", "ours_over_it", "of_ceiling")
     print(to_table(columns, [[row[name] for name in columns] for row in rows]))
 
@@ -61,6 +62,7 @@ def compare(
     """Time every contender at one optimiser; one row each."""
     import numpy as np
 
+    from bench.jobs import processor
     from sim.feature_noise.settings import Settings
     from sim.feature_noise.training import Run
 
@@ -91,6 +93,7 @@ def compare(
         low, high = (float(q) for q in np.quantile(times, [0.25, 0.75]))
         rows.append(
             {
+                **processor(),
                 "optimizer": optimizer,
                 "contender": name,
                 "n_times": len(times),
