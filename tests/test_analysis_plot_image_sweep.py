@@ -210,10 +210,11 @@ def test_rejects_no_table_an_unknown_data_set_and_a_missing_column(fails, tmp_pa
 
 
 def test_titles_are_those_of_the_training_side():
-    from train.images import datasets, networks, settings
+    from common import names
+    from train.images import networks, settings
 
-    assert image_sweep.TITLES == datasets.TITLES
-    assert set(image_sweep.TITLES) == set(settings.DATASETS)
-    assert set(image_sweep.MODELS) == set(settings.MODELS) == set(networks.WIDTHS)
+    assert image_sweep.TITLES == names.DATASETS
+    assert image_sweep.MODELS == names.NETWORKS
+    assert set(names.NETWORKS) == set(networks.WIDTHS)
     assert set(plot_image_sweep.OPTIMIZERS) == set(settings.OPTIMIZERS)
     assert {"none", *plot_image_sweep.RULES} == set(settings.SCALINGS)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from adam_minibatch_noise.errors import InputError
+from common import names
 from train.images import datasets
 from train.runtime import downloads
 
@@ -182,8 +183,7 @@ def test_published_test_split_stays_as_it_is(monkeypatch, rng):
     pixels = np.arange(30, dtype=np.uint8).repeat(3 * 32 * 32).reshape(30, 3, 32, 32)
     labels = rng.integers(10, size=30)
     published = {"train": (pixels[:20], labels[:20]), "test": (pixels[20:], labels[20:])}
-    monkeypatch.setattr(datasets, "cifar10", lambda data_dir, cache_dir: published)
-    monkeypatch.setattr(datasets, "CIFAR10_N_VALID", 6)
+    monkeypatch.setitem(datasets.LOADERS, "cifar10", (lambda data_dir, cache_dir: published, 6))
     loaded = datasets.load("cifar10", split_seed=3)
     np.testing.assert_array_equal(loaded.test[0], pixels[20:])
     held = [sorted(split[0][:, 0, 0, 0].tolist()) for split in (loaded.train, loaded.valid)]
@@ -196,10 +196,14 @@ def test_published_test_split_stays_as_it_is(monkeypatch, rng):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("imagenet", "dataset is 'imagenet', allowed: cifar10"),
+        ("imagenet", "dataset is 'imagenet', allowed: digits, cifar10, cifar10-jpeg"),
         ("cifar10", r"cifar-10-binary\.tar\.gz: no such"),
     ],
 )
 def test_load_rejects(name, message, tmp_path):
     with pytest.raises(InputError, match=message):
         datasets.load(name, tmp_path)
+
+
+def test_every_name_of_a_data_set_has_a_loader():
+    assert list(datasets.LOADERS) == list(names.DATASETS)

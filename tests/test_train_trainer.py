@@ -216,7 +216,7 @@ def test_noise_scale_is_in_every_row_and_survives_a_restart(corpus, tmp_path, mo
 
     def save_and_stop(path, state):
         save(path, state)
-        if state["course"]["step"] == 7:
+        if state["run_state"]["step"] == 7:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -283,7 +283,7 @@ def test_resumed_run_on_cuda_goes_on_where_it_stopped(wide, dropout, tmp_path, m
 
     def save_and_stop(path, state):
         save(path, state)
-        if state["course"]["step"] == 7:
+        if state["run_state"]["step"] == 7:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

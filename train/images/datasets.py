@@ -23,10 +23,9 @@ from typing import IO
 import numpy as np
 
 from adam_minibatch_noise.errors import InputError
+from common.names import DATASETS
 from train.runtime.downloads import check, fetch, sha256_of
 
-TITLES = {"cifar10": "CIFAR-10", "cifar10-jpeg": "CIFAR-10 (JPEG copy)", "digits": "handwritten digits"}
-"""What each data set is called in tables and figures."""
 SPLITS = ("train", "valid", "test")
 
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -46,7 +45,7 @@ class Images:
 
     Attributes
     ----------
-    name : {"cifar10", "cifar10-jpeg", "digits"}
+    name : str
     train, valid, test : tuple of two ndarrays
         Images, uint8, shape (n_images, n_channels, height, width), and their labels, int64, shape (n_images,).
     n_classes : int
@@ -69,7 +68,8 @@ def load(
 
     Parameters
     ----------
-    name : {"cifar10", "cifar10-jpeg", "digits"}
+    name : str
+        One of `LOADERS`.
     data_dir : path, optional
         Folder that holds cifar-10-binary.tar.gz, or cifar10-jpeg.npz; `cifar10` is downloaded without it.
     cache_dir : path, optional
@@ -82,19 +82,16 @@ def load(
     InputError
         Unknown name; a file that is missing, damaged or cannot be downloaded.
     """
-    if name == "digits":
-        return _join(name, digits(), DIGITS_SIZES["valid"], split_seed)
-    if name == "cifar10":
-        return _join(name, cifar10(data_dir, cache_dir), CIFAR10_N_VALID, split_seed)
-    if name == "cifar10-jpeg":
-        return _join(name, cifar10_jpeg(data_dir), CIFAR10_N_VALID, split_seed)
-    raise InputError(f"dataset is {name!r}, allowed: {', '.join(TITLES)}")
+    if name not in LOADERS:
+        raise InputError(f"dataset is {name!r}, allowed: {', '.join(LOADERS)}")
+    read, n_valid = LOADERS[name]
+    return _join(name, read(data_dir, cache_dir), n_valid, split_seed)
 
 
 def describe(images: Images) -> dict[str, str | int]:
     """Name, title, sizes and sha256 of a data set, for the record of a study."""
     sizes = {f"n_{split}_images": len(getattr(images, split)[1]) for split in SPLITS}
-    return {"name": images.name, "title": TITLES[images.name], **sizes, "sha256": images.sha256}
+    return {"name": images.name, "title": DATASETS[images.name], **sizes, "sha256": images.sha256}
 
 
 def cifar10(
@@ -277,3 +274,12 @@ def _join(name: str, parts: dict[str, tuple[np.ndarray, np.ndarray]], n_valid: i
         digest.update(np.ascontiguousarray(splits[split][0]).tobytes())
         digest.update(splits[split][1].astype("<i8").tobytes())
     return Images(name, n_classes=int(labels.max()) + 1, sha256=digest.hexdigest(), **splits)
+
+
+Splits = dict[str, tuple[np.ndarray, np.ndarray]]
+LOADERS: dict[str, tuple[Callable[[Path | None, Path | None], Splits], int]] = {
+    "digits": (lambda data_dir, cache_dir: digits(), DIGITS_SIZES["valid"]),
+    "cifar10": (cifar10, CIFAR10_N_VALID),
+    "cifar10-jpeg": (lambda data_dir, cache_dir: cifar10_jpeg(data_dir), CIFAR10_N_VALID),
+}
+"""How each of `common.names.DATASETS` is read, from `data_dir` and `cache_dir`, and its number of validation images."""

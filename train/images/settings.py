@@ -4,10 +4,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from adam_minibatch_noise.errors import InputError
+from common import names
 from common.settings import BETA, COUNT, NONNEGATIVE, POSITIVE, SEED, WHOLE, setting
 
-DATASETS = ("digits", "cifar10", "cifar10-jpeg")
-MODELS = ("small-cnn", "resnet18", "vgg16")
 OPTIMIZERS = ("adam", "adamw", "invariant-adamw")
 SCALINGS = ("none", "invariant", "square-root")
 LISTS = ("batch_size", "lr", "weight_decay", "seed")
@@ -24,7 +23,7 @@ class Settings:
     dataset: str = setting(
         "digits",
         "images to train on; cifar10-jpeg: a JPEG copy of CIFAR-10",
-        choices=DATASETS,
+        choices=tuple(names.DATASETS),
         group="images",
     )
     split_seed: int = setting(0, "decides which images are held out", SEED, group="images")
@@ -34,9 +33,9 @@ class Settings:
     augment: bool = setting(
         False, "random crops of the image with 4 pixels of margin, and reflections", group="images"
     )
-    model: str = setting("small-cnn", "network", choices=MODELS, group="model")
+    model: str = setting("small-cnn", "network", choices=tuple(names.NETWORKS), group="model")
     norm: str = setting(
-        "layer", "normalisation after each convolution", choices=("batch", "layer", "none"), group="model"
+        "layer", "normalisation after each convolution", choices=tuple(names.NORMS), group="model"
     )
     width: int = setting(
         0, "channels of the first layer; 0: as published", WHOLE, unit="channels", group="model"

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from adam_minibatch_noise.errors import InputError
+from common import names
 from common.settings import BETA, COUNT, NONNEGATIVE, POSITIVE, SEED, SHARE, WHOLE, setting
 
 SWEPT = ("seed", "beta1", "beta2")
 """Settings of which `train.sweep` takes lists, the first changing slowest."""
-CORPORA = ("pydoc", "wikitext-2")
 DTYPES = ("float32", "bfloat16")
 PUBLISHED_SIZES = (
     "Published sizes: --n-layer 6 --n-head 8 --d-model 512 --d-head 64 --d-inner 2048 --tgt-len 128 "
@@ -24,7 +24,7 @@ class Settings:
     core.
     """
 
-    corpus: str = setting("pydoc", "text to train on", choices=CORPORA, group="corpus")
+    corpus: str = setting("pydoc", "text to train on", choices=tuple(names.CORPORA), group="corpus")
     max_train_windows: int = setting(
         0, "train on the first so many windows only; 0: on all", WHOLE, unit="windows", group="corpus"
     )
