@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from analysis import plot_closeness, style
-from sim.closeness import ALGORITHMS, EXPECTED_SLOPE, PROBLEMS
+from sim.closeness import ALGORITHMS, PROBLEMS
+from sim.memory.closeness_study import EXPECTED_SLOPE
 
 
 def write_table(path, **changes):
