@@ -112,7 +112,16 @@ def _draw(args: argparse.Namespace) -> None:
 
     from analysis import style, tables
 
-    columns = ["swept_beta", "batch_size", "n_batches", "noise_scale", "lam", "n_epochs", "beta2", "c_total_exact"]
+    columns = [
+        "swept_beta",
+        "batch_size",
+        "n_batches",
+        "noise_scale",
+        "lam",
+        "n_epochs",
+        "beta2",
+        "c_total_exact",
+    ]
     rows = tables.read([args.map], [*columns, "c_total_limit"])
     turning = tables.read([args.turning], ["swept_beta", "noise_scale", "n_epochs", "turns_after_exact"])
     rows = rows[(rows["swept_beta"] == "beta2") & (rows["noise_scale"] == args.noise_scale)]

@@ -10,14 +10,16 @@ import grimp
 import pytest
 
 from common.config import PACKAGES, report_entry
+from common.programs import find_programs
 
 ROOT = Path(__file__).parent.parent
+WITH_PROGRAMS = ("sim", "train", "analysis")
 LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
 PROGRAMS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for package in PACKAGES
     for path in (ROOT / package).rglob("*.py")
-    if '__name__ == "__main__"' in path.read_text()
+    if '__name__ == "__main__"' in path.read_text() and path.name != "__main__.py"
 )
 
 
@@ -33,10 +35,21 @@ def test_imports_obey_the_contracts_of_pyproject():
 
 
 def test_packages_hold_a_docstring_only():
+    """Those with programs also look whether one was meant (`common.programs`)."""
     folders = {path.parent for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     assert len(folders) > 15
+    check = r"\nfrom common\.programs import refuse_others\n\nrefuse_others\(__name__\)\n"
     for folder in folders:
-        assert re.fullmatch(r'"""[^"]*"""\n', (folder / "__init__.py").read_text()), folder
+        more = check if folder.name in WITH_PROGRAMS and folder.parent == ROOT else ""
+        assert re.fullmatch(rf'"""[^"]*"""\n{more}', (folder / "__init__.py").read_text()), folder
+
+
+def test_programs_stand_at_the_top_of_their_package():
+    assert {program.split(".")[0] for program in PROGRAMS} == set(WITH_PROGRAMS)
+    assert all(program.count(".") == 1 for program in PROGRAMS)
+    assert [name for package in WITH_PROGRAMS for name in find_programs(package)] == sorted(
+        PROGRAMS, key=lambda program: WITH_PROGRAMS.index(program.split(".")[0])
+    )
 
 
 def test_no_module_is_named_like_one_of_the_standard_library(graph):
