@@ -85,7 +85,7 @@ EVERY_KERNEL = """
 import sys
 import numpy as np
 from sim.losses import cnn
-from sim.monte_carlo import kernels, kernels_cnn, kernels_corr, sampling, trajectories, vectors
+from sim.monte_carlo import corr, corr_cnn, corr_kernels, sampling, simd, trajectories
 if sys.argv[1] == "roots":
     simd._has_table_of_roots = lambda: False
 rng, adam = np.random.default_rng(3), (0.9, 0.99, 0.01)
@@ -93,19 +93,19 @@ sgd, others = [], []
 for n_samples, batch_size, d in [(24, 6, 24), (30, 5, 32), (24, 1, 33), (32, 8, 70)]:
     features, targets = rng.normal(size=(n_samples, d)), rng.normal(size=n_samples)
     orders = sampling.draw_permutations(n_samples, 4, seed=2)
-    others.append(kernels.corr_of_permutations_least_squares(features, targets, batch_size, *adam, orders))
+    others.append(corr.corr_of_permutations_least_squares(features, targets, batch_size, *adam, orders))
     problem = features, targets, np.zeros(d), batch_size, 0.01
     others.append(trajectories.adam_runs(*problem, *adam, 2, 3, seed=1))
     sgd += [orders, trajectories.sgd_runs(*problem, 0.9, 2, 3, seed=1)]
 hessians = rng.normal(size=(24, 20, 20))
 problem = rng.normal(size=(24, 20)), hessians + hessians.transpose(0, 2, 1), 4
 orders = sampling.draw_permutations(24, 4, seed=2)
-others.append(kernels.corr_of_permutations_quadratics(*problem, *adam, orders))
+others.append(corr.corr_of_permutations_quadratics(*problem, *adam, orders))
 network = cnn.make_weights(3, 9, 0.1, 1), cnn.make_data(24, 9, 8, 1.0, 0.2, 1), 4
-others.append(kernels_cnn.corr_of_permutations_cnn(*network, *adam, orders))
+others.append(corr_cnn.corr_of_permutations_cnn(*network, *adam, orders))
 arrays = {"bits": simd.vector_bits(), "wide": False}
 if sys.argv[1] != "cached":
-    arrays["wide"] = any("zmm" in code for code in kernels_corr.corr_least_squares.inspect_asm().values())
+    arrays["wide"] = any("zmm" in code for code in corr_kernels.corr_least_squares.inspect_asm().values())
 for kind, values in [("sgd", sgd), ("others", others)]:
     arrays[kind] = np.concatenate([np.ravel(part) for part in values])
 np.savez(sys.stdout.buffer, **arrays)
