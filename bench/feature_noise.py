@@ -52,6 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     for optimizer, weight_decay in CASES.items():
         rows += compare(optimizer, weight_decay, args.n_repeats, args.n_runs, entry_seconds, bytes_per_second)
         write_csv(args.out, rows)
+    print("{processor}, vectors of {vector_bits} bits, one thread".format(**rows[0]))
     columns = ("optimizer", "contender", "steps_per_second", "run_seconds", "ours_over_it", "of_ceiling")
     print(to_table(columns, [[row[name] for name in columns] for row in rows]))
 
@@ -62,6 +63,7 @@ def compare(
     """Time every contender at one optimiser; one row each."""
     import numpy as np
 
+    from bench.jobs import processor
     from sim.feature_noise.settings import Settings
     from sim.feature_noise.training import Run
 
@@ -92,6 +94,7 @@ def compare(
         low, high = (float(q) for q in np.quantile(times, [0.25, 0.75]))
         rows.append(
             {
+                **processor(),
                 "optimizer": optimizer,
                 "contender": name,
                 "n_times": len(times),
@@ -194,14 +197,22 @@ def ceilings() -> tuple[float, float]:
     import numpy as np
     from numba import njit
 
-    from sim.monte_carlo.simd import aligned_zeros, lanes_of, load, reciprocal_sqrt, store, zero_vector
+    from sim.monte_carlo.simd import (
+        aligned_zeros,
+        lanes_of,
+        load,
+        panel_lanes,
+        square_root,
+        store,
+        zero_vector,
+    )
 
     @njit(nogil=True, error_model="numpy")
     def roots(table, n_times, zero):
         for _ in range(n_times):
             for c in range(0, table.shape[1], lanes_of(zero)):
                 x = load(table, (0, c), zero)
-                store(table, (0, c), 1.0 / (x * reciprocal_sqrt(x) + 1e-8))
+                store(table, (0, c), 1.0 / (square_root(x) + 1e-8))
 
     @njit(nogil=True)
     def scale(table, n_times, zero):
@@ -218,7 +229,7 @@ def ceilings() -> tuple[float, float]:
             times.append(time.process_time() - start)
         return min(times) / n_times
 
-    zero = zero_vector(32)
+    zero = zero_vector(panel_lanes(32))
     small, state = aligned_zeros((1, 1024)) + 2.0, aligned_zeros((1, 3 * 40_000)) + np.pi
     return best(roots, small, 4000) / small.size, 2 * state.nbytes / best(scale, state, 200)
 

@@ -56,6 +56,9 @@ def main(argv: list[str] | None = None) -> None:
         for rows_of_job in compare(job, args.n_repeats, args.n_threads, flop_rate):
             write_csv(args.out / "kernels.csv", rows + rows_of_job)
         rows += rows_of_job
+    print(
+        "{processor}, vectors of {vector_bits} bits, {0} threads".format(args.n_threads, **jobs.processor())
+    )
     columns = ("job", "contender", "settings", "per_second", "ours_over_it", "of_ceiling", "first_call_s")
     print(to_table(columns, [[row[column] for column in columns] for row in rows]), flush=True)
 
@@ -95,6 +98,8 @@ def summarise(job, contenders: list[Contender], seconds: dict[str, list[float]],
     """Make one row of each contender from its times per unit so far."""
     import numpy as np
 
+    from bench.jobs import processor
+
     rates = {name: 1 / np.array(times) for name, times in seconds.items()}
     mine = float(np.median(rates["this project"]))
     rows = []
@@ -103,6 +108,7 @@ def summarise(job, contenders: list[Contender], seconds: dict[str, list[float]],
         low, middle, high = (float(q) for q in np.quantile(rate, [0.25, 0.5, 0.75]))
         rows.append(
             {
+                **processor(),
                 "job": job.name,
                 "contender": contender.name,
                 "settings": contender.settings,
@@ -291,11 +297,12 @@ def machine(n_threads: int, flop_rate: float) -> dict:
     import numba
     import numpy as np
     import torch
-    from llvmlite import binding
+
+    from bench.jobs import processor
 
     versions = {module.__name__: module.__version__ for module in (numba, np, jax, torch)}
     return {
-        "processor": binding.get_host_cpu_name(),
+        **processor(),
         "n_threads": n_threads,
         "float64_gflop_per_second": flop_rate / 1e9,
         "python": platform.python_version(),

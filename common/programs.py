@@ -1,6 +1,7 @@
 """Which modules of a package are programs, and what `python -m` says of those that are none.
 
-A program is a module at the top of its package that runs when it is run: it has ``if __name__ == "__main__":``.
+A program is a module at the top of its package that does something when it is run: its last lines ask whether its
+``__name__`` is "__main__".
 """
 
 import ast

@@ -11,7 +11,7 @@ from analysis import feature_noise_verdicts as gv
 from analysis.reductions import confounders, feature_noise, usable_ranges
 from sim.feature_noise import studies
 from sim.feature_noise.settings import Settings
-from sim.feature_noise_run import columns
+from sim.feature_noise.tables import columns
 
 BASE = Settings()
 
@@ -19,7 +19,7 @@ BASE = Settings()
 def table(study, errors, n_seeds=3, base=BASE, train=lambda name: 0.0):
     """A table of a study whose test error is errors(name, settings, seed) at the end, 0.5 at the start."""
     rows = []
-    for name, case in studies.STUDIES[study](base).items():
+    for name, case in studies.STUDIES[study].cases(base).items():
         for seed in range(n_seeds):
             for step, error in ((0, 0.5), (case.total_steps, errors(name, case, seed))):
                 measured = {"train_error": train(name), "test_error": error, "noise_scale": 4.0, "noise": 0.1}

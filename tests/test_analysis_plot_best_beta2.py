@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from adam_minibatch_noise import theory
+from adam_minibatch_noise.expansion import turning_points
 from adam_minibatch_noise.expansion.second_order import exact_c_total
 from analysis import best_betas, plot_best_beta2
 from analysis.reductions import noise_scales
-from sim import turning
 from tests.sweep_runs import curve, write
 
 
@@ -59,8 +59,14 @@ def test_critical_batch_sizes_match_both_theories():
 
 def exact_falls(noise_scale, batch_size):
     """Whether C_total after 2 epochs falls along the grid, beta by beta."""
-    n_batches, v, correlation = turning.epoch_geometry(1000, batch_size)
-    betas = [0.9, 0.9 + 1e-5, *(beta for beta in turning.GRID if 0.9 < beta < 0.999), 0.999 - 1e-7, 0.999]
+    n_batches, v, correlation = turning_points.epoch_geometry(1000, batch_size)
+    betas = [
+        0.9,
+        0.9 + 1e-5,
+        *(beta for beta in turning_points.GRID if 0.9 < beta < 0.999),
+        0.999 - 1e-7,
+        0.999,
+    ]
     values = [exact_c_total(0.9, beta, v * noise_scale, n_batches, 2, correlation) for beta in betas]
     return bool((np.diff(values) < 0).all())
 
@@ -70,7 +76,7 @@ def test_expected_best_is_the_largest_c_total():
     betas, sizes = 1 - np.geomspace(0.231, 0.001, 45), [8, 74, 76, 300]
     found = plot_best_beta2.expected_best(40, sizes, betas, 1000, 2, 0.9)
     for i, size in enumerate(sizes):
-        n_batches, v, correlation = turning.epoch_geometry(1000, size)
+        n_batches, v, correlation = turning_points.epoch_geometry(1000, size)
         limit = [float(theory.c_total(0.9, beta, 40 * v)) for beta in betas]
         exact = [exact_c_total(0.9, beta, 40 * v, n_batches, 2, correlation) for beta in betas]
         assert (found["limit"][i], found["exact"][i]) == (betas[np.argmax(limit)], betas[np.argmax(exact)])

@@ -6,7 +6,8 @@ import pytest
 
 from analysis import plot_closeness
 from analysis.drawing import style
-from sim.closeness import ALGORITHMS, EXPECTED_SLOPE, PROBLEMS
+from sim.closeness import ALGORITHMS, PROBLEMS
+from sim.memory.closeness_study import EXPECTED_SLOPE
 
 
 def write_table(path, **changes):

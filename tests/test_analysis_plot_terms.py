@@ -7,22 +7,20 @@ from analysis import plot_terms
 from analysis.inputs import tables
 from sim import terms
 
-TINY = ["--n-samples", "6", "--batch-size", "2", "--n-params", "2", "--beta1", "0.8", "--beta2", "0.95"]
+TINY = ["--n-samples", "6", "--batch-size", "2", "--n-params", "2", "--beta1", "0.8"]
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("terms")
     studies = {
-        "falling": ["--rho", "0.1", "0.01"],
-        "adam": ["--rho", "0.01"],
-        "sgd": ["--algorithm", "sgd-momentum"],
-        "lines": ["--study", "lines", "--rho", "0.01"],
+        "falling": ["--beta2", "0.95", "--method", "enumerate", "--rho", "0.1", "0.01"],
+        "adam": ["--beta2", "0.95", "--method", "enumerate", "--rho", "0.01"],
+        "sgd": ["--algorithm", "sgd-momentum", "--method", "enumerate"],
+        "lines": ["--beta2", "0.95", "--study", "lines", "--rho", "0.01"],
     }
     for name, flags in studies.items():
-        terms.main(
-            [*TINY, "--method", "enumerate", "--format", "csv", *flags, "--out", str(folder / f"{name}.csv")]
-        )
+        terms.main([*TINY, "--format", "csv", *flags, "--out", str(folder / f"{name}.csv")])
     return {name: str(folder / f"{name}.csv") for name in studies}
 
 

@@ -10,15 +10,17 @@ import grimp
 import pytest
 
 from common.config import PACKAGES, report_entry
+from common.programs import find_programs
 
 ROOT = Path(__file__).parent.parent
 LIBRARY = ROOT / "adam_minibatch_noise"
+WITH_PROGRAMS = ("sim", "train", "analysis")
 LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
 PROGRAMS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for package in PACKAGES
     for path in (ROOT / package).rglob("*.py")
-    if '__name__ == "__main__"' in path.read_text()
+    if '__name__ == "__main__"' in path.read_text() and path.name != "__main__.py"
 )
 
 
@@ -34,10 +36,22 @@ def test_imports_obey_the_contracts_of_pyproject():
 
 
 def test_packages_of_programs_hold_a_docstring_only():
+    """Those with programs also look whether one was meant (`common.programs`)."""
     folders = {path.parent for package in PACKAGES[1:] for path in (ROOT / package).rglob("*.py")}
     assert len(folders) > 12
+    check = r"\nfrom common\.programs import refuse_others\n\nrefuse_others\(__name__\)\n"
     for folder in (*folders, LIBRARY):
-        assert re.fullmatch(r'"""[^"]*"""\n', (folder / "__init__.py").read_text()), folder
+        more = check if folder.name in WITH_PROGRAMS and folder.parent == ROOT else ""
+        assert re.fullmatch(rf'"""[^"]*"""\n{more}', (folder / "__init__.py").read_text()), folder
+
+
+def test_programs_stand_at_the_top_of_their_package():
+    programs = [program for program in PROGRAMS if program != "common.results"]  # the Makefile's own
+    assert {program.split(".")[0] for program in programs} == set(WITH_PROGRAMS)
+    assert all(program.count(".") == 1 for program in programs)
+    assert [name for package in WITH_PROGRAMS for name in find_programs(package)] == sorted(
+        programs, key=lambda program: WITH_PROGRAMS.index(program.split(".")[0])
+    )
 
 
 @pytest.mark.parametrize("name", ["expansion", "noise_scale", "optimizers"])
@@ -51,7 +65,7 @@ def test_packages_of_the_library_offer_names_of_their_own_modules(name):
     assert ast.literal_eval(offered.value) == sorted(names)
 
 
-NEED_NUMPY_ONLY = ["", ".advice", ".errors", ".expansion", ".theory"]
+NEED_NUMPY_ONLY = ["", ".advice", ".errors", ".expansion", ".ranges", ".theory"]
 
 
 @pytest.mark.parametrize("module", NEED_NUMPY_ONLY)
@@ -67,7 +81,7 @@ def test_the_library_needs_numpy_alone_where_torch_is_not_meant(module):
         f"top = importlib.import_module('adam_minibatch_noise{module}')\n"
         f"below = pkgutil.iter_modules(top.__path__, top.__name__ + '.') if {module == '.expansion'} else ()\n"
         "print(*(importlib.import_module(each.name).__name__ for each in below))\n"
-        f"assert ('numpy' in sys.modules) == {module in ('.expansion', '.theory')}"
+        f"assert ('numpy' in sys.modules) == {module not in ('', '.errors')}"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -57,7 +57,7 @@ SMALL = {
     "sim.invariance": "--kappas 2 --cases least-squares-quiet --n-lr 3 --n-decades 0.5 --lrs 1e-3 --n-epochs 1"
     " --n-seeds 1 --n-threads 1 --problems least-squares",
     "sim.feature_noise_run": CNN,
-    "sim.feature_noise_studies": f"{CNN} --study table --n-seeds 1 --n-steps 2 --cases adam",
+    "sim.feature_noise_studies": f"{CNN} --study table --n-seeds 1 --cases adam",
     "train.run": f"{MODEL} --out o.csv",
     "train.image_sweep": "--width 2 --max-train-images 64 --n-epochs 1 --no-progress --out o.csv",
     "sim.expectation": f"{SIM} --n-permutations 100",

@@ -1,6 +1,6 @@
 """Settings: flags, combinations, schema and columns from one dataclass."""
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 
 import jsonschema
 import pytest
@@ -52,10 +52,12 @@ def test_every_setting_has_a_flag_and_comes_back():
 def test_a_flag_without_meaning_beside_another_is_refused_even_at_its_default():
     argv = ["--problem-file", "p.npz", "--noise", "0.1"]
     with pytest.raises(
-        InputError, match=r"--noise is 0.1, allowed only with --problem-file not given: this is .*p.npz"
+        InputError, match=r"^--noise is 0.1, allowed only without --problem-file \(--problem-file is p.npz\)$"
     ):
         settings.from_flags(Settings, parse(*argv))
-    with pytest.raises(InputError, match=r"--beta2 is 0.9, allowed only with --optimizer adam"):
+    with pytest.raises(
+        InputError, match=r"^--beta2 is 0.9, .* with --optimizer adam \(--optimizer is sgd\)$"
+    ):
         settings.from_flags(Settings, parse("--optimizer", "sgd", "--beta2=0.9"))
 
 
@@ -120,3 +122,73 @@ def test_help_names_the_unit_and_the_default(capsys):
     with pytest.raises(SystemExit, match=r"0"):
         parse("--help")
     assert "samples a step (samples) (default: 4)" in " ".join(capsys.readouterr().out.split())
+
+
+# ------------------------------------------------------------------------- settings of a program beside those it shares
+@dataclass(frozen=True, kw_only=True)
+class Study(Settings):
+    noise: float = settings.inherited(Settings, "noise", default=0.5)
+    batch_size: int = settings.inherited(Settings, "batch_size", only_with={"cnn": (True,)})
+    beta2: float = settings.inherited(
+        Settings, "beta2", only_with=({"optimizer": ("adam",)}, {"sizes": (7,), "shuffle": (False,)})
+    )
+    cnn: bool = setting(False, "a network", only_with={"problem_file": (None,)})
+    study: str = setting(MISSING, "which", choices=("a", "b"))
+
+
+def parse_study(*argv):
+    parser = Parser(prog="x")
+    settings.add_flags(parser, Study)
+    return settings.from_flags(Study, parser.parse_args(list(argv)))
+
+
+def test_an_inherited_setting_keeps_its_place_kind_and_help_and_changes_what_it_says():
+    assert settings.names(Study) == (*settings.names(Settings), "cnn", "study")
+    study = parse_study("--study", "a")
+    assert (study.noise, study.batch_size) == (0.5, 4)
+    with pytest.raises(InputError, match=r"--noise is 0.1, allowed only without --problem-file"):
+        parse_study("--study", "a", "--problem-file", "p", "--noise", "0.1")
+    assert settings.schema(Study)["properties"]["noise"] == NONNEGATIVE.schema()
+
+
+def test_a_setting_without_a_default_must_be_given(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse_study()
+    assert "required: --study" in capsys.readouterr().err
+
+
+def test_conditions_on_switches_are_said_as_they_are_typed(capsys):
+    with pytest.raises(InputError, match=r"^--batch-size is 4, allowed only with --cnn$"):
+        parse_study("--study", "a", "--batch-size", "4")
+    assert parse_study("--study", "a", "--batch-size", "8", "--cnn").batch_size == 8
+    for flag in ("--cnn", "--no-cnn"):
+        with pytest.raises(InputError, match=rf"^{flag}, allowed only without --problem-file \(.* is p\)$"):
+            parse_study("--study", "a", flag, "--problem-file", "p")
+    with pytest.raises(SystemExit, match="0"):
+        parse_study("--help")
+    text = " ".join(capsys.readouterr().out.split())
+    assert "samples a step (samples); only with --cnn (default: 4)" in text
+    assert "decay; only with --optimizer adam or with --sizes 7 and without --shuffle (default: 0.9)" in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "used"),
+    [
+        ([], True),
+        (["--optimizer", "sgd"], False),
+        (["--optimizer", "sgd", "--no-shuffle"], False),
+        (
+            ["--optimizer", "sgd", "--no-shuffle", "--sizes", "1", "7"],
+            True,
+        ),  # one of several values is enough
+        (["--optimizer", "sgd", "--sizes", "1", "7"], False),
+    ],
+)
+def test_one_of_several_alternatives_must_hold(flags, used):
+    argv = ["--study", "b", *flags]
+    assert settings.used(parse_study(*argv))["beta2"] == (0.9 if used else None)
+    if used:
+        assert parse_study(*argv, "--beta2", "0.5").beta2 == 0.5
+    else:
+        with pytest.raises(InputError, match=r"--beta2 is 0.5, allowed only with --optimizer adam or with"):
+            parse_study(*argv, "--beta2", "0.5")

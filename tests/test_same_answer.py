@@ -28,7 +28,7 @@ THREADED = {
     "sim.invariance": "--kappas 2 4 --cases least-squares-quiet --n-lr 3 --n-decades 1 --lrs 1e-5 1e-3 --n-epochs 2"
     " --n-seeds 3 --problems least-squares",
     "sim.feature_noise_run": f"{CNN} --n-seeds 5",
-    "sim.feature_noise_studies": f"{CNN} --study table --n-seeds 3 --n-steps 20",
+    "sim.feature_noise_studies": f"{CNN} --study table --n-seeds 3",
 }
 
 

@@ -9,9 +9,9 @@ import pytest
 from adam_minibatch_noise.expansion import bounds
 from adam_minibatch_noise.theory import batch_variance_factor, limit_constants
 from sim import expectation
-from sim.losses.problem_settings import FEWEST_PERMUTATIONS
 from sim.losses.problems import make_least_squares, make_quadratics
-from sim.monte_carlo import corr
+from sim.monte_carlo import corr, expectation_check
+from sim.monte_carlo.averaging_settings import FEWEST_PERMUTATIONS
 from sim.monte_carlo.control_variate import linear_part
 from sim.monte_carlo.sampling import ordered_partitions
 
@@ -43,13 +43,13 @@ def test_enumeration_agrees_with_the_formula_and_catches_every_wrong_constant(
     arrays = (quadratics.gradients, quadratics.hessians)
     measured = corr.corr_of_permutations_quadratics(*arrays, 2, beta1, beta2, 0.0, orders).mean(axis=0)
     settings = (problem, 2, beta1, beta2, 0.0, measured, np.zeros(3))
-    assert expectation.compare(*settings).verdict == "agreed"
+    assert expectation_check.compare(*settings).verdict == "agreed"
     right = limit_constants(beta1, beta2)
     caught = []
     for name in vars(right):
         wrong = replace(right, **{name: -getattr(right, name)})
-        monkeypatch.setattr("adam_minibatch_noise.theory.limit_constants", lambda *_, wrong=wrong: wrong)
-        if expectation.compare(*settings).verdict == "violated":
+        monkeypatch.setattr(expectation_check, "limit_constants", lambda *_, wrong=wrong: wrong)
+        if expectation_check.compare(*settings).verdict == "violated":
             caught.append(name)
     # C4 multiplies a term that Lemma A.1 calls negligible: below the bound here, see test_sim_second_order
     assert set(caught) >= {"FB", "C1", "C2", "C3", "C5"}
@@ -60,9 +60,7 @@ def test_montecarlo_of_the_default_problem_agrees_and_catches_c2_with_its_sign_f
     status, result = run(capsys, *flags)
     assert (status, result["verdict"]) == (0, "agreed")
     right = limit_constants(0.9, 0.999)
-    monkeypatch.setattr(
-        "adam_minibatch_noise.theory.limit_constants", lambda *_: replace(right, C2=-right.C2)
-    )
+    monkeypatch.setattr(expectation_check, "limit_constants", lambda *_: replace(right, C2=-right.C2))
     status, result = run(capsys, *flags)
     assert (status, result["verdict"]) == (1, "violated")
 
@@ -145,7 +143,9 @@ def test_what_is_off_or_no_number_is_violated_from_100_random_orders_on(off):
     def verdict(n_permutations):
         measured, none, one = np.array([1.0, off]), np.zeros(2), np.ones(2)
         values = {"measured": measured, "stderr": none, "predicted": one, "exact": one, "left_out": none}
-        return expectation.Comparison(**values, bound=none, rho=0.1, n_permutations=n_permutations).verdict
+        return expectation_check.Comparison(
+            **values, bound=none, rho=0.1, n_permutations=n_permutations
+        ).verdict
 
     assert [verdict(n) for n in (2, 99, 100, None)] == ["too few orders"] * 2 + ["violated"] * 2
 
@@ -162,10 +162,10 @@ def test_with_the_fewest_orders_a_true_formula_is_hardly_ever_violated(n_permuta
     arrays = (problem.features, problem.residuals)
     values = corr.corr_of_permutations_least_squares(*arrays, *settings, orders)
     values -= linear_part(problem, *settings)(orders)
-    assert expectation.compare(problem, *settings, values.mean(axis=0), np.zeros(2)).excess.max() < 0.1
+    assert expectation_check.compare(problem, *settings, values.mean(axis=0), np.zeros(2)).excess.max() < 0.1
     drawn = values[np.random.default_rng(0).integers(0, 6, (1000, n_permutations))]
     stderr = drawn.std(axis=1, ddof=1) / np.sqrt(n_permutations)
-    gap = expectation.compare(problem, *settings, drawn.mean(axis=1), stderr)
+    gap = expectation_check.compare(problem, *settings, drawn.mean(axis=1), stderr)
     assert (gap.excess.max(axis=1) > 1).sum() in n_violated
 
 

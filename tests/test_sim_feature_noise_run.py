@@ -144,10 +144,10 @@ def test_choices_sum_is_a_larger_gradient():
     assert cases["adamw q3 summed plain"].weight_decay == cases["adamw q3 eps-outside plain"].weight_decay
 
 
-@pytest.mark.parametrize("study", feature_noise_studies.STUDIES)
+@pytest.mark.parametrize("study", studies.STUDIES)
 def test_every_case_of_a_study_can_be_run(study):
     for base in (BASE, Settings(n_samples=64, patch_length=160, n_noise=32)):
-        cases = studies.STUDIES[study](base)
+        cases = studies.STUDIES[study].cases(base)
         assert len(cases) >= 8
         for case in cases.values():
             case.check()

@@ -13,15 +13,18 @@ from adam_minibatch_noise.optimizers.invariant_adam import BatchSizeInvariantAda
 from adam_minibatch_noise.theory import batch_variance_factor, scaling_rule
 from sim import invariance
 from sim.batch_invariance import slopes as slope_study
+from sim.batch_invariance.cases import CASES, RULES
+from sim.batch_invariance.kappas import settings_of
 from sim.batch_invariance.micro_batches import Settings, micro_batch_trajectory
-from sim.batch_invariance.slopes import CASES, relative_distance
+from sim.batch_invariance.slopes import relative_distance
 from sim.batch_invariance.small_lr_limit import limit_trajectory
 from sim.batch_invariance.spread import breaking_points, spreads
 from sim.losses import cnn
 from sim.losses.first_order import cnn_loss, least_squares_loss
 from sim.losses.landscapes import cnn_landscape, quadratic_landscape
 from sim.losses.problems import LeastSquares, make_least_squares
-from sim.memory.memoryless import Algorithm, draw_batches, with_memory
+from sim.memory.memoryless import Algorithm, with_memory
+from sim.monte_carlo.sampling import draw_batches
 
 TINY = ["--cases", "least-squares-quiet", "--n-decades", "1", "--n-lr", "3", "--kappas", "2", "4"]
 TINY += ["--lrs", "1e-5", "1e-3", "--n-seeds", "2", "--n-epochs", "1"]
@@ -128,10 +131,10 @@ def test_limit_starts_at_the_ratio_of_speeds(noise, speed):
 def test_trajectories_tend_to_the_limit(rule):
     """Not only their distances: at lr = 1e-5 each of them is within 1 % of its path of the limit."""
     case, horizon, n, kappa = CASES["least-squares-even"], 0.2, 20_000, 8
-    loss, (scaling, squares) = case.loss(1), slope_study.RULES[rule]
+    loss, (scaling, squares) = case.loss(1), RULES[rule]
     taus = 0.025, 0.25
     lr, betas = horizon / n, [1 - horizon / n / tau for tau in taus]
-    settings = slope_study.settings_of(rule, kappa, lr, tuple(betas))
+    settings = settings_of(rule, kappa, lr, tuple(betas))
     assert (settings.lr, settings.beta1, settings.beta2) == scaling_rule(scaling, kappa, lr, *betas)
     got = micro_batch_trajectory(loss, settings, draw_batches(256, 1, n, 0), n // 100)
     speed, size = (kappa**-0.5, kappa) if rule == "square-root" else (1.0, 1 if squares else kappa)
@@ -162,9 +165,10 @@ def test_distance_of_the_invariant_rule_has_order_1_and_others_a_floor(case):
 
 def test_a_rule_that_is_not_invariant_is_violated(monkeypatch):
     """Plain Adam put in the place of the invariant rule: slope 0."""
-    monkeypatch.setitem(slope_study.RULES, "invariant", ("invariant", False))
-    args = invariance.parser().parse_args([*TINY, "--cases", "least-squares-even"])
-    rows = invariance.slope_rows(args, lambda n: None)
+    monkeypatch.setitem(RULES, "invariant", ("invariant", False))
+    rows = slope_study.slope_rows(
+        ["least-squares-even"], [2, 4], [800, 2400, 8000], (0.99, 0.999), 2.5e-4, 0.2, 10
+    )
     assert {row["verdict"] for row in rows if row["rule"] == "invariant"} == {"violated"}
 
 

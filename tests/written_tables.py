@@ -27,7 +27,7 @@ def study(program, *flags):
 
 
 def expectation():
-    flags = "--n-samples 6 --n-params 2 --method enumerate --noise 0.2 --beta1 0.5"
+    flags = "--n-samples 6 --n-params 2 --method enumerate --noise 0.05 --beta1 0.5"
     names = [f"b{b}_{beta2}.csv" for b in (1, 2) for beta2 in (0.5, 0.9)]
     for name in names:
         size, beta2 = name[1:-4].split("_")
@@ -73,8 +73,8 @@ def closeness():
 
 
 def terms():
-    flags = "--n-samples 6 --batch-size 2 --n-params 2 --beta1 0.8 --beta2 0.95 --method enumerate"
-    study("sim.terms", flags, "--rho 0.1 0.01 --out a.csv")
+    flags = "--n-samples 6 --batch-size 2 --n-params 2 --beta1 0.8 --beta2 0.95"
+    study("sim.terms", flags, "--method enumerate --rho 0.1 0.01 --out a.csv")
     study("sim.terms", flags, "--study lines --rho 0.01 --out l.csv")
     return ["--tables", "a.csv", "l.csv", "--summary", "s.csv", "--out", "f.svg"]
 

@@ -20,7 +20,8 @@ majorant A,
 
     | terms of order >= 3 |  <=  A_3 v3 max mean|x_r|^3  +  M4 (A(rho) - A_0 - .. - A_3 rho^3)/rho^4,
 
-which is finite for rho < sqrt(2) - 1: the gradient must dominate the noise of every possible batch.
+which is finite for rho < sqrt(2) - 1: the gradient must dominate the noise of every possible batch. In the mean over
+the noise and its mirror image odd orders cancel, the term with v3 drops out, and the rest bounds orders >= 4.
 """
 
 from collections.abc import Callable
@@ -129,7 +130,9 @@ def higher_order_bound(
     eps_root: float = 0.0,
     odd_orders: bool = True,
 ) -> tuple[Array, float]:
-    """Bound the terms of E[Corr_n] of order three and more in the noise (derivation: module docstring).
+    """Bound the terms of E[Corr_n] of order three and more in the noise, or of four and more (`odd_orders`).
+
+    Derivation: module docstring.
 
     Parameters
     ----------
@@ -146,7 +149,8 @@ def higher_order_bound(
     eps_root : float
         >= 0.
     odd_orders : bool
-        False where they cancel: in the mean over the noise and its mirror image.
+        False where they cancel, in the mean over the noise and its mirror image: then order four is the first that
+        is bounded.
 
     Returns
     -------
@@ -230,7 +234,7 @@ def _second_majorant(t: Any) -> Any:
 
 
 def _tail(majorant: Callable[[Any], Any], shift: int, third: float, fourth: float, rho: float) -> float:
-    """Bound the terms of order >= 3 of t^shift A(t) (module docstring); grows with rho."""
+    """Bound the terms of order >= 3 of t^shift A(t), >= 4 if `third` is 0 (module docstring); grows with rho."""
     # Taylor coefficients from values on a circle inside the radius of convergence, to machine precision
     radius, n_points = 0.2, 64
     circle = radius * np.exp(2j * np.pi * np.arange(n_points) / n_points)

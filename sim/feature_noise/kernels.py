@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 
 from sim.feature_noise.lazy_adam_steps import DEGREE
-from sim.monte_carlo.simd import flush_subnormals, lanes_of, load, reciprocal_sqrt, store
+from sim.monte_carlo.simd import flush_subnormals, lanes_of, load, reciprocal_sqrt, square_root, store
 
 WEIGHT, FIRST, SECOND = 0, 1, 2
 """Middle index of `state`."""
@@ -100,7 +100,7 @@ def _settle(state, c, n_pending, eps, eps_root, tables, zero):
                 if eps > 0:
                     inverse = 1.0 / (square * inverse + eps)
             else:
-                root = second * reciprocal_sqrt(second + TINY)
+                root = square_root(second + TINY)
                 inverse = 1.0 / (root * center + eps)
                 z = root * inverse
             total = zero + series[n, DEGREE]
@@ -143,8 +143,7 @@ def _step_all_rows(state, slots, gradient, bias1, bias2, settings, zero):
             first = load(state, (c, FIRST, f), zero) + g * (1 - beta1)
             second = load(state, (c, SECOND, f), zero) + g * g * (1 - beta2)
             square = second * over_bias2 + floor
-            inverse = reciprocal_sqrt(square)
-            step = first / (square * inverse + eps) if eps > 0 else first * inverse
+            step = first / (square_root(square) + eps) if eps > 0 else first * reciprocal_sqrt(square)
             store(state, (c, WEIGHT, f), w * decay + step * rate)
             store(state, (c, FIRST, f), first * beta1)
             store(state, (c, SECOND, f), second * beta2)

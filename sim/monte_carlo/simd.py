@@ -117,6 +117,10 @@ def vector_bits() -> int:
     return 512 if "+avx512f" in features else 256 if "+avx" in features else 128
 
 
+def _has_table_of_roots():
+    return vector_bits() == 512
+
+
 def panel_lanes(n_columns: int) -> int:
     """Choose how many columns a kernel takes at a time: as many as leave it registers for three such panels.
 
@@ -233,11 +237,10 @@ def reciprocal_sqrt(vector):
 
 
 @_in_jitted_code(reciprocal_sqrt, lambda vector: vector)
-def _reciprocal_sqrt(_context, builder, sig, args):
+def _reciprocal_sqrt(context, builder, sig, args):
     [x], lanes = args, sig.return_type.lanes
-    if vector_bits() < 512:
-        root = builder.call(_function(builder, f"llvm.sqrt.v{lanes}f64", x.type, [x.type]), [x])
-        return builder.fdiv(_constant(1.0, lanes), root)
+    if not _has_table_of_roots():
+        return builder.fdiv(_constant(1.0, lanes), _square_root(context, builder, sig, args))
     # 14 bits from the processor's table, then Newton twice: y <- y + y (1/2 - (x/2) y^2). A third of the time.
     half = _constant(0.5, lanes)
     half_x = builder.fmul(half, x)
@@ -247,6 +250,19 @@ def _reciprocal_sqrt(_context, builder, sig, args):
         error = builder.fsub(half, product, flags=_FUSE)
         y = builder.fadd(y, builder.fmul(y, error, flags=_FUSE), flags=_FUSE)
     return y
+
+
+def square_root(vector):
+    """Return sqrt(x) of each lane, to 4 units in the last place; at 0 it is 0 or nan."""
+    return np.sqrt(vector)
+
+
+@_in_jitted_code(square_root, lambda vector: vector)
+def _square_root(context, builder, sig, args):
+    [x] = args
+    if not _has_table_of_roots():
+        return builder.call(_function(builder, f"llvm.sqrt.v{x.type.count}f64", x.type, [x.type]), [x])
+    return builder.fmul(x, _reciprocal_sqrt(context, builder, sig, args), flags=_FUSE)
 
 
 def _table_of_reciprocal_sqrt(builder, x):
