@@ -16,7 +16,6 @@ from sim.feature_noise.studies import PUBLISHED_DECAY
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MEASURED = {

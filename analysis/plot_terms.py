@@ -123,7 +123,7 @@ def plot_lines(axis: "Axes", table: "pd.DataFrame") -> None:
     look = {"hue": "label", "hue_order": names, "ax": axis, "dodge": True}
     palette = style.colours(names)
     sns.barplot(table, x="place", y="exact", palette=palette, saturation=1, errorbar=None, **look)
-    white = {name: "white" for name in names}
+    white = dict.fromkeys(names, "white")
     sns.stripplot(
         table,
         x="place",

@@ -221,4 +221,8 @@ def test_files_of_the_container_suffice_to_install(tmp_path):
     subprocess.run([*build, "--python", sys.executable], cwd=tmp_path, env=python, check=True)
     (built,) = (tmp_path / "out").glob("*.whl")
     names = zipfile.ZipFile(built).namelist()
-    assert {"adam_minibatch_noise/theory.py", "train/language/corpora.py", "analysis/style.py"} <= set(names)
+    assert {
+        "adam_minibatch_noise/theory.py",
+        "train/language/corpora.py",
+        "analysis/drawing/style.py",
+    } <= set(names)

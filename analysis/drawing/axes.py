@@ -77,7 +77,7 @@ def log_axis(axis: "Axes", which: str = "y", percent: bool = False) -> None:
     side.set_major_locator(
         LogLocator(10, subs=(1, 2, 5) if narrow else (1,), numticks=5 if which == "x" else 9)
     )
-    plain = narrow and 1e-4 < low and high < 1e5
+    plain = narrow and low > 1e-4 and high < 1e5
     if percent or plain:
         factor, sign = (100, " %") if percent else (1, "")
         side.set_major_formatter(FuncFormatter(lambda value, _: f"{factor * value:.4g}{sign}"))
