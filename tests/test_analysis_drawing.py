@@ -1,6 +1,9 @@
 """Every figure has the same bytes for the same data, and axes that can be read."""
 
+import ast
 import itertools
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,3 +133,19 @@ def test_error_bars_of_curves_are_those_of_the_tables():
     assert sweeps.error_bar(pd.Series([3.0, 5.0])) == (3, 5)
     assert sweeps.error_bar(pd.Series([1.0, 2.0, 3.0])) == sweeps.with_error(np.array([1.0, 2.0, 3.0]))[1:3]
     assert np.isnan(sweeps.error_bar(pd.Series([3.0]))).all()
+
+
+AVERAGING = re.compile(r"\bsns\.(lineplot|pointplot|barplot)\b")
+"""Functions of seaborn that draw a bootstrap of their own, with another seed each time, unless they are told a bar."""
+
+
+def test_seaborn_never_chooses_an_error_bar_by_itself():
+    n_found = 0
+    for path in (Path(style.__file__).parent.parent).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and (calls := AVERAGING.findall(ast.unparse(node))):
+                text = ast.unparse(node)
+                n_told = text.count("errorbar=") + text.count("'errorbar'") + text.count("estimator=None")
+                assert n_told >= len(calls), f"{path.name}: {node.name}"
+                n_found += len(calls)
+    assert n_found > 10

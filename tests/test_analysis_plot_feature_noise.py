@@ -10,13 +10,13 @@ from tests.test_analysis_feature_noise_verdicts import written
 BASE = Settings(n_samples=64)
 
 
-def write_tables(folder):
+def write_tables(folder, n_seeds=2):
     """Tables of all studies, the error of a large batch 0.75 and of batch 2 0.25, and the seed's tenth."""
     paths = []
     for study in ("table", "steps", "supports", "replacement", "betas", "batch", "decay"):
         paths.append(folder / f"{study}.csv")
         error = lambda name, case, seed: 0.25 + 0.5 * (case.batch_size > 2) + seed / 10  # noqa: E731
-        written(study, error, base=BASE, n_seeds=2).to_csv(paths[-1], index=False)
+        written(study, error, base=BASE, n_seeds=n_seeds).to_csv(paths[-1], index=False)
     return [str(path) for path in paths]
 
 
@@ -60,6 +60,13 @@ def test_batch_draws_means_and_ranges_against_both_axes(tmp_path, monkeypatch):
     _, bars = curves(figure.axes[0])[2]
     ends = [end for bar in bars for end in bar[:, 1]]
     assert ends == pytest.approx([0.25, 0.35] * 2 + [0.75, 0.85] * 5)
+    plt.close(figure)
+
+
+def test_bars_run_from_the_lowest_to_the_highest_of_many_seeds(tmp_path, monkeypatch):
+    figure = drawn("batch", write_tables(tmp_path, n_seeds=6), monkeypatch, tmp_path)
+    _, bars = curves(figure.axes[0])[2]
+    assert [end for bar in bars for end in bar[:, 1]] == pytest.approx([0.25, 0.75] * 2 + [0.75, 1.25] * 5)
     plt.close(figure)
 
 
