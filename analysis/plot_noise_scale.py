@@ -79,16 +79,16 @@ def draw_noise_scale(
         sns.lineplot(exact, x="epoch", y="b_simple", lw=0.9, zorder=3, **marks, **look, **style.FLAT)
     ends = {"b_simple_high": {np.inf: FAR_UP}}
     drawn = snapshots[snapshots["b_simple_estimate"].between(0, np.inf, inclusive="neither")].replace(ends)
-    for run, rows in drawn.groupby("run"):
+    for name, rows in drawn.groupby("run"):
         middle = rows["b_simple_estimate"]
         ends_of_bars = [middle - rows["b_simple_low"], rows["b_simple_high"] - middle]
         axis.errorbar(
-            rows["epoch"], middle, ends_of_bars, fmt="none", ecolor=palette[run], elinewidth=0.8, capsize=4.5
+            rows["epoch"], middle, ends_of_bars, fmt="none", ecolor=palette[name], elinewidth=0.8, capsize=4.5
         )
-    for run, rows in evaluations.replace(ends).groupby("run"):
+    for name, rows in evaluations.replace(ends).groupby("run"):
         rows = rows.sort_values("epoch")
         low = rows["b_simple_low"].clip(lower=1 / FAR_UP)
-        axis.fill_between(rows["epoch"], low, rows["b_simple_high"], color=palette[run], alpha=0.15, lw=0)
+        axis.fill_between(rows["epoch"], low, rows["b_simple_high"], color=palette[name], alpha=0.15, lw=0)
     finite = evaluations[np.isfinite(evaluations["b_simple_estimate"])]
     if len(finite):
         sns.lineplot(finite, x="epoch", y="b_simple_estimate", linestyle="--", lw=0.9, **look)
@@ -118,10 +118,10 @@ def draw_components(axis: "Axes", snapshots: "pd.DataFrame", runs: list[str], ga
     rows = rows.assign(
         place=rows["epoch"] + rows["run"].map(shift), middle=rows[QUANTILES[2]] / rows["b_simple"]
     )
-    for run, part in rows.groupby("run"):
+    for run_name, part in rows.groupby("run"):
         q05, q25, _, q75, q95 = (part[name] / part["b_simple"] for name in QUANTILES)
-        axis.vlines(part["place"], q05, q95, color=palette[run], lw=0.8)
-        axis.vlines(part["place"], q25, q75, color=palette[run], lw=2.6)
+        axis.vlines(part["place"], q05, q95, color=palette[run_name], lw=0.8)
+        axis.vlines(part["place"], q25, q75, color=palette[run_name], lw=2.6)
     if len(rows):
         look = {"hue": "run", "style": "run", "palette": palette, "markers": style.markers(runs)}
         sns.scatterplot(rows, x="place", y="middle", s=26, zorder=3, legend=False, ax=axis, **look)

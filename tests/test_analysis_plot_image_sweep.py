@@ -8,6 +8,7 @@ import pytest
 
 from adam_minibatch_noise.errors import InputError
 from analysis import plot_image_sweep
+from analysis.inputs import titles
 from analysis.reductions import image_sweep
 
 BASE = {

@@ -116,7 +116,7 @@ def test_help_does_not_load_the_heavy_libraries(program):
         f"import runpy, sys; sys.argv = ['x', '--help']\n"
         f"try: runpy.run_module({program!r}, run_name='__main__')\n"
         "except SystemExit as end: assert not end.code\n"
-        "heavy = {'numba', 'torch', 'pandas', 'matplotlib', 'jax', 'snakemake'} & set(sys.modules)\n"
+        "heavy = {'numba', 'torch', 'pandas', 'matplotlib', 'seaborn', 'jax', 'snakemake'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -196,3 +196,50 @@ def test_every_file_is_written_by_atomic_write():
         "common/files.py: open(name, 'a+')",  # a lock
         "common/files.py: tempfile.mkstemp(prefix=f'.{path.name}.', suffix=PART, dir=path.parent)",
     }
+
+
+CUT = {"split", "rsplit", "partition", "rpartition", "startswith", "endswith", "removeprefix", "removesuffix"}
+CUT |= {"contains", "extract", "match", "replace", "slice", "get"}
+
+
+def cuts_a_name(node):
+    """Whether a call cuts something out of the name of a case, or a comparison looks for a part of it."""
+    if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In | ast.NotIn):
+        return isinstance(node.left, ast.Constant) and re.search(
+            r"\bcase\b", ast.unparse(node.comparators[0])
+        )
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    return node.func.attr in CUT and re.search(r"\bcase\b", ast.unparse(node.func.value))
+
+
+def test_settings_are_not_cut_out_of_the_names_of_cases():
+    """A case is a row whose columns say what it is; its name is a label."""
+    found = [
+        f"{path.relative_to(ROOT)}: {ast.unparse(node)}"
+        for path in (ROOT / "analysis").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if cuts_a_name(node)
+    ]
+    words = r"split|starts-with|ends-with|contains|match|matches|replace|slice|find|position|trim"
+    for path in (ROOT / "paper").rglob("*.typ"):
+        found += [
+            f"{path.name}: {hit}" for hit in re.findall(rf"\.case\.(?:{words})\b|\.case ==", path.read_text())
+        ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("code", "cut"),
+    [
+        ('cell["case"].split(" ", 1)', True),
+        ('table["case"].str.contains("lr x")', True),
+        ('case.endswith("b2")', True),
+        ('" b2 " in case', True),
+        ('"case" in row', False),
+        ('cell["case"] == other["case"]', False),
+        ('cell["optimizer"].split(" ")', False),
+    ],
+)
+def test_cutting_of_names_is_seen(code, cut):
+    assert any(cuts_a_name(node) for node in ast.walk(ast.parse(code))) == cut
