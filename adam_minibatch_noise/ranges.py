@@ -57,7 +57,7 @@ def within(name: str, value: ArrayLike, allowed: Range, shape: tuple[int | None,
         No real numbers, of another shape, or one outside the range.
     """
     try:
-        array = np.asarray(value, float)
+        array = np.asarray(value, np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} is {value!r}, allowed: {allowed.text}") from error
     if shape is not None and not _fits(array.shape, shape):

@@ -32,9 +32,9 @@ from adam_minibatch_noise.ranges import (
     POSITIVE_OR_INFINITE,
     SHARE,
     WHOLE,
-    Array,
     within,
 )
+from adam_minibatch_noise.ranges import Array as Array
 
 
 # ---------------------------------------------------------------------------------------------- batch noise
@@ -174,8 +174,9 @@ def ema_weights(beta: ArrayLike, t: int) -> Array:
     (..., t + 1) ndarray
         Weights of steps 0..t; they sum to 1.
     """
-    beta, t = within("beta", beta, BETA), within("t", t, WHOLE, ())
-    return beta ** np.arange(t, -1.0, -1.0) * ((1 - beta) / one_minus_power(beta, t + 1))
+    rate, last = within("beta", beta, BETA), float(within("t", t, WHOLE, ()))
+    weights: Array = rate ** np.arange(last, -1.0, -1.0) * ((1 - rate) / one_minus_power(rate, last + 1))
+    return weights
 
 
 def one_minus_power(beta: ArrayLike, n: ArrayLike) -> Array:
@@ -218,7 +219,7 @@ def adam_main(gradients: ArrayLike, beta1: float, beta2: float, eps_root: float 
         F_0 .. F_{n_batches-1}.
     """
     gradients = within("gradients", gradients, FINITE, (None, None))
-    eps_root = within("eps_root", eps_root, NONNEGATIVE, ())
+    eps_root = float(within("eps_root", eps_root, NONNEGATIVE, ()))
     _betas(beta1, beta2, single=True)
     squares, updates = _squares(gradients, eps_root), np.empty_like(gradients)
     for t in range(len(gradients)):
@@ -262,7 +263,7 @@ def adam_corr(
     if not n_batches:
         raise InputError("gradients has no row, allowed: at least one batch")
     hessians = within("hessians", hessians, FINITE, (n_batches, n_params, n_params))
-    eps_root = within("eps_root", eps_root, NONNEGATIVE, ())
+    eps_root = float(within("eps_root", eps_root, NONNEGATIVE, ()))
     t = n_batches - 1
     mu, nu = ema_weights(beta1, t), ema_weights(beta2, t)
     updates = adam_main(gradients[:-1], beta1, beta2, eps_root)

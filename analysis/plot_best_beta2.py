@@ -8,7 +8,7 @@ B_simple is taken near the least validation perplexity (`analysis.reductions.noi
 """
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adam_minibatch_noise.errors import InputError
 from analysis.reductions.best_beta2 import EXACT, LIMIT
@@ -58,7 +58,12 @@ def draw_measured(axis: "Axes", table: "pd.DataFrame") -> None:
         sns.scatterplot(done, x="place", y="memory", s=28, zorder=3, **look)
     for i, rate in enumerate(rates):
         rest = table[(table["lr"] == rate) & table["best_beta"].isna()]["batch_size"]
-        below = {"mfc": "none", "color": palette[rate], "mew": 0.7, "transform": axis.get_xaxis_transform()}
+        below: dict[str, Any] = {
+            "mfc": "none",
+            "color": palette[rate],
+            "mew": 0.7,
+            "transform": axis.get_xaxis_transform(),
+        }
         axis.plot(rest * beside[rate], [0.03 + 0.04 * i] * len(rest), marks[rate], **below)
         axis.plot([], [], marks[rate], color=palette[rate], label=f"measured, lr {rate:.3g}")
 
@@ -124,7 +129,7 @@ def _draw(args: argparse.Namespace) -> None:
     if (table["swept"] != "beta2").any():
         raise InputError(f"{args.best}: sweeps {table['swept'].iloc[0]}, allowed: beta2")
     noise = noise_scales.near_minimum(noise_scales.read(args.noise_scale)) if args.noise_scale else None
-    summary = {}
+    summary: dict[str, Any] = {}
     style.apply()
     figure, panels = plt.subplots(2, 1, figsize=(style.WIDTH, 3.6), sharex=True, height_ratios=[1, 6])
     panels[1].set(xscale="log", yscale="log")

@@ -193,8 +193,8 @@ def draw_confounders(table: "pd.DataFrame") -> "Figure":
     of = dict(list(table.groupby("study")))
     figure = plt.figure(figsize=(style.WIDTH, 6.2))
     rows = figure.add_gridspec(2, 1)
-    upper = rows[0].subgridspec(1, 2).subplots(sharey=True)
-    lower = rows[1].subgridspec(1, 3).subplots()
+    upper = rows[0].subgridspec(1, 2).subplots(sharey=True, squeeze=False)[0]
+    lower = rows[1].subgridspec(1, 3).subplots(squeeze=False)[0]
     for axis, optimizer in zip(upper, PUBLISHED_DECAY, strict=True):
         confounders.draw_steps(axis, of["steps"], optimizer)
     confounders.draw_supports(lower[0], of["supports"])

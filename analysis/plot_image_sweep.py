@@ -67,8 +67,8 @@ def draw_errors(axis: "Axes", drawn: dict[str, list[dict[str, Any]]], studies: l
             label = titles.OPTIMIZERS[optimizer] + (
                 f", {rows['n_steps'].iloc[0]:,} steps each" if steps else ""
             )
-            line = {"ls": "--", "lw": 1} if steps else {}
-            axis.plot([], [], color=palette[optimizer], marker=marks[optimizer], label=label, **line)
+            dashed: dict[str, Any] = {"ls": "--", "lw": 1} if steps else {}
+            axis.plot([], [], color=palette[optimizer], marker=marks[optimizer], label=label, **dashed)
     axis.set_ylabel("test error")
     axis.set_xlabel("batch size" if x == "batch_size" else r"weight decay $\lambda$")
     if x == "batch_size":

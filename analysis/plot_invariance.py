@@ -5,7 +5,7 @@ of the training loss against lr0. Right: how strongly |g|_1 is regularised, lr C
 """
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adam_minibatch_noise.errors import InputError
 from analysis.inputs import titles
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-BELOW = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.24), "fontsize": 7.5}
+BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.24), "fontsize": 7.5}
 """Where the legend of a panel sits."""
 SLOPES = ("case", "problem", "lam", "rule", "kappa", "lr", "distance", "limit", "slope", "verdict")
 SPREAD = ("problem", "rule", "lr0", "batch_size", "relative", "spread_accuracy", "n_seeds")
@@ -74,7 +74,7 @@ def draw_slopes(axis: "Axes", table: "pd.DataFrame") -> None:
     lowest = rows[rows["rule"] == "invariant"]["distance"].min() / 3
     axis.plot(lr, lowest * lr / lr[0], color="0.5", lw=0.8)
     middle = lr.prod() ** 0.5
-    place = {"textcoords": "offset points", "color": "0.4", "fontsize": 7, "va": "top"}
+    place: dict[str, Any] = {"textcoords": "offset points", "color": "0.4", "fontsize": 7, "va": "top"}
     axis.annotate("slope 1", (middle, lowest * middle / lr[0]), (3, -2), **place)
     axes.log_axis(axis, "x")
     axes.log_axis(axis)
@@ -175,7 +175,7 @@ def draw_c_total(axis: "Axes", betas: tuple[float, float], lams: list[float], ma
         points = curves[curves["kappa"].isin(marked)]
         sns.scatterplot(points, x="kappa", y="value", style="rule", markers=marks, s=14, **look)
     axis.axhline(0, color="0.7", lw=0.8, zorder=0)
-    axes.counts_axis(axis, marked[::2])
+    axes.counts_axis(axis, marked[::2].tolist())
     axis.set(xlabel=r"micro-batches a batch, $\kappa$", ylabel=r"$lr\ C_{total}\,/\,lr_0$")
     axis.set_title(r"regularisation of $|g|_1$")
     handles = [

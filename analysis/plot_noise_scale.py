@@ -5,7 +5,7 @@ as a band; both with their confidence interval. Right: quantiles over components
 """
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adam_minibatch_noise.errors import InputError
 from common.cli import Parser, run
@@ -156,7 +156,9 @@ def make_legend(figure: "Figure", runs: list[str], level: float, drawn: bool, es
     from analysis.drawing import style
 
     palette, marks = style.colours(runs), style.markers(runs)
-    entries = [(Line2D([], [], color=palette[run], marker=marks[run], lw=0.9, ms=3.5), run) for run in runs]
+    entries: list[tuple[Any, str]] = [
+        (Line2D([], [], color=palette[run], marker=marks[run], lw=0.9, ms=3.5), run) for run in runs
+    ]
     entries.append((Line2D([], [], color=GREY, marker="o", lw=0.9, ms=3.5), "exact, every window"))
     if drawn:
         bar = Line2D([], [], color=GREY, marker="_", ls="", ms=9)

@@ -7,7 +7,7 @@ batch size of which none is, crosses at the top for values of which a run diverg
 
 import argparse
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis.inputs import sweep_flags, titles
 from common.cli import Parser, run
@@ -29,7 +29,7 @@ class Look:
 
     begun: bool
     place: int
-    colour: object
+    colour: Any
     marker: str
 
 

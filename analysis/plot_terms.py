@@ -5,7 +5,7 @@ every other table of terms (measured and limit, relative to exact), and one row 
 """
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adam_minibatch_noise.errors import InputError
 from analysis.inputs import titles
@@ -39,7 +39,8 @@ def plot_residuals(axis: "Axes", rows: "pd.DataFrame") -> None:
 
     noisy = rows[rows["term"] != "FB"]
     names = list(dict.fromkeys(noisy["term"]))
-    look = {"palette": style.colours(names), "markers": style.markers(names), "dashes": False} | style.FLAT
+    palette = style.colours(names)
+    look = {"palette": palette, "markers": style.markers(names), "dashes": False} | style.FLAT
     sns.lineplot(
         noisy,
         x="rho",
@@ -60,7 +61,7 @@ def plot_residuals(axis: "Axes", rows: "pd.DataFrame") -> None:
     axis.set(xlabel="largest relative noise of a batch", title=f"all orders, {problem}")
     axis.set_ylabel("|measured − exact| / |exact|")
     last = noisy.sort_values("rho").groupby("term", sort=False).last()
-    places = {term: (row["rho"], row["residual"], look["palette"][term]) for term, row in last.iterrows()}
+    places = {term: (row["rho"], row["residual"], palette[term]) for term, row in last.iterrows()}
     axes.label_ends(axis, places | {"slope 2": (ends["max"], guide["max"], "0.4")})
 
 
@@ -89,7 +90,8 @@ def plot_ratios(axis: "Axes", rows: "pd.DataFrame") -> None:
         zorder=3,
         label="measured ± 4 s.e.",
     )
-    axis.get_legend().remove()
+    if legend := axis.get_legend():
+        legend.remove()
     axis.set(xlim=(-0.6, len(rows) - 0.4), xlabel="", ylabel="", title=_name(rows))
     axis.tick_params("x", rotation=60)
 
@@ -186,7 +188,7 @@ def _draw(args: argparse.Namespace) -> None:
     falling = [rows for rows in terms if rows["rho"].nunique() > 1]
     sgd = [rows for rows in terms if rows["rho"].nunique() == 1 and rows["algorithm"].iloc[0] != "adam"]
     adam = [rows for rows in terms if rows["rho"].nunique() == 1 and rows["algorithm"].iloc[0] == "adam"]
-    panels = [
+    panels: list[list[tuple[Any, Any]]] = [  # a function that draws, and its rows
         [(plot_residuals, rows) for rows in falling] + [(plot_ratios, rows) for rows in sgd],
         [(plot_ratios, rows) for rows in adam],
         [(plot_lines, table) for table in lines],
@@ -194,7 +196,9 @@ def _draw(args: argparse.Namespace) -> None:
     panels = [row for row in panels if row]
     style.apply()
     figure = plt.figure(figsize=(style.WIDTH, 2.25 * len(panels)))
-    for cell, row in zip(figure.add_gridspec(len(panels), 1), panels, strict=True):
+    grid = figure.add_gridspec(len(panels), 1)
+    for i, row in enumerate(panels):
+        cell = grid[i, 0]
         share = all(draw is plot_ratios for draw, _ in row)
         axes = cell.subgridspec(1, len(row)).subplots(squeeze=False, sharey=share)[0]
         ratios = [axis for axis, (draw, _) in zip(axes, row, strict=True) if draw is plot_ratios]

@@ -169,7 +169,7 @@ def _draw(args: argparse.Namespace) -> None:
     n_columns = min(4, len(groups))
     n_rows = -(-len(groups) // n_columns)
     figure = plt.figure(figsize=(style.WIDTH, 1.6 * n_rows + 2.9))
-    upper, lower = figure.subfigures(2, 1, height_ratios=[1.6 * n_rows + 0.35, 2.55])
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.6 * n_rows + 0.35, 2.55]).flat
     axes = upper.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
     for axis, (_, part) in zip(axes.flat, groups, strict=False):
         plot_c_total(axis, part, args.n_epochs)

@@ -13,7 +13,7 @@ SCALINGS = {"invariant": "invariant rule", "square-root": "square-root rule", "l
 """Rules by which learning rate and betas follow the batch size; "linear" is the control of `sim.invariance`."""
 PROBLEMS = {"least-squares": "least squares", "quadratics": "quadratics", "cnn": "two-layer CNN"}
 CORPORA = {"pydoc": "Python's language reference", "wikitext-2": "WikiText-2"}
-"""Texts that `train.language.corpora` loads."""
+"""Texts that `train.language.corpora` loads; another corpus is the user's own text and keeps its name."""
 DATASETS = {"digits": "handwritten digits", "cifar10": "CIFAR-10", "cifar10-jpeg": "CIFAR-10 (JPEG copy)"}
 """Images that `train.images.datasets` loads."""
 NETWORKS = {"small-cnn": "small CNN", "resnet18": "ResNet18", "vgg16": "VGG16"}

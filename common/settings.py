@@ -367,10 +367,10 @@ def _hindrance(settings: Any, name: str) -> str:
     """Say with what else `name` would have a meaning; empty if it has one."""
     alternatives = _field(type(settings), name).metadata["only_with"]
     unmet = [
-        next((other for other, allowed in conditions.items() if not _met(settings, other, allowed)), None)
+        next((other for other, allowed in conditions.items() if not _met(settings, other, allowed)), "")
         for conditions in alternatives
     ]
-    if not unmet or None in unmet:
+    if not all(unmet) or not unmet:
         return ""
     wanted = [
         _in_words(other, conditions[other]) for other, conditions in zip(unmet, alternatives, strict=True)

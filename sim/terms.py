@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
     if settings.rho and own < 1e-12:
         raise InputError("--rho cannot scale a problem without noise")
     rhos = settings.rho or (own,)
-    amplitudes = [rho / own for rho in settings.rho] or [None]
+    amplitudes: list[float | None] = [rho / own for rho in settings.rho] or [None]
     labels = recorded(settings, problem)
     rows = [
         labels | {"rho": rho} | row

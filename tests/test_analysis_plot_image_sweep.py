@@ -8,7 +8,6 @@ import pytest
 
 from adam_minibatch_noise.errors import InputError
 from analysis import plot_image_sweep
-from analysis.inputs import titles
 from analysis.reductions import image_sweep
 
 BASE = {
@@ -214,8 +213,8 @@ def test_titles_are_those_of_the_training_side():
     from common import names
     from train.images import networks, settings
 
-    assert image_sweep.TITLES == names.DATASETS
-    assert image_sweep.MODELS == names.NETWORKS
     assert set(names.NETWORKS) == set(networks.WIDTHS)
+    assert set(settings.OPTIMIZERS) <= set(names.OPTIMIZERS)
+    assert set(settings.SCALINGS) - {"none"} <= set(names.SCALINGS)
     assert set(plot_image_sweep.OPTIMIZERS) == set(settings.OPTIMIZERS)
     assert {"none", *plot_image_sweep.RULES} == set(settings.SCALINGS)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.expansion.second_order import (
     adam_constants,
@@ -86,4 +88,4 @@ def expected_corr(
         return ExpectedCorr(*sgd_momentum_expectation(moments, beta1, n_batches, t, v), {}, None)
     sums = weight_sums((beta1, beta2), n_batches, t)
     zeroth, terms = adam_expectation(moments, sums, v, eps_root)
-    return ExpectedCorr(zeroth, sum(terms.values()), terms, adam_constants(sums))
+    return ExpectedCorr(zeroth, sum(terms.values(), np.zeros(())), terms, adam_constants(sums))

@@ -15,10 +15,11 @@ nothing is assumed about how often the monotonicity changes. While one beta is s
 Between the two it is not monotone. Both ends of the grid get a close neighbour, for the slope there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.expansion.second_order import main_constants
@@ -100,7 +101,7 @@ def sweep(swept_beta: str, grid: Sequence[float], fixed_beta: float) -> tuple[Ar
         raise InputError(f"swept_beta is {swept_beta!r}, allowed: beta1, beta2")
     if sorted(set(grid)) != list(grid):
         raise InputError("grid is not ascending")
-    values = np.asarray(grid, float)
+    values = np.asarray(grid, np.float64)
     fixed = np.full_like(values, fixed_beta)
     return (values, fixed) if swept_beta == "beta1" else (fixed, values)
 
@@ -123,7 +124,7 @@ def steps_of_turning_points(n_samples: int, min_batch_size: int, n_epochs: Seque
     return _count_steps({n_samples // b for b in range(min_batch_size, n_samples + 1)}, n_epochs)
 
 
-def _count_steps(n_batches, n_epochs):
+def _count_steps(n_batches: Collection[int], n_epochs: Collection[int]) -> int:
     longest = max(n_batches) * max(n_epochs)
     if longest > MAX_STEPS:
         raise InputError(f"n_epochs is {max(n_epochs)}, allowed: {MAX_STEPS} steps, this is {longest}")
@@ -256,7 +257,9 @@ def turning_points(
     return rows
 
 
-def turning_point(values: Array, sizes: Array, small: int) -> tuple[int | None, int | None]:
+def turning_point(
+    values: Array, sizes: NDArray[np.signedinteger[Any]], small: int
+) -> tuple[int | None, int | None]:
     """Return `turns_after` and `turned_at` (module docstring), each None if there is none.
 
     Parameters
@@ -268,8 +271,8 @@ def turning_point(values: Array, sizes: Array, small: int) -> tuple[int | None, 
     small : {1, -1}
         Direction of C_total at small batch sizes.
     """
-    steps = small * np.diff(values, axis=1)
+    steps: Array = small * np.diff(values, axis=1)
     constant = (steps == 0).all(axis=1)  # the very first step has no memory: C_total = 0
-    n_small = int(np.argmin([*(steps > 0).all(axis=1), False]))
-    n_large = int(np.argmin([*((steps < 0).all(axis=1) | constant)[::-1], False]))
+    n_small = int(np.argmin(np.append((steps > 0).all(axis=1), False)))
+    n_large = int(np.argmin(np.append(((steps < 0).all(axis=1) | constant)[::-1], False)))
     return int(sizes[n_small - 1]) if n_small else None, int(sizes[-n_large]) if n_large else None

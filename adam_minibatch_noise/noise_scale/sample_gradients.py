@@ -118,7 +118,7 @@ def gradient_moments(
     -----
     A layer that mixes samples has no gradient of a single one: batch normalisation is taken with its running means.
     """
-    params = {name: param for name, param in model.named_parameters() if param.requires_grad}
+    params: dict[str, Tensor] = {name: each for name, each in model.named_parameters() if each.requires_grad}
     _check(inputs, targets, params, chunk)
     rest = {name: buffer.clone() for name, buffer in model.named_buffers()}
     total = {name: _zeros(param) for name, param in params.items()}

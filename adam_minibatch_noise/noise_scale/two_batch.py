@@ -159,13 +159,15 @@ class TwoBatchEstimator:
         squares = self._squares.cpu().numpy()
         n = min(self.n_added, len(squares))
         squares = np.roll(squares, -(self.n_added % len(squares)), axis=0)[len(squares) - n :]  # oldest first
+        nan = math.nan
         if not n:
-            nan = math.nan
             return NoiseEstimate(0, nan, nan, nan, nan, nan, level)
         squares = squares.reshape(n, 2)
         if not np.isfinite(squares).all():
-            return NoiseEstimate(n, *[math.nan] * 5, level)
-        g_sq, trace = two_batch_estimates(*squares.T, self.small_size, self.big_size, self.n_samples)
+            return NoiseEstimate(n, nan, nan, nan, nan, nan, level)
+        g_sq, trace = two_batch_estimates(
+            squares[:, 0], squares[:, 1], self.small_size, self.big_size, self.n_samples
+        )
         length = -(-n // N_BLOCKS)  # of a block; the oldest measurements that fill none are left out
         blocks = np.stack([g_sq, trace], 1)[n % length :].reshape(-1, length, 2).mean(1)
         mean_g_sq, mean_trace = blocks.mean(0).tolist()

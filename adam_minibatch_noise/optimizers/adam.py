@@ -145,7 +145,8 @@ class Adam(CheckedOptimizer):
         return loss
 
     def _n_steps(self, param: Tensor) -> int:
-        return self.state.get(param, {}).get("step", 0)
+        n_steps: int = self.state.get(param, {}).get("step", 0)
+        return n_steps
 
     def _move(self, params: list[Tensor], settings: dict[str, float]) -> None:
         """Take a step of parameters that are alike and have had the same number of steps."""

@@ -185,7 +185,8 @@ def wide_gradients(params: list[Tensor]) -> list[Tensor]:
     list of Tensor
         The gradients themselves where they are so already, else views or copies.
     """
-    grads, dtype = [param.grad for param in params], wide_dtype(params[0].dtype)
+    grads = [param.grad for param in params if param.grad is not None]
+    dtype = wide_dtype(params[0].dtype)
     if not dtype.is_complex and all(grad.dtype == dtype for grad in grads):
         return grads
     return [as_real(grad.to(dtype).resolve_conj()) for grad in grads]

@@ -168,7 +168,7 @@ class BatchSizeInvariantAdamW(CheckedOptimizer):
         return any(param.grad is not None for group in self.param_groups for param in group["params"])
 
     def _state(self, param: Tensor) -> dict[str, Any]:
-        state = self.state[param]
+        state: dict[str, Any] = self.state[param]
         for name in self.arrays:
             if name not in state:
                 state[name] = new_array(param)
@@ -209,7 +209,7 @@ class BatchSizeInvariantAdamW(CheckedOptimizer):
                 )
             self.accumulate()
         if self.process_group is not None:
-            self._sum_over_ranks()
+            self._sum_over_ranks(self.process_group)
         work = [
             (params, group["n_micro_batches"], numbers)
             for group, numbers in zip(self.param_groups, settings, strict=True)
@@ -228,7 +228,7 @@ class BatchSizeInvariantAdamW(CheckedOptimizer):
         return loss
 
     def _has_gradient(self, param: Tensor) -> bool:
-        return self.state.get(param, {}).get("has_gradient", False)
+        return bool(self.state.get(param, {}).get("has_gradient", False))
 
     def _sums_are_finite(self, params: list[Tensor]) -> bool:
         """Whether every gradient was: where one is not, its square is not. Waits for the device."""
@@ -238,14 +238,14 @@ class BatchSizeInvariantAdamW(CheckedOptimizer):
         ]
         return all(flag.item() for flag in flags)
 
-    def _sum_over_ranks(self) -> None:
+    def _sum_over_ranks(self, process_group: "dist.ProcessGroup") -> None:
         """Add up the sums, which parameters have a gradient, and the numbers of micro-batches."""
         states = {param: self._state(param) for group in self.param_groups for param in group["params"]}
         if not states:
             return
         counts = [int(state["has_gradient"]) for state in states.values()]
         counts += [group["n_micro_batches"] for group in self.param_groups]
-        counts = sum_over_ranks(states, ("grad_sum", "square_sum"), counts, self.process_group)
+        counts = sum_over_ranks(states, ("grad_sum", "square_sum"), counts, process_group)
         for state, count in zip(states.values(), counts, strict=False):
             state["has_gradient"] = count > 0
         for group, count in zip(self.param_groups, counts[len(states) :], strict=True):

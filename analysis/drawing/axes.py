@@ -114,8 +114,8 @@ def bars(axis: "Axes", rows: "pd.DataFrame", x: str, ends: tuple[str, str], colo
     """
     low, high = (rows[name].astype(float) for name in ends)
     middle = (low + high) / 2
-    look = {"fmt": "none", "ecolor": colour, "elinewidth": 1.0, "zorder": 2} | look
-    axis.errorbar(rows[x], middle, (high - low) / 2, **look)
+    shown: dict[str, Any] = {"fmt": "none", "ecolor": colour, "elinewidth": 1.0, "zorder": 2} | look
+    axis.errorbar(rows[x], middle, (high - low) / 2, **shown)
 
 
 def label_ends(axis: "Axes", ends: Mapping[str, tuple[float, float, str]], gap: float = 10.0) -> None:

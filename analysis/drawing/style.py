@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from seaborn import FacetGrid
 
+T = TypeVar("T")
 OKABE_ITO = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
 """Colours of Okabe and Ito (2008), told apart with every common colour vision."""
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
@@ -57,12 +58,12 @@ def apply() -> None:
     sns.set_theme(context="paper", style="ticks", palette=OKABE_ITO, rc=settings)
 
 
-def colours(names: Iterable[str]) -> dict[str, str]:
+def colours(names: Iterable[T]) -> dict[T, str]:
     """Give each name a colour, the same for the same order: seaborn's `palette`."""
     return dict(zip(names, itertools.cycle(OKABE_ITO), strict=False))
 
 
-def markers(names: Iterable[str]) -> dict[str, str]:
+def markers(names: Iterable[T]) -> dict[T, str]:
     """Give each name a marker, the same for the same order: seaborn's `markers`."""
     return dict(zip(names, itertools.cycle(MARKERS), strict=False))
 

@@ -45,7 +45,7 @@ def expect(table: "pd.DataFrame", noise: "NoiseScale", beta1: float) -> tuple[di
     critical = critical_batch_sizes(noise, n_samples, n_epochs, beta1, max(1, int(low / 2)))
     ends = [value for values in critical.values() for value in values if value]
     ends = [max(1, min(low, 0.8 * min(ends))), min(n_samples, max(high, 1.25 * max(ends)))]
-    sizes = np.unique(np.geomspace(*ends, N_CURVE).astype(int)).tolist()
+    sizes = np.unique(np.geomspace(ends[0], ends[1], N_CURVE).astype(int)).tolist()
     betas = 1 - np.geomspace(0.231, 0.001, N_BETAS)
     best = expected_best(noise.middle, sizes, betas, n_samples, n_epochs, beta1)
     curves = [

@@ -191,7 +191,7 @@ def slope_rows(
     InputError
         As `distances`.
     """
-    memories = [lr_max / (1 - value) for value in betas]  # 1 - beta = lr / memory
+    memories = lr_max / (1 - betas[0]), lr_max / (1 - betas[1])  # 1 - beta = lr / memory
 
     def measure(job: tuple[str, int]) -> dict[tuple[str, int], float]:
         name, n = job
@@ -205,5 +205,5 @@ def slope_rows(
     rows = []
     for name in names:
         gaps = [measured[name, n] for n in counts]
-        rows += curves(name, kappas, counts, gaps, tuple(memories), horizon, seed)
+        rows += curves(name, kappas, counts, gaps, memories, horizon, seed)
     return rows

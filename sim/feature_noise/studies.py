@@ -102,7 +102,8 @@ def table(base: Settings) -> Cases:
 @_study("optimizer", "weight_decay", "batch_size", "q", "eps", "eps_root", "bias_correction")
 def choices(base: Settings) -> Cases:
     """What the paper does not state: q, eps, bias correction, mean or sum over the batch; at batch n/2."""
-    large, cases = base.n_samples // 2, {}
+    large = base.n_samples // 2
+    cases: Cases = {}
     for (optimizer, decay), q, (form, (eps, eps_root, summed)), correction in itertools.product(
         PUBLISHED_DECAY.items(), (3, 4), FORMS.items(), (True, False)
     ):
@@ -125,7 +126,8 @@ def steps(base: Settings) -> Cases:
 
     Few steps are those of --n-epochs at the large batch; many are those at batch 2, at most --n-steps if that is not 0.
     """
-    large, cases = base.n_samples // 2, {}
+    large = base.n_samples // 2
+    cases: Cases = {}
     if large < SMALL:
         raise InputError(f"--n-samples is {base.n_samples}, allowed with --study steps: >= {2 * SMALL}")
     few = base.n_epochs * base.n_samples // large

@@ -93,7 +93,9 @@ def summarize_noise(
     with np.errstate(all="ignore"):
         limit = float(c_total(*betas, lam))
         exact = exact_c_total(*betas, lam, problem.n_samples // batch_size, n_epochs)
-    return NoiseSummary(*map(_known, (noise_scale, lam, rho, limit, exact)), bool(rho < RADIUS))
+    return NoiseSummary(
+        _known(noise_scale), _known(lam), _known(rho), _known(limit), _known(exact), bool(rho < RADIUS)
+    )
 
 
 def _known(value: float) -> float | None:

@@ -5,6 +5,7 @@ per sample. Seeded generators make instances in which the gradient dominates the
 Cattaneo and Shigida (2026) asks.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -175,4 +176,7 @@ def make_quadratics(n_samples: int, n_params: int, noise: float, seed: int) -> Q
     return Quadratics(gradients, hessians)
 
 
-GENERATORS = {"least-squares": make_least_squares, "quadratics": make_quadratics}
+GENERATORS: dict[str, Callable[..., Problem]] = {
+    "least-squares": make_least_squares,
+    "quadratics": make_quadratics,
+}

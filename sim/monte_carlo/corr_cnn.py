@@ -186,8 +186,8 @@ def _tabulate(weights, data, q, unit):
     doubt, root = np.exp(-np.logaddexp(0, margins)), np.exp(-np.logaddexp(margins / 2, -margins / 2))
     slopes, bends = root * signs * q * active ** (q - 1), -doubt * signs * q * (q - 1) * active ** (q - 2)
     patches = np.ldexp(data.patches, -unit)
-    tables = [np.concatenate([table, 0 * table[:1]]) for table in (patches, slopes, bends)]
-    return Network(*(padded(table, 8) for table in tables), zero_vector(8))
+    tables = [padded(np.concatenate([table, 0 * table[:1]]), 8) for table in (patches, slopes, bends)]
+    return Network(tables[0], tables[1], tables[2], zero_vector(8))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -121,6 +121,8 @@ def measure_by_enumeration(
         If there are too many orders, or Corr_n is not finite for one of them.
     """
     orders = ordered_partitions(problem.n_samples, batch_size)
+    arrays: tuple[Array, Array]
+    corr_of: Callable[..., Array]
     if isinstance(problem, LeastSquares):
         arrays, corr_of = (problem.features, problem.residuals), corr.corr_of_permutations_least_squares
     else:
@@ -169,14 +171,15 @@ def measure_by_sampling(
     InputError
         As in `sim.monte_carlo.corr.corr_moments_least_squares`.
     """
+    arrays: tuple[Array, Array]
+    moments_of: Callable[..., tuple[Array, Array]]
     if isinstance(problem, LeastSquares):
         arrays, moments_of = (problem.features, problem.residuals), corr.corr_moments_least_squares
     else:
         arrays, moments_of = (problem.gradients, problem.hessians), corr.corr_moments_quadratics
     adam = (batch_size, beta1, beta2, eps_root)
     return moments_of(
-        *arrays,
-        *adam,
+        *(*arrays, *adam),
         n_permutations,
         seed,
         progress=progress,
@@ -217,6 +220,7 @@ def compare(
     adam = (batch_size, beta1, beta2, eps_root)
     gap = left_out(problem.gradients, problem.hessian_row, problem.moments(), *adam)
     v = float(batch_variance_factor(problem.n_samples, batch_size))
-    predicted = sum(expected_corr_terms(problem.moments(), limit_constants(beta1, beta2), v).values())
-    results = predicted, gap.exact, gap.second_order, gap.higher_order, gap.rho
-    return Comparison(measured, stderr, *results, n_permutations)
+    terms = expected_corr_terms(problem.moments(), limit_constants(beta1, beta2), v)
+    predicted = sum(terms.values(), np.zeros(()))
+    parts = gap.exact, gap.second_order, gap.higher_order, gap.rho
+    return Comparison(measured, stderr, predicted, *parts, n_permutations)

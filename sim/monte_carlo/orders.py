@@ -124,7 +124,8 @@ def average(
         If a value is not finite.
     """
     gradient, hessian = problem.gradients.mean(axis=0), problem.hessians.mean(axis=0)
-    done, mean, scatter = 0, 0.0, 0.0
+    done = 0
+    mean, scatter = np.zeros(()), np.zeros(())
     for orders in chunks:
         gradients, hessians = problem.gradients[orders].mean(axis=2), problem.hessians[orders].mean(axis=2)
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -82,10 +82,10 @@ def _shuffle(order, picks, counters, key):
     if doubtful:  # low word < i + 1: perhaps unfair (about one permutation in 2^33 / n^2)
         for step in range(order.size):
             picks[step] = _pick(key, np.uint64(step))
-    for i in range(order.size):  # Fisher-Yates, inside out
-        j = picks[i]
-        order[i] = order[j]
-        order[j] = i
+    for place in range(order.size):  # Fisher-Yates, inside out
+        other = picks[place]
+        order[place] = order[other]
+        order[other] = place
 
 
 @njit(cache=True)

@@ -62,7 +62,8 @@ def sgd_corr(gradients: Array, hessians: Array, beta: float) -> Array:
     (n_orders, n_params) ndarray
     """
     t = gradients.shape[1] - 1
-    velocity, updates = 0.0, np.empty_like(gradients[:, :-1])
+    updates = np.empty_like(gradients[:, :-1])
+    velocity = np.zeros_like(gradients[:, 0])
     for step in range(t):
         velocity = beta * velocity + gradients[:, step]
         updates[:, step] = velocity

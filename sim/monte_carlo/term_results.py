@@ -56,7 +56,7 @@ class Result:
         columns = {name: getattr(self, name) for name in (*names, "excess")}
         rows = []
         for place in np.ndindex(self.measured.shape):
-            values = {name: float(column[place]) for name, column in columns.items()}
+            values: dict[str, Any] = {name: float(column[place]) for name, column in columns.items()}
             if np.isinf(values["bound"]):
                 values["excess"] = None
             rows.append(labels | {"component": ":".join(map(str, place))} | values)

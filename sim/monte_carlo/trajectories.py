@@ -200,8 +200,11 @@ def _train(
 
     def block(start):
         rows = result[start : start + RUNS_IN_BLOCK]
+        theta_of_run, exp_avg, exp_avg_sq = (aligned_zeros((1, data.features.shape[1])) for _ in range(3))
         run = Run(
-            *(aligned_zeros((1, data.features.shape[1])) for _ in range(3)),
+            theta_of_run,
+            exp_avg,
+            exp_avg_sq,
             errors=np.zeros((1, batch_size + 3)),
             order=np.empty(n_samples, np.uint32),
             picks=np.empty(n_samples, np.uint32),
