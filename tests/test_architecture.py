@@ -245,3 +245,13 @@ def test_settings_are_not_cut_out_of_the_names_of_cases():
 )
 def test_cutting_of_names_is_seen(code, cut):
     assert any(cuts_a_name(node) for node in ast.walk(ast.parse(code))) == cut
+
+
+def test_every_test_module_and_command_that_the_readme_names_exists():
+    text = (ROOT / "README.md").read_text()
+    modules = set(re.findall(r"`(test_\w+)`", text))
+    assert len(modules) > 15
+    assert not [name for name in modules if not (ROOT / "tests" / f"{name}.py").exists()]
+    programs = set(re.findall(r"python -m ((?:sim|train|analysis|common|bench)[.\w]*)", text))
+    assert len(programs) > 10
+    assert programs <= set(PROGRAMS)
