@@ -4,12 +4,15 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import grimp
 import pytest
+import yaml
 
-from common.config import PACKAGES, report_entry
+from common import captions
+from common.config import MAIN, PACKAGES, load
 from common.programs import find_programs
 
 ROOT = Path(__file__).parent.parent
@@ -126,38 +129,79 @@ def test_help_does_not_load_the_heavy_libraries(program):
     assert "usage: python -m " + program in done.stdout
 
 
-def test_every_rule_says_what_a_cluster_must_give_it():
-    rules = [
-        rule
-        for path in sorted(ROOT.glob("*/rules.smk"))
-        for rule in re.split(r"(?m)^rule ", path.read_text())[1:]
-        if "localrule: True" not in rule
+@pytest.fixture(scope="module")
+def jobs():
+    """What every job of the published configuration asks of a cluster, by rule, as a dry run lists it."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--dry-run", "--forceall"]
+    done = subprocess.run(
+        [*command, "--configfile", "config/full.yaml"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    listed = re.findall(r"(?m)^rule (\w+):\n(?:    .*\n)*?    resources: (.*)$", done.stdout)
+    return [
+        (rule, dict(re.findall(r"(\w+)=([^,]+)", resources))) for rule, resources in listed if rule != "all"
     ]
-    assert len(rules) > 10
-    for rule in rules:
-        trains = "python -m train." in rule
-        resources = rule.partition("    resources:\n")[2].partition("    shell:")[0]
-        stated = dict(re.findall(r"(?m)^        (\w+)=(.+),$", resources))
-        assert 1000 <= int(stated["mem_mb"]) <= 64_000, rule.split(":")[0]
-        # a training asks for what the configuration gives it; nothing else needs a GPU
-        needs = {"runtime": r'\w+\["minutes"\]', "gpu": r'\w+\["gpu"\]'} if trains else {"runtime": r"\d+"}
-        assert set(stated) == {"mem_mb", *needs}, rule.split(":")[0]
-        for need, pattern in needs.items():
-            assert re.fullmatch(pattern, stated[need]), rule.split(":")[0]
 
 
-def test_every_figure_is_in_the_report():
-    rules = re.split(r"(?m)^rule ", (ROOT / "analysis/rules.smk").read_text())
-    figures = [
-        rule for rule in rules if '.svg"' in rule.partition("    output:")[2].partition("    shell:")[0]
+def test_every_rule_says_what_a_cluster_must_give_it(jobs):
+    config = load(MAIN, "config/full.yaml")["train"]
+    assert len({rule for rule, _ in jobs}) > 20
+    for rule, resources in jobs:
+        assert 1000 <= int(resources["mem_mb"]) <= 64_000, rule
+        section = (
+            {"train_image_sweep": "image_sweep"}.get(rule, "sweep") if rule.startswith("train_") else None
+        )
+        if section:  # a training asks for what the configuration gives it; nothing else needs a GPU
+            assert int(resources["runtime"]) == config[section]["minutes"], rule
+            assert resources["gpu"] == "1", rule
+        else:
+            assert int(resources["runtime"]) <= 240, rule
+            assert "gpu" not in resources, rule
+
+
+def test_rules_quote_every_file_that_they_hand_to_a_shell():
+    texts = [path.read_text() for path in sorted(ROOT.glob("*/*.smk"))]
+    files = [
+        name
+        for text in texts
+        for name in re.findall(r"\{((?:input|output|log|params\.(?:work|checkpoint))\b[^}]*)\}", text)
     ]
-    assert len(figures) > 9
-    for rule in figures:
-        assert rule.count('.svg"') == rule.count("report(") == 1, rule.split(":")[0]
-        (name, title) = re.findall(r'report_entry\(\s*"([^"]*)", "([^"]*)"', rule)[0]
-        found = ROOT / "analysis" / report_entry(name, title)["caption"]
-        assert found.resolve() == ROOT / f"paper/captions/{rule.split(':')[0]}.rst"
-        assert len(found.read_text().split()) > 10
+    assert len(files) > 50
+    assert {name for name in files if not name.endswith(":q")} == set()
+
+
+def test_every_drawing_program_has_a_rule_a_title_and_a_caption(jobs):
+    figures = captions.read()
+    programs = {path.stem for path in (ROOT / "analysis").glob("plot_*.py")}
+    drawn = {name.split("/")[0] for name in figures}
+    assert {program for program in programs if not any(name.startswith(program) for name in drawn)} == set()
+    assert programs <= {rule for rule, _ in jobs}
+    for name, figure in figures.items():
+        assert len(figure["title"].split()) > 1, name
+        assert len(figure["caption"].split()) > 10, name
+
+
+def test_no_caption_stands_in_two_places():
+    sections = {path.name: path.read_text() for path in (ROOT / "paper").rglob("*.typ")}
+    for name, text in sections.items():
+        assert "image(" not in text or name == "helpers.typ", (
+            name
+        )  # figures are shown by `fig`, which takes the caption
+    words = [figure["caption"].split() for figure in captions.read().values()]
+    beginnings = {" ".join(part[:8]) for part in words}
+    assert len(beginnings) == len(words)
+    others = [*sections.values(), *(path.read_text() for path in (ROOT / "paper/captions").glob("*.rst"))]
+    for beginning in beginnings:
+        assert not any(beginning in " ".join(text.split()) for text in others), beginning
+
+
+def test_release_date_is_that_of_the_changelog():
+    """Before a release neither file has a date; after it both have the same."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    version, date = re.search(r"(?m)^## (\S+) \((.*)\)$", (ROOT / "CHANGELOG.md").read_text()).groups()
+    assert version == citation["version"] == project["version"]
+    assert str(citation.get("date-released", "unreleased")) == date
 
 
 WRITERS = {
