@@ -118,10 +118,10 @@ def draw_components(axis: "Axes", snapshots: "pd.DataFrame", runs: list[str], ga
     rows = rows.assign(
         place=rows["epoch"] + rows["run"].map(shift), middle=rows[QUANTILES[2]] / rows["b_simple"]
     )
-    for name, part in rows.groupby("run"):
+    for run_name, part in rows.groupby("run"):
         q05, q25, _, q75, q95 = (part[name] / part["b_simple"] for name in QUANTILES)
-        axis.vlines(part["place"], q05, q95, color=palette[name], lw=0.8)
-        axis.vlines(part["place"], q25, q75, color=palette[name], lw=2.6)
+        axis.vlines(part["place"], q05, q95, color=palette[run_name], lw=0.8)
+        axis.vlines(part["place"], q25, q75, color=palette[run_name], lw=2.6)
     if len(rows):
         look = {"hue": "run", "style": "run", "palette": palette, "markers": style.markers(runs)}
         sns.scatterplot(rows, x="place", y="middle", s=26, zorder=3, legend=False, ax=axis, **look)

@@ -138,7 +138,7 @@ def set_axis(axis: "Axes", cells: "pd.DataFrame", swept: str, title: str) -> Non
     from analysis.drawing import axes
 
     memory = axes.memory(cells[swept])
-    axis.set(xscale="log", xlim=(memory.min() / 1.3, memory.max() * 1.3), title=title, ylabel="")
+    axis.set(xscale="log", xlim=(memory.min() / 1.3, memory.max() * 1.3), title=title)
     axes.beta_axis(axis, swept)
     if not (cells["status"] == "measured").any():
         axis.set_yticks([])
@@ -179,9 +179,10 @@ def _draw(args: argparse.Namespace) -> None:
         panel = cells[(cells["lr"] == rate) & cells["batch_size"].isin(sizes)]
         begun = [size for size in sizes if look[size].begun] if (panel["status"] != "missing").any() else []
         drawn = panel[panel["batch_size"].isin(begun)]
-        draw_curves(axis, runs[runs["lr"] == rate], drawn, args.swept, look)
         title = f"batch size {sizes[0]}, lr {rate:g}" if alone else f"lr {rate:.3g}"
         set_axis(axis, panel, args.swept, title)
+        draw_curves(axis, runs[runs["lr"] == rate], drawn, args.swept, look)
+        axis.set(xlabel=rf"$\beta_{args.swept[-1]}$", ylabel="")
         edges = drawn[drawn["status"] == "missing"], drawn[drawn["n_diverged"] > 0]
         pad_y_limits(
             axis, *(max((1 + look[size].place for size in edge["batch_size"]), default=0) for edge in edges)

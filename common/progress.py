@@ -38,7 +38,7 @@ def show_progress(workflow: Any) -> None:
 
     asked = workflow.output_settings
     listing = next((each for each in logger.handlers if each.name == "DefaultStreamHandler"), None)
-    if listing is None or workflow.dryrun or not workflow.is_main_process:
+    if listing is None or asked.dryrun or not workflow.is_main_process:
         return
     if asked.quiet or asked.verbose or asked.printshellcmds or asked.debug_dag:
         return

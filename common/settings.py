@@ -269,8 +269,9 @@ def from_flags(cls: type[T], arguments: argparse.Namespace) -> T:
             value = tuple(value) if isinstance(field.default, tuple) else value[0]
         values[field.name] = value
     settings = cls(**values)
-    for name in getattr(arguments, "given", ()):
-        hindrance = _hindrance(settings, name) if name in values else ""
+    given = getattr(arguments, "given", ())
+    for name in values:
+        hindrance = _hindrance(settings, name) if name in given else ""
         if hindrance:
             raise InputError(f"{_as_given(name, values[name])}, allowed only {hindrance}")
     return settings

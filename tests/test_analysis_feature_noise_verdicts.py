@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from analysis import feature_noise_verdicts as gv
-from analysis.reductions import confounders, feature_noise, usable_ranges
+from analysis.inputs.feature_noise import describe
+from analysis.reductions import confounders, feature_noise, published_table, usable_ranges
+from analysis.reductions.feature_noise_verdicts import VERDICTS, verdicts
 from sim.feature_noise import studies
 from sim.feature_noise.settings import Settings
 from sim.feature_noise.tables import columns
@@ -16,7 +18,12 @@ from sim.feature_noise.tables import columns
 BASE = Settings()
 
 
-def table(study, errors, n_seeds=3, base=BASE, train=lambda name: 0.0):
+def table(*args, **settings):
+    """A table as the program reads it."""
+    return describe(written(*args, **settings))
+
+
+def written(study, errors, n_seeds=3, base=BASE, train=lambda name: 0.0):
     """A table of a study whose test error is errors(name, settings, seed) at the end, 0.5 at the start."""
     rows = []
     for name, case in studies.STUDIES[study].cases(base).items():
@@ -35,7 +42,7 @@ def large(case):
 def test_table_reproduced_in_kind_and_not():
     errors = {"adam 1e-05 b100": 0.95, "adamw 0.01 b100": 0.8, "adam 1e-05 b2": 0.0, "adamw 0.01 b2": 0.3}
     train = {"adam 0.05 b100": 0.3, "adam 0.05 b2": 0.1}
-    found = gv.summarize_table(
+    found = published_table.summarize_table(
         table("table", lambda name, *_: errors.get(name, 0.6), train=lambda name: train.get(name, 0.0))
     )
     verdicts = [cell["verdict"] for cell in found["cells"]]
@@ -55,7 +62,9 @@ def test_table_reproduced_in_kind_and_not():
 def test_a_wide_spread_over_seeds_reproduces_and_a_training_error_does_not():
     lottery = lambda name, case, seed: [0.0, 0.5, 1.0][seed] if large(case) else 0.0  # noqa: E731
     (cell,) = (
-        c for c in gv.summarize_table(table("table", lottery))["cells"] if c["case"] == "adam 1e-05 b100"
+        c
+        for c in published_table.summarize_table(table("table", lottery))["cells"]
+        if c["case"] == "adam 1e-05 b100"
     )
     assert cell["test_error_std"] == pytest.approx(0.5)
     assert cell["verdict"] == "reproduced"
@@ -65,7 +74,7 @@ def test_a_wide_spread_over_seeds_reproduces_and_a_training_error_does_not():
 
 def test_choices_find_the_one_that_gives_both_numbers():
     errors = {"adam q4 summed plain": 0.94, "adamw q4 summed plain": 0.56, "adam q3 summed plain": 0.95}
-    found = gv.summarize_choices(table("choices", lambda name, *_: errors.get(name, 0.2)))
+    found = published_table.summarize_choices(table("choices", lambda name, *_: errors.get(name, 0.2)))
     assert found["both"] == ["q4 summed plain"]
     assert len(found["rows"]) == 16
 
@@ -93,7 +102,7 @@ def test_steps_of_two_lengths_are_compared_each_with_its_own():
     errors = lambda name, case, seed: 0.01 / (case.lr / BASE.lr) if large(case) else 0.0  # noqa: E731
     short = table("steps", errors, base=replace(BASE, n_steps=200_000))
     full = table("steps", errors)
-    full = full[full["case"].str.contains("lr x|lr /|b2 many")]
+    full = full[full["case"].str.contains("lr x|lr /|b2 many")]  # as recorded
     found = confounders.summarize_steps(pd.concat([short, full]))
     assert len(found["pairs"]) == 2 * (4 + 2)
     of_adam = {
@@ -184,7 +193,7 @@ def test_fit_matches_polyfit(rng):
 
 def test_main_writes_both_parts(tmp_path, fails):
     out, path = tmp_path / "v.json", tmp_path / "t.csv"
-    table("replacement", lambda *_: 0.0).to_csv(path, index=False)
+    written("replacement", lambda *_: 0.0).to_csv(path, index=False)
     gv.main(["--tables", str(path), "--records", str(path), "--out", str(out)])
     found = json.loads(out.read_text())
     assert found["here"] == found["published_size"]
@@ -195,3 +204,51 @@ def test_main_writes_both_parts(tmp_path, fails):
         gv.main, "--tables", tmp_path / "short.csv", "--out", tmp_path / "w.json"
     )
     assert not (tmp_path / "w.json").exists()
+
+
+def test_every_study_has_its_verdicts():
+    assert set(VERDICTS) == set(studies.STUDIES)
+
+
+def without_labels(value):
+    """The same with every name of a case left out."""
+    if isinstance(value, dict):
+        return {name: without_labels(inner) for name, inner in value.items() if name != "case"}
+    return [without_labels(inner) for inner in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("study", studies.STUDIES)
+def test_verdicts_take_nothing_from_the_name_of_a_case(study):
+    """The name is a label: with other names the settings say the same."""
+    error = lambda name, case, seed: (0.7 if large(case) else 0.1) * case.beta2 + seed / 100  # noqa: E731
+    named = table(study, error, n_seeds=2, base=Settings(n_samples=64))
+    names = {name: f"case {i}" for i, name in enumerate(dict.fromkeys(named["case"]))}
+    renamed = named.assign(case=named["case"].map(names))
+    one, other = (json.dumps(without_labels(verdicts(rows))) for rows in (named, renamed))
+    assert one == other
+    assert "case " not in other
+
+
+@pytest.mark.parametrize(
+    ("settings", "described"),
+    [
+        ({"patch_length": 801, "n_noise": 4, "supports": "disjoint"}, {"layout": "disjoint"}),
+        ({"patch_length": 801, "n_noise": 4}, {"layout": "n s = d"}),
+        ({"patch_length": 41, "n_noise": 4}, {"layout": "n s >> d"}),
+        ({"batch_size": 2}, {"batch": "small"}),
+        ({"batch_size": 100}, {"batch": "large"}),
+        ({"batch_size": 100, "eps": 1e-10}, {"form": "summed"}),
+        ({"batch_size": 100, "eps": 1e-8}, {"form": "eps-outside"}),
+        ({"batch_size": 100, "eps": 0.0, "eps_root": 1e-8}, {"form": "eps-inside"}),
+        ({"batch_size": 100, "eps": 1e-7}, {"form": "other"}),
+    ],
+)
+def test_what_a_study_varies_is_read_from_the_settings(settings, described):
+    row = {"study": "table", "case": "x"} | columns(replace(BASE, **settings))
+    (found,) = describe(pd.DataFrame([row])).to_dict("records")
+    assert {name: found[name] for name in described} == described
+
+
+def test_of_two_amplitudes_on_the_same_coordinates_the_larger_has_the_published_1_norm():
+    rows = [{"study": "supports"} | columns(replace(BASE, n_noise=4, noise_std=std)) for std in (0.5, 2.5)]
+    assert describe(pd.DataFrame(rows))["noise_norm"].tolist() == ["same l2", "same l1"]

@@ -10,7 +10,7 @@ from adam_minibatch_noise import theory
 from adam_minibatch_noise.expansion import turning_points
 from adam_minibatch_noise.expansion.second_order import exact_c_total
 from analysis import best_betas, plot_best_beta2
-from analysis.reductions import noise_scales
+from analysis.reductions import best_beta2, noise_scales
 from tests.sweep_runs import curve, write
 
 
@@ -50,7 +50,7 @@ def test_noise_scale_counts_near_the_least_perplexity(tmp_path):
 
 def test_critical_batch_sizes_match_both_theories():
     noise = noise_scales.NoiseScale(30, 40, 50)
-    critical = plot_best_beta2.critical_batch_sizes(noise, 1000, 2, 0.9, 4)
+    critical = best_beta2.critical_batch_sizes(noise, 1000, 2, 0.9, 4)
     assert critical["limit"] == [float(theory.critical_batch_size(1000, b, 0.5)) for b in (30, 40, 50)]
     for b_simple, size in zip((30, 40, 50), critical["exact"], strict=True):
         falls = [exact_falls(b_simple, b) for b in (size - 1, size, size + 1)]
@@ -74,7 +74,7 @@ def exact_falls(noise_scale, batch_size):
 def test_expected_best_is_the_largest_c_total():
     """Around the turn, where limit and exact part: 74 and 76 windows a batch."""
     betas, sizes = 1 - np.geomspace(0.231, 0.001, 45), [8, 74, 76, 300]
-    found = plot_best_beta2.expected_best(40, sizes, betas, 1000, 2, 0.9)
+    found = best_beta2.expected_best(40, sizes, betas, 1000, 2, 0.9)
     for i, size in enumerate(sizes):
         n_batches, v, correlation = turning_points.epoch_geometry(1000, size)
         limit = [float(theory.c_total(0.9, beta, 40 * v)) for beta in betas]

@@ -4,12 +4,15 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import grimp
 import pytest
+import yaml
 
-from common.config import PACKAGES, report_entry
+from common import captions
+from common.config import MAIN, PACKAGES, load
 from common.programs import find_programs
 
 ROOT = Path(__file__).parent.parent
@@ -118,7 +121,7 @@ def test_help_does_not_load_the_heavy_libraries(program):
         f"import runpy, sys; sys.argv = ['x', '--help']\n"
         f"try: runpy.run_module({program!r}, run_name='__main__')\n"
         "except SystemExit as end: assert not end.code\n"
-        "heavy = {'numba', 'torch', 'pandas', 'matplotlib', 'jax', 'snakemake'} & set(sys.modules)\n"
+        "heavy = {'numba', 'torch', 'pandas', 'matplotlib', 'seaborn', 'jax', 'snakemake'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -126,38 +129,79 @@ def test_help_does_not_load_the_heavy_libraries(program):
     assert "usage: python -m " + program in done.stdout
 
 
-def test_every_rule_says_what_a_cluster_must_give_it():
-    rules = [
-        rule
-        for path in sorted(ROOT.glob("*/rules.smk"))
-        for rule in re.split(r"(?m)^rule ", path.read_text())[1:]
-        if "localrule: True" not in rule
+@pytest.fixture(scope="module")
+def jobs():
+    """What every job of the published configuration asks of a cluster, by rule, as a dry run lists it."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--dry-run", "--forceall"]
+    done = subprocess.run(
+        [*command, "--configfile", "config/full.yaml"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    listed = re.findall(r"(?m)^rule (\w+):\n(?:    .*\n)*?    resources: (.*)$", done.stdout)
+    return [
+        (rule, dict(re.findall(r"(\w+)=([^,]+)", resources))) for rule, resources in listed if rule != "all"
     ]
-    assert len(rules) > 10
-    for rule in rules:
-        trains = "python -m train." in rule
-        resources = rule.partition("    resources:\n")[2].partition("    shell:")[0]
-        stated = dict(re.findall(r"(?m)^        (\w+)=(.+),$", resources))
-        assert 1000 <= int(stated["mem_mb"]) <= 64_000, rule.split(":")[0]
-        # a training asks for what the configuration gives it; nothing else needs a GPU
-        needs = {"runtime": r'\w+\["minutes"\]', "gpu": r'\w+\["gpu"\]'} if trains else {"runtime": r"\d+"}
-        assert set(stated) == {"mem_mb", *needs}, rule.split(":")[0]
-        for need, pattern in needs.items():
-            assert re.fullmatch(pattern, stated[need]), rule.split(":")[0]
 
 
-def test_every_figure_is_in_the_report():
-    rules = re.split(r"(?m)^rule ", (ROOT / "analysis/rules.smk").read_text())
-    figures = [
-        rule for rule in rules if '.svg"' in rule.partition("    output:")[2].partition("    shell:")[0]
+def test_every_rule_says_what_a_cluster_must_give_it(jobs):
+    config = load(MAIN, "config/full.yaml")["train"]
+    assert len({rule for rule, _ in jobs}) > 20
+    for rule, resources in jobs:
+        assert 1000 <= int(resources["mem_mb"]) <= 64_000, rule
+        section = (
+            {"train_image_sweep": "image_sweep"}.get(rule, "sweep") if rule.startswith("train_") else None
+        )
+        if section:  # a training asks for what the configuration gives it; nothing else needs a GPU
+            assert int(resources["runtime"]) == config[section]["minutes"], rule
+            assert resources["gpu"] == "1", rule
+        else:
+            assert int(resources["runtime"]) <= 240, rule
+            assert "gpu" not in resources, rule
+
+
+def test_rules_quote_every_file_that_they_hand_to_a_shell():
+    texts = [path.read_text() for path in sorted(ROOT.glob("*/*.smk"))]
+    files = [
+        name
+        for text in texts
+        for name in re.findall(r"\{((?:input|output|log|params\.(?:work|checkpoint))\b[^}]*)\}", text)
     ]
-    assert len(figures) > 9
-    for rule in figures:
-        assert rule.count('.svg"') == rule.count("report(") == 1, rule.split(":")[0]
-        (name, title) = re.findall(r'report_entry\(\s*"([^"]*)", "([^"]*)"', rule)[0]
-        found = ROOT / "analysis" / report_entry(name, title)["caption"]
-        assert found.resolve() == ROOT / f"paper/captions/{rule.split(':')[0]}.rst"
-        assert len(found.read_text().split()) > 10
+    assert len(files) > 50
+    assert {name for name in files if not name.endswith(":q")} == set()
+
+
+def test_every_drawing_program_has_a_rule_a_title_and_a_caption(jobs):
+    figures = captions.read()
+    programs = {path.stem for path in (ROOT / "analysis").glob("plot_*.py")}
+    drawn = {name.split("/")[0] for name in figures}
+    assert {program for program in programs if not any(name.startswith(program) for name in drawn)} == set()
+    assert programs <= {rule for rule, _ in jobs}
+    for name, figure in figures.items():
+        assert len(figure["title"].split()) > 1, name
+        assert len(figure["caption"].split()) > 10, name
+
+
+def test_no_caption_stands_in_two_places():
+    sections = {path.name: path.read_text() for path in (ROOT / "paper").rglob("*.typ")}
+    for name, text in sections.items():
+        assert "image(" not in text or name == "helpers.typ", (
+            name
+        )  # figures are shown by `fig`, which takes the caption
+    words = [figure["caption"].split() for figure in captions.read().values()]
+    beginnings = {" ".join(part[:8]) for part in words}
+    assert len(beginnings) == len(words)
+    others = [*sections.values(), *(path.read_text() for path in (ROOT / "paper/captions").glob("*.rst"))]
+    for beginning in beginnings:
+        assert not any(beginning in " ".join(text.split()) for text in others), beginning
+
+
+def test_release_date_is_that_of_the_changelog():
+    """Before a release neither file has a date; after it both have the same."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    version, date = re.search(r"(?m)^## (\S+) \((.*)\)$", (ROOT / "CHANGELOG.md").read_text()).groups()
+    assert version == citation["version"] == project["version"]
+    assert str(citation.get("date-released", "unreleased")) == date
 
 
 WRITERS = {
@@ -198,3 +242,60 @@ def test_every_file_is_written_by_atomic_write():
         "common/files.py: open(name, 'a+')",  # a lock
         "common/files.py: tempfile.mkstemp(prefix=f'.{path.name}.', suffix=PART, dir=path.parent)",
     }
+
+
+CUT = {"split", "rsplit", "partition", "rpartition", "startswith", "endswith", "removeprefix", "removesuffix"}
+CUT |= {"contains", "extract", "match", "replace", "slice", "get"}
+
+
+def cuts_a_name(node):
+    """Whether a call cuts something out of the name of a case, or a comparison looks for a part of it."""
+    if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In | ast.NotIn):
+        return isinstance(node.left, ast.Constant) and re.search(
+            r"\bcase\b", ast.unparse(node.comparators[0])
+        )
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    return node.func.attr in CUT and re.search(r"\bcase\b", ast.unparse(node.func.value))
+
+
+def test_settings_are_not_cut_out_of_the_names_of_cases():
+    """A case is a row whose columns say what it is; its name is a label."""
+    found = [
+        f"{path.relative_to(ROOT)}: {ast.unparse(node)}"
+        for path in (ROOT / "analysis").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if cuts_a_name(node)
+    ]
+    words = r"split|starts-with|ends-with|contains|match|matches|replace|slice|find|position|trim"
+    for path in (ROOT / "paper").rglob("*.typ"):
+        found += [
+            f"{path.name}: {hit}" for hit in re.findall(rf"\.case\.(?:{words})\b|\.case ==", path.read_text())
+        ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("code", "cut"),
+    [
+        ('cell["case"].split(" ", 1)', True),
+        ('table["case"].str.contains("lr x")', True),
+        ('case.endswith("b2")', True),
+        ('" b2 " in case', True),
+        ('"case" in row', False),
+        ('cell["case"] == other["case"]', False),
+        ('cell["optimizer"].split(" ")', False),
+    ],
+)
+def test_cutting_of_names_is_seen(code, cut):
+    assert any(cuts_a_name(node) for node in ast.walk(ast.parse(code))) == cut
+
+
+def test_every_test_module_and_command_that_the_readme_names_exists():
+    text = (ROOT / "README.md").read_text()
+    modules = set(re.findall(r"`(test_\w+)`", text))
+    assert len(modules) > 15
+    assert not [name for name in modules if not (ROOT / "tests" / f"{name}.py").exists()]
+    programs = set(re.findall(r"python -m ((?:sim|train|analysis|common|bench)[.\w]*)", text))
+    assert len(programs) > 10
+    assert programs <= set(PROGRAMS)

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.noise_scale.sample_gradients import gradient_noise
 from adam_minibatch_noise.noise_scale.two_batch import sq_norm
 from adam_minibatch_noise.theory import batch_variance_factor
 from train import noise_scale
 from train.language import corpora
 from train.language.noise_measurements import draw_measurements
-from train.language.per_sample import gradient_moments, gradient_noise
+from train.language.per_sample import window_moments
 from train.language.settings import Settings
 from train.language.snapshots import Snapshot, load_snapshot, save_snapshot
 from train.language.transformer_xl import TransformerXL
@@ -90,14 +91,14 @@ def test_mean_square_of_a_batch_gradient_matches_enumeration(problem, size):
     for batch in map(list, combinations(range(6), size)):
         loss = model(inputs[batch], targets[batch])[0] / (size * 6)
         squares.append(float(sq_norm(torch.autograd.grad(loss, list(model.parameters())))))
-    noise = gradient_noise(gradient_moments(model, inputs[:6], targets[:6]))
+    noise = gradient_noise(window_moments(model, inputs[:6], targets[:6]))
     expected = noise.grad_sq_norm + batch_variance_factor(6, size) * noise.tr_sigma
     assert np.mean(squares) == pytest.approx(float(expected), rel=1e-12)
 
 
 def test_interval_of_drawn_batches_covers_the_exact_value(problem):
     """Two seeds at 99.9%; the rate itself is tested in test_train_two_batch."""
-    exact = gradient_noise(gradient_moments(*problem))
+    exact = gradient_noise(window_moments(*problem))
     for seed in range(2):
         got = draw_measurements(*problem, 5, 20, n_draws=40, seed=seed, level=0.999)
         assert got.low < exact.b_simple < got.high < 2 * got.low
@@ -111,7 +112,7 @@ def test_draws_have_no_dropout_and_leave_the_model_as_it_was(problem):
     problem[0].train()
     done = []
     got = draw_measurements(*problem, 20, 40, n_draws=2, seed=0, progress=done.append)
-    exact = gradient_noise(gradient_moments(*problem))
+    exact = gradient_noise(window_moments(*problem))
     assert got.grad_sq_norm == pytest.approx(exact.grad_sq_norm, rel=1e-12)
     assert done == [20] * 4
     assert problem[0].training

@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from train.language.per_sample import FAR, LEVELS, GradientMoments, gradient_moments, gradient_noise
+from adam_minibatch_noise.noise_scale.sample_gradients import FAR, LEVELS, GradientMoments, gradient_noise
+from train.language.per_sample import window_moments
 from train.language.transformer_xl import TransformerXL
 
 N, TGT_LEN, N_TOKEN = 13, 6, 7  # words repeat in a window, and word 6 occurs in none
@@ -50,7 +51,7 @@ def gradients(problem):
 @pytest.mark.parametrize("chunk", [0, 1, 5, 100])
 def test_gradients_match_single_backward_passes(problem, gradients, chunk):
     done = []
-    moments = gradient_moments(*problem, chunk, done.append)
+    moments = window_moments(*problem, chunk, done.append)
     assert sum(done) == moments.n_samples == N
     tolerance = {"rtol": 1e-10, "atol": 1e-14}
     torch.testing.assert_close(moments.total, gradients.sum(0), **tolerance)
@@ -65,7 +66,7 @@ def test_chunk_bounds_the_windows_held(problem, monkeypatch):
         return cross_entropy(logits, targets)
 
     monkeypatch.setattr(functional, "cross_entropy", spy)
-    gradient_moments(*problem, chunk=5)
+    window_moments(*problem, chunk=5)
     assert [tuple(shape) for shape in seen] == [(5, TGT_LEN), (5, TGT_LEN), (3, TGT_LEN)]
 
 
@@ -73,9 +74,9 @@ def test_dropout_is_off_and_the_model_is_left_as_it_was(problem):
     _, inputs, targets = problem
     model = make_model(dropout=0.5)
     before = [param.clone() for param in model.parameters()]
-    moments, again = (gradient_moments(model, inputs, targets) for _ in range(2))
+    moments, again = (window_moments(model, inputs, targets) for _ in range(2))
     assert torch.equal(moments.total, again.total)
-    assert torch.equal(moments.total, gradient_moments(*problem).total)
+    assert torch.equal(moments.total, window_moments(*problem).total)
     assert model.training
     assert all(param.grad is None for param in model.parameters())
     assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
@@ -83,14 +84,14 @@ def test_dropout_is_off_and_the_model_is_left_as_it_was(problem):
 
 def test_float32_is_near_float64(problem):
     model, inputs, targets = problem
-    exact = gradient_noise(gradient_moments(model, inputs, targets))
-    got = gradient_noise(gradient_moments(make_model().float(), inputs, targets))
+    exact = gradient_noise(window_moments(model, inputs, targets))
+    got = gradient_noise(window_moments(make_model().float(), inputs, targets))
     assert got.b_simple == pytest.approx(exact.b_simple, rel=1e-5)
 
 
 def test_noise_matches_numpy(problem, gradients):
     """The covariance in full, its trace and diagonal; quantiles by sorting."""
-    noise, samples = gradient_noise(gradient_moments(*problem)), gradients.numpy()
+    noise, samples = gradient_noise(window_moments(*problem)), gradients.numpy()
     g, sigma = samples.mean(0), np.cov(samples.T, bias=True)
     assert noise.n_params == len(g)
     assert noise.grad_sq_norm == pytest.approx(g @ g, rel=1e-12)
@@ -135,7 +136,7 @@ def test_what_is_not_finite_stays_visible():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_matches_cpu(problem):
     model, inputs, targets = problem
-    here = gradient_moments(model, inputs, targets)
-    there = gradient_moments(make_model().cuda(), inputs.cuda(), targets.cuda())
+    here = window_moments(model, inputs, targets)
+    there = window_moments(make_model().cuda(), inputs.cuda(), targets.cuda())
     torch.testing.assert_close(there.total.cpu(), here.total, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(there.total_sq.cpu(), here.total_sq, rtol=1e-9, atol=1e-12)

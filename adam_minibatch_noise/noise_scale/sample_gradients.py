@@ -7,6 +7,7 @@ References
    arXiv 2602.01642.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -158,7 +159,7 @@ def _check(inputs: Tensor, targets: Tensor, params: dict[str, Tensor], chunk: in
         )
     if not params:
         raise InputError("no parameter of the model requires a gradient, needed: at least one")
-    if chunk != int(chunk) or chunk < 0:
+    if not (0 <= chunk < math.inf and chunk == int(chunk)):
         raise InputError(f"chunk is {chunk}, allowed: a whole number >= 0")
 
 
@@ -197,6 +198,8 @@ def add(total: Tensor, total_sq: Tensor, gradients: Tensor) -> None:
         gradients = torch.view_as_real(gradients.resolve_conj())
     gradients = gradients.to(torch.promote_types(gradients.dtype, torch.float32))
     total += gradients.sum(0)
+    if 0 in gradients.stride():  # one zero that stands for all, of a parameter that is not used
+        gradients = gradients.clone()
     total_sq += gradients.square_().sum(0)
 
 

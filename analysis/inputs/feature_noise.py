@@ -59,8 +59,7 @@ def describe(table: "pd.DataFrame") -> "pd.DataFrame":
     )  # one coordinate is the signal's
     disjoint = table["supports"] == "disjoint"
     layout = full.map({True: "n s = d", False: "n s >> d"}).where(~disjoint, "disjoint")
-    # Spread over fewer coordinates than published, noise of the same 1-norm is larger in each than that of
-    # the same 2-norm.
+    # On fewer coordinates than published, noise of the same 1-norm is larger in each than noise of the same 2-norm.
     least = table.groupby(["study", "n_noise"])["noise_std"].transform("min")
     return table.assign(
         batch=(table["batch_size"] == SMALL).map({True: "small", False: "large"}),
