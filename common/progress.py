@@ -209,8 +209,8 @@ def known_seconds(jobs: Iterable[Any]) -> dict[str, list[float]]:
     for job in jobs:
         with contextlib.suppress(OSError, KeyError, ValueError, StopIteration, TypeError):
             with open(job.benchmark, newline="") as file:
-                row = next(csv.DictReader(file, delimiter="\t"))
-            found.setdefault(job.rule.name, []).append(float(row["s"]))
+                seconds = float(next(csv.DictReader(file, delimiter="\t"))["s"])
+            found.setdefault(job.rule.name, []).append(seconds)
     return found
 
 

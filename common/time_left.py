@@ -61,7 +61,7 @@ class TimeLeft:
     def in_words(self, running: Iterable[tuple[str, int, float]]) -> str:
         """Say the estimate."""
         seconds, whole = self.estimate(running)
-        if not whole and not seconds:
+        if not whole and seconds < 1:
             return "time left not known yet"
         return f"{'about' if whole else 'at least'} {in_words(seconds)} left"
 

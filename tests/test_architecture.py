@@ -159,6 +159,14 @@ def test_every_rule_says_what_a_cluster_must_give_it(jobs):
             assert "gpu" not in resources, rule
 
 
+def test_commands_with_other_default_resources_keep_those_of_the_profile():
+    """On the command line they take the place of the profile's, all of them."""
+    defaults = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())["default-resources"]
+    kept = f"--default-resources mem_mb={defaults['mem_mb']} runtime={defaults['runtime']} slurm_account=A"
+    for name in ("README.md", "profiles/slurm/config.yaml"):
+        assert kept in (ROOT / name).read_text(), name
+
+
 def test_rules_quote_every_file_that_they_hand_to_a_shell():
     texts = [path.read_text() for path in sorted(ROOT.glob("*/*.smk"))]
     files = [
