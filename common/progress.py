@@ -217,10 +217,10 @@ def known_seconds(jobs: Iterable[Any]) -> dict[str, list[float]]:
 def last_lines(path: str, n_lines: int = LAST_LINES) -> list[str]:
     """Return the last lines of a log, or why it cannot be read."""
     try:
-        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = Path(path).read_bytes().decode(errors="replace").rstrip("\n").split("\n")
     except OSError as error:
         return [str(error)]
-    return [line.rsplit("\r", 1)[-1] for line in lines[-n_lines:]] or ["(empty)"]
+    return [line.rsplit("\r", 1)[-1] for line in lines[-n_lines:]]  # of a bar that moved, where it ended
 
 
 def _short(paths: str) -> str:
