@@ -142,7 +142,7 @@ def _draw(args: argparse.Namespace) -> None:
     full = table["n_windows"].max()
     labels = [f"full\n({tick:g})" if tick == full else f"{tick:g}" for tick in ticks]
     axes.counts_axis(panels[1], ticks, labels, most=10)
-    axes.beta_axis(panels[1], "beta2", "y", betas=(0.8, 0.9, 0.99, 0.999), label=r"best $\beta_2$")
+    axes.beta_axis(panels[1], "beta2", "y", label=r"best $\beta_2$")
     panels[1].set_xlabel("batch size (windows)")
     handles, labels = panels[1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(handles)))
