@@ -72,7 +72,7 @@ def draw_theory(panels: "list[Axes]", summary: dict, curves: "pd.DataFrame") -> 
         Of the strips, of the lines.
     summary : dict
     curves : pandas.DataFrame
-        Of `analysis.reductions.best_beta2.expect`.
+        Of `analysis.reductions.best_beta2.expected`.
     """
     import seaborn as sns
 
@@ -109,7 +109,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     from analysis.inputs import tables
 
-    with tables.as_written([args.best, *args.noise_scale]):
+    with tables.refuse_malformed([args.best, *args.noise_scale]):
         _draw(args)
 
 
@@ -129,7 +129,7 @@ def _draw(args: argparse.Namespace) -> None:
     figure, panels = plt.subplots(2, 1, figsize=(style.WIDTH, 3.6), sharex=True, height_ratios=[1, 6])
     panels[1].set(xscale="log", yscale="log")
     if noise and table["best_beta"].notna().any():
-        summary, curves = best_beta2.expect(table, noise, args.beta1)
+        summary, curves = best_beta2.expected(table, noise, args.beta1)
         draw_theory(list(panels), summary, curves)
     else:
         panels[0].set_axis_off()

@@ -134,7 +134,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     from analysis.inputs import tables
 
-    with tables.as_written([args.map, args.turning]):
+    with tables.refuse_malformed([args.map, args.turning]):
         _draw(args)
 
 
