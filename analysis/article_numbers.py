@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
         turning,
     )
 
-    with tables.as_written(path for name, path in vars(args).items() if name != "out"):
+    with tables.refuse_malformed(path for name, path in vars(args).items() if name != "out"):
         effects = tables.read([args.expectation], expectation.EFFECTS, finite=expectation.EFFECTS)
         slopes = tables.read([args.closeness], closeness.COLUMNS, finite=closeness.FINITE)
         of_map = tables.read([args.map], turning.MAP, finite=turning.MAP[1:])

@@ -26,16 +26,16 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     from analysis.inputs import tables
 
-    with tables.as_written(args.tables):
+    with tables.refuse_malformed(args.tables):
         _reduce(args)
 
 
 def _reduce(args: argparse.Namespace) -> None:
-    from analysis.reductions.best_betas import beside_published, best_rows
+    from analysis.reductions.best_betas import best_rows, join_published
 
     runs, cells = sweep_flags.read_cells(args)
     rows = best_rows(runs, cells, args.swept, args.baseline)
-    write_csv(args.out, beside_published(rows, args.published) if args.published else rows)
+    write_csv(args.out, join_published(rows, args.published) if args.published else rows)
 
 
 if __name__ == "__main__":

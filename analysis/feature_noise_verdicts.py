@@ -30,9 +30,9 @@ def main(argv: list[str] | None = None) -> None:
     from analysis.inputs import feature_noise, tables
     from analysis.reductions.feature_noise_verdicts import verdicts
 
-    with tables.as_written(args.tables):
+    with tables.refuse_malformed(args.tables):
         result = {"here": verdicts(feature_noise.read(args.tables))}
-    with tables.as_written(args.records):
+    with tables.refuse_malformed(args.records):
         result["published_size"] = verdicts(feature_noise.read(args.records)) if args.records else {}
     write_json(args.out, result)
 

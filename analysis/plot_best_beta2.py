@@ -77,7 +77,7 @@ def draw_theory(panels: "list[Axes]", summary: dict, curves: "pd.DataFrame") -> 
         Of the strips, of the lines.
     summary : dict
     curves : pandas.DataFrame
-        Of `analysis.reductions.best_beta2.expect`.
+        Of `analysis.reductions.best_beta2.expected`.
     """
     import seaborn as sns
 
@@ -114,7 +114,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     from analysis.inputs import tables
 
-    with tables.as_written([args.best, *args.noise_scale]):
+    with tables.refuse_malformed([args.best, *args.noise_scale]):
         _draw(args)
 
 
@@ -134,7 +134,7 @@ def _draw(args: argparse.Namespace) -> None:
     figure, panels = plt.subplots(2, 1, figsize=(style.WIDTH, 3.6), sharex=True, height_ratios=[1, 6])
     panels[1].set(xscale="log", yscale="log")
     if noise and table["best_beta"].notna().any():
-        summary, curves = best_beta2.expect(table, noise, args.beta1)
+        summary, curves = best_beta2.expected(table, noise, args.beta1)
         draw_theory(list(panels), summary, curves)
     else:
         panels[0].set_axis_off()
@@ -147,7 +147,7 @@ def _draw(args: argparse.Namespace) -> None:
     full = table["n_windows"].max()
     labels = [f"full\n({tick:g})" if tick == full else f"{tick:g}" for tick in ticks]
     axes.counts_axis(panels[1], ticks, labels, most=10)
-    axes.beta_axis(panels[1], "beta2", "y", betas=(0.8, 0.9, 0.99, 0.999), label=r"best $\beta_2$")
+    axes.beta_axis(panels[1], "beta2", "y", label=r"best $\beta_2$")
     panels[1].set_xlabel("batch size (windows)")
     handles, labels = panels[1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(handles)))

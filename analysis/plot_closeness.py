@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     from analysis.inputs import tables
 
-    with tables.as_written(args.tables):
+    with tables.refuse_malformed(args.tables):
         _draw(args)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from adam_minibatch_noise.errors import InputError
 from analysis.inputs import titles
 from analysis.reductions.confounders import summarize_betas
-from analysis.reductions.feature_noise import FAILS, ends
+from analysis.reductions.feature_noise import FAILS, last_measurements
 from common.cli import Parser, run
 from sim.feature_noise.studies import PUBLISHED_DECAY
 
@@ -133,7 +133,7 @@ def draw_batch(table: "pd.DataFrame") -> "Figure":
     from analysis.drawing import style
 
     figure, axes = plt.subplots(1, 2, figsize=(style.WIDTH, 2.7), sharey=True)
-    last = ends(table)
+    last = last_measurements(table)
     last = last.assign(
         n_batches=last["n_samples"] / last["batch_size"], samples=[f"n = {n}" for n in last["n_samples"]]
     )
@@ -158,7 +158,7 @@ def draw_decay(table: "pd.DataFrame") -> "Figure":
     from analysis.drawing import axes, style
 
     figure, panels = plt.subplots(2, 3, figsize=(style.WIDTH, 4.4), sharey=True, sharex="col")
-    last = ends(table)
+    last = last_measurements(table)
     last = last.assign(
         start=[f"σ₀ = {std:g}" for std in last["init_std"]], size=[f"B = {b:g}" for b in last["batch_size"]]
     )
@@ -216,7 +216,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     from analysis.inputs import tables
 
-    with tables.as_written(args.tables):
+    with tables.refuse_malformed(args.tables):
         _draw(args)
 
 

@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     from analysis.inputs import tables
 
-    with tables.as_written([*args.batch, *args.steps, *args.decay, *args.invariance]):
+    with tables.refuse_malformed([*args.batch, *args.steps, *args.decay, *args.invariance]):
         _draw(args)
 
 

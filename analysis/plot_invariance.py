@@ -190,7 +190,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     from analysis.inputs import tables
 
-    with tables.as_written([args.slopes, args.spread]):
+    with tables.refuse_malformed([args.slopes, args.spread]):
         _draw(args)
 
 

@@ -51,6 +51,7 @@ def draw_noise_scale(
     Parameters
     ----------
     axis : matplotlib.axes.Axes
+        With its limits.
     snapshots : pandas.DataFrame
         Rows of `train.noise_scale`, with a column `run`.
     evaluations : pandas.DataFrame
@@ -64,7 +65,6 @@ def draw_noise_scale(
     from analysis.drawing import axes, style
 
     palette = style.colours(runs)
-    axis.set_yscale("log")
     look = {
         "hue": "run",
         "hue_order": runs,
@@ -176,7 +176,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     from analysis.inputs import tables
 
-    with tables.as_written([*args.tables, *args.runs]):
+    with tables.refuse_malformed([*args.tables, *args.runs]):
         _draw(args)
 
 
@@ -185,7 +185,7 @@ def _draw(args: argparse.Namespace) -> None:
     import numpy as np
     import pandas as pd
 
-    from analysis.drawing import axes, style
+    from analysis.drawing import style
     from analysis.inputs import tables, titles
 
     table = tables.read(args.tables, [*RUN, "epoch", "n_samples", "b_simple", *ESTIMATE, *QUANTILES])
@@ -206,11 +206,10 @@ def _draw(args: argparse.Namespace) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(style.WIDTH, 3.3), width_ratios=[5, 4])
     epochs = np.sort(table["epoch"].unique())
     gap = np.diff(epochs).min() if len(epochs) > 1 else 1.0
+    left.set(yscale="log", ylim=(seen.min() / 2, seen.max() * 2))
     draw_noise_scale(left, table, runs.dropna(subset="run"), list(names.values()))
     draw_components(right, table, list(names.values()), gap)
     left.set(xlabel="epoch", ylabel=r"$B_{simple}$ (samples)", title="noise scale of the gradient")
-    left.set_ylim(seen.min() / 2, seen.max() * 2)
-    axes.log_axis(left)
     right.axhline(1, color="black", ls=":", lw=0.9, zorder=0)
     right.set(xlabel="epoch", ylabel=r"$(\Sigma_{jj}\,/\,g_j^2)\;/\;B_{simple}$")
     if table["b_simple"].isna().all():  # nothing to draw, and no scale to take from it

@@ -79,6 +79,7 @@ def draw_curves(
     Parameters
     ----------
     axis : matplotlib.axes.Axes
+        See `set_axis`.
     runs : pandas.DataFrame
         See `analysis.reductions.sweeps.read_runs`, those of the panel.
     cells : pandas.DataFrame
@@ -94,7 +95,6 @@ def draw_curves(
 
     sizes = [size for size in look if look[size].begun and size in set(cells["batch_size"])]
     runs = runs[runs["batch_size"].isin(sizes)].dropna(subset="min_valid_perplexity")
-    axis.set_xscale("log")
     if len(runs):
         sns.lineplot(
             runs.assign(memory=axes.memory(runs[swept])),
@@ -158,7 +158,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     from analysis.inputs import tables
 
-    with tables.as_written(args.tables):
+    with tables.refuse_malformed(args.tables):
         _draw(args)
 
 

@@ -134,7 +134,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     from analysis.inputs import tables
 
-    with tables.as_written([args.map, args.turning]):
+    with tables.refuse_malformed([args.map, args.turning]):
         _draw(args)
 
 
@@ -173,6 +173,8 @@ def _draw(args: argparse.Namespace) -> None:
     axes = upper.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
     for axis, (_, part) in zip(axes.flat, groups, strict=False):
         plot_c_total(axis, part, args.n_epochs)
+    for axis in axes.flat[len(groups) - n_columns : len(groups)]:
+        axis.tick_params("x", labelbottom=True)  # the lowest of its column, not always in the last row
     for axis in axes.flat[len(groups) :]:
         axis.set_axis_off()
     upper.supxlabel(r"$\beta_2$", fontsize=9)

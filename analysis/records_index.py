@@ -70,7 +70,7 @@ def recorded_runs(folder: str) -> set[Run]:
     from analysis.reductions import sweeps
 
     paths = recorded_tables(folder)
-    with tables.as_written(paths):
+    with tables.refuse_malformed(paths):
         table = sweeps.read_runs(paths)[sweeps.KEYS]
         return {
             (float(lr), int(size), float(beta1), float(beta2), int(seed))

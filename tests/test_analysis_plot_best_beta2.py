@@ -101,6 +101,7 @@ def test_draws_the_same_bytes_twice_and_sums_up(best, tmp_path):
     text = (tmp_path / "1.svg").read_text()
     assert text == (tmp_path / "2.svg").read_text()
     assert "exact, epoch 2" in text
+    assert [text.count(f"<!-- {label} -->") for label in ("0.9", "0.99", "0.999", "64")] == [1, 1, 1, 1]
     summary = json.loads((tmp_path / "s.json").read_text())
     assert summary["noise_scale"] == {"low": 30, "middle": 40, "high": 50}
     assert (summary["n_samples"], summary["n_epochs"]) == (1000, 2)

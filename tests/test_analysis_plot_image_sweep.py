@@ -31,7 +31,7 @@ def course(valid_error, test_error, n_epochs=2, **settings):
 
 
 def reduced(rows):
-    return image_sweep.chosen(pd.DataFrame(rows))
+    return image_sweep.choose_by_validation(pd.DataFrame(rows))
 
 
 def test_learning_rate_is_chosen_by_validation_even_where_test_disagrees():

@@ -36,6 +36,7 @@ def test_draws_the_same_bytes_twice(tables, tmp_path):
         text.count(f"<!-- {words} -->")
         for words in ("15 batches", "7 batches", "3 batches", "1 batch", "full batch")
     ]
+    assert text.count("<!-- 0.99 -->") == 4  # once a column
     assert panels == [1] * 5  # one for each batch size
 
 

@@ -86,11 +86,11 @@ def test_tables_are_read_or_refused(program, tmp_path, monkeypatch):
     shutil.copytree(ROOT / "config", "config")
     parser, main, columns, read = parser_of(program), main_of(program), {}, tables.read
 
-    def asked(paths, names=()):
+    def asked(paths, names=(), finite=()):
         for path in paths:
             known = columns.setdefault(str(path), [])
-            known += [name for name in names if name not in known]
-        return read(paths, names)
+            known += [name for name in (*names, *finite) if name not in known]
+        return read(paths, names, finite)
 
     monkeypatch.setattr(tables, "read", asked)
     argv = []

@@ -212,7 +212,7 @@ def test_scaling_reaches_the_optimizer():
 def test_settings_without_meaning_are_refused_and_not_recorded(data, fails, tmp_path):
     out = ["--out", tmp_path / "s.csv"]
     complaint = fails(image_sweep.main, *FLAGS, "--n-steps", 3, "--n-epochs", 20, *out)
-    assert "--n-epochs is 20, allowed only with --n-steps 0: this is --n-steps 3" in complaint
+    assert "--n-epochs is 20, allowed only with --n-steps 0 (--n-steps is 3)" in complaint
     complaint = fails(image_sweep.main, *FLAGS, "--reference-batch-size", 32, *out)
     assert "--reference-batch-size is 32, allowed only with --scaling invariant or square-root" in complaint
     row = train(replace(TINY, n_steps=1), data)["rows"][0]

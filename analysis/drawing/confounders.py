@@ -7,7 +7,7 @@ import seaborn as sns
 from analysis.drawing import axes, style
 from analysis.inputs import titles
 from analysis.reductions.confounders import base_lr
-from analysis.reductions.feature_noise import ends
+from analysis.reductions.feature_noise import last_measurements
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +63,7 @@ def _curve(batch_size, factor):
 
 def draw_supports(axis: "Axes", table: "pd.DataFrame") -> None:
     """Draw the test error of the large batch by the layout of supports, norm of the noise and optimiser."""
-    last = ends(table[table["batch"] == "large"])
+    last = last_measurements(table[table["batch"] == "large"])
     names = [f"{titles.OPTIMIZERS[o]}, {norm}" for norm in NORMS.values() for o in ("adam", "adamw")]
     last = last.assign(
         layout=last["layout"].map(LAYOUTS),
@@ -78,7 +78,7 @@ def draw_supports(axis: "Axes", table: "pd.DataFrame") -> None:
 
 def draw_replacement(axis: "Axes", table: "pd.DataFrame") -> None:
     """Draw the test error by batch size, and by whether batches are drawn with replacement."""
-    last = ends(table)
+    last = last_measurements(table)
     sizes = sorted(last["batch_size"].unique(), reverse=True)
     places = [f"batch {size},\n{how}" for size in sizes for how in ("without", "with")]
     last = last.assign(

@@ -80,7 +80,7 @@ def check_words(table: "pd.DataFrame", column: str, allowed: Iterable[str]) -> N
 
 
 @contextlib.contextmanager
-def as_written(names: Iterable[object]) -> Iterator[None]:
+def refuse_malformed(names: Iterable[object]) -> Iterator[None]:
     """Refuse tables that have the right columns and still do not hold what a reduction needs.
 
     Parameters

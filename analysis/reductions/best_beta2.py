@@ -19,7 +19,9 @@ N_CURVE, N_BETAS = 80, 45
 """Batch sizes and betas of the curves."""
 
 
-def expect(table: "pd.DataFrame", noise: "NoiseScale", beta1: float) -> tuple[dict[str, Any], "pd.DataFrame"]:
+def expected(
+    table: "pd.DataFrame", noise: "NoiseScale", beta1: float
+) -> tuple[dict[str, Any], "pd.DataFrame"]:
     """Return what the theory expects where the runs were measured.
 
     Parameters

@@ -92,7 +92,7 @@ def _best(runs: "pd.DataFrame", finished: "pd.DataFrame", swept: str, baseline: 
     }
 
 
-def beside_published(rows: list[dict[str, Any]], path: str) -> list[dict[str, Any]]:
+def join_published(rows: list[dict[str, Any]], path: str) -> list[dict[str, Any]]:
     """Put the published best and gain beside each row, None where none was published.
 
     Parameters

@@ -21,7 +21,7 @@ CRITICAL_CORRELATION = 0.648
 """Of Spearman's correlation at 5%, two-sided, 10 pairs."""
 
 
-def ends(table: "pd.DataFrame") -> "pd.DataFrame":
+def last_measurements(table: "pd.DataFrame") -> "pd.DataFrame":
     """Return the last measurement of each run."""
     return table.loc[table.groupby(["case", "seed"], sort=False)["step"].idxmax()]
 
@@ -49,7 +49,7 @@ def cells(table: "pd.DataFrame") -> list[dict[str, Any]]:
         the test error, 0 for one seed; test_errors: each seed's, ascending.
     """
     rows = []
-    for case, part in ends(table).groupby("case", sort=False):
+    for case, part in last_measurements(table).groupby("case", sort=False):
         first, n = part.iloc[0], len(part)
         std = float(part["test_error"].std(ddof=1)) if n > 1 else 0.0
         settings = {name: first[name] for name in SETTINGS}

@@ -43,7 +43,7 @@ BREAKS = 0.1
 """Spread of the logarithm of the training loss from which on trajectories depend on the batch size."""
 
 
-def chosen(table: "pd.DataFrame") -> list[dict[str, Any]]:
+def choose_by_validation(table: "pd.DataFrame") -> list[dict[str, Any]]:
     """Choose the learning rate of each setting by validation, and read its test error at the last evaluation.
 
     Parameters
@@ -134,7 +134,7 @@ def verdicts(drawn: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     Parameters
     ----------
     drawn : dict
-        "batch", "steps", "decay": rows of `chosen`; "invariance": rows of `spreads`.
+        "batch", "steps", "decay": rows of `choose_by_validation`; "invariance": rows of `spreads`.
 
     Returns
     -------
@@ -148,12 +148,12 @@ def verdicts(drawn: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for study in ("batch", "steps"):
         out[study] = {}
-        for optimizer, rows in by(drawn[study], "optimizer").items():
+        for optimizer, rows in group_rows(drawn[study], "optimizer").items():
             rows = sorted(rows, key=lambda row: row["batch_size"])
             small, large = rows[0], rows[-1]
             out[study][optimizer] = {"smallest": small, "largest": large, "verdict": compare(small, large)}
     out["decay"] = {}
-    for optimizer, rows in by(drawn["decay"], "optimizer").items():
+    for optimizer, rows in group_rows(drawn["decay"], "optimizer").items():
         rows = sorted(rows, key=lambda row: row["weight_decay"])
         trains = [row["weight_decay"] for row in rows if row["train_error"] < TRAINS]
         fails = [row["weight_decay"] for row in rows if row["train_error"] >= TRAINS]
@@ -177,7 +177,7 @@ def verdicts(drawn: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         ]
         out["decay"]["adam_is_higher_at"] = higher
     out["invariance"] = {}
-    for rule, rows in by(drawn["invariance"], "scaling").items():
+    for rule, rows in group_rows(drawn["invariance"], "scaling").items():
         rows = sorted(rows, key=lambda row: row["lr"])
         holds = [row["loss"] < BREAKS for row in rows]  # nan, where a run diverged, does not
         n_holds = ([*holds, False]).index(False)
@@ -193,7 +193,7 @@ def compare(first: dict[str, Any], second: dict[str, Any]) -> str:
     return "lower" if second["high"] < first["low"] else "not separated"
 
 
-def by(rows: list[dict[str, Any]], name: str) -> dict[str, list[dict[str, Any]]]:
+def group_rows(rows: list[dict[str, Any]], name: str) -> dict[str, list[dict[str, Any]]]:
     """Sort rows into lists by the value they have under a name."""
     return {
         value: [row for row in rows if row[name] == value]
@@ -227,7 +227,9 @@ def reduce(paths: dict[str, list[str]]) -> list[dict[str, Any]]:
     for study in STUDIES:
         table = tables.read(paths[study], COLUMNS) if paths[study] else pd.DataFrame(columns=COLUMNS)
         titles.known(table["dataset"], titles.DATASETS, "dataset")
-        reduced[study] = [] if table.empty else (spreads if study == "invariance" else chosen)(table)
+        reduced[study] = (
+            [] if table.empty else (spreads if study == "invariance" else choose_by_validation)(table)
+        )
     keys = dict.fromkeys(tuple(row[name] for name in GROUP) for rows in reduced.values() for row in rows)
     groups = []
     for key in keys:

@@ -91,8 +91,9 @@ def summarize_noise(
         return NoiseSummary(_known(noise_scale), _known(lam), None, None, None, None)
     rho = largest_noise(problem.gradients, batch_size)
     with np.errstate(all="ignore"):
-        limit = float(c_total(*betas, lam))
-        exact = exact_c_total(*betas, lam, problem.n_samples // batch_size, n_epochs)
+        known = np.isfinite(lam)  # not where the gradient is zero
+        limit = float(c_total(*betas, lam)) if known else np.nan
+        exact = exact_c_total(*betas, lam, problem.n_samples // batch_size, n_epochs) if known else np.nan
     return NoiseSummary(
         _known(noise_scale), _known(lam), _known(rho), _known(limit), _known(exact), bool(rho < RADIUS)
     )
