@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     total = len(problems) * len(algorithms) * len(EXPECTED_SLOPE) * int(n_steps.sum())
     with tqdm(total=total, unit=" steps", unit_scale=True, disable=None, leave=False) as bar:
         curves = measure_curves(problems, algorithms, lr, n_steps, s.seed, bar.update, args.n_threads)
-    write(curves, s, args)
+    write_result(args, **forms(curves, s))
     n_undecided = sum(curve.verdict == "undecided" for curve in curves)
     if n_undecided:
         print(
@@ -135,15 +135,14 @@ def summary(curve: "Curve") -> dict[str, Any]:
     }
 
 
-def write(curves: "list[Curve]", settings: Settings, args: argparse.Namespace) -> None:
-    """Write the curves in the form that the flags ask for."""
+def forms(curves: "list[Curve]", settings: Settings) -> dict[str, Any]:
+    """Return the curves as `write_result` takes them, in every form."""
     points, fits = rows(curves, settings), [summary(curve) for curve in curves]
-    write_result(
-        args,
-        rows=points,
-        value={**recorded(settings), "slopes": fits, "points": points},
-        table=to_table(list(fits[0]), [list(fit.values()) for fit in fits]),
-    )
+    return {
+        "rows": points,
+        "value": {**recorded(settings), "slopes": fits, "points": points},
+        "table": to_table(list(fits[0]), [list(fit.values()) for fit in fits]),
+    }
 
 
 if __name__ == "__main__":

@@ -74,15 +74,15 @@ def main(argv: list[str] | None = None) -> None:
     )
     betas = (s.beta1, s.beta2) if s.algorithm == "adam" else None
     noise = summarize_noise(problem, s.batch_size, betas, s.n_epochs)
-    write(result, noise, {"n_batches": n_batches, "t": n_steps - 1} | recorded(settings), args)
+    write_result(
+        args, **forms(result, noise, {"n_batches": n_batches, "t": n_steps - 1} | recorded(settings))
+    )
     if noise.inside_range is False:
         print(range_notice(noise.rho), file=sys.stderr)
 
 
-def write(
-    result: "ExpectedCorr", noise: "NoiseSummary", settings: dict[str, Any], args: argparse.Namespace
-) -> None:
-    """Write the expectation in the form that the flags ask for."""
+def forms(result: "ExpectedCorr", noise: "NoiseSummary", settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the expectation as `write_result` takes it, in every form."""
     columns = {"zeroth": result.zeroth, "second_order": result.second_order} | result.terms
     lines = list(zip(*(values.tolist() for values in columns.values()), strict=True))
     table = to_table(["component", *columns], [[j, *line] for j, line in enumerate(lines)])
@@ -91,7 +91,7 @@ def write(
     ]
     constants = {"constants": vars(result.constants)} if result.constants else {}
     value = columns | constants | noise.entries() | settings
-    write_result(args, rows=rows, value=value, table="\n".join([table, *noise.lines()]))
+    return {"rows": rows, "value": value, "table": "\n".join([table, *noise.lines()])}
 
 
 def recorded(settings: Settings) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     n_permutations = n_orders if settings.method == "montecarlo" else None
     comparison = compare(problem, *adam, mean, stderr, n_permutations)
     noise = summarize_noise(problem, settings.batch_size, (settings.beta1, settings.beta2))
-    write(comparison, noise, columns(settings, problem, n_orders), args)
+    write_result(args, **forms(comparison, noise, columns(settings, problem, n_orders)))
     if comparison.verdict == "no bound":
         print(range_notice(noise.rho), file=sys.stderr)
     if comparison.verdict == "too few orders":
@@ -120,10 +120,8 @@ def columns(settings: Settings, problem: "Problem", n_orders: int) -> dict[str, 
     }
 
 
-def write(
-    comparison: "Comparison", noise: "NoiseSummary", settings: dict[str, Any], args: argparse.Namespace
-) -> None:
-    """Write the comparison in the form that the flags ask for."""
+def forms(comparison: "Comparison", noise: "NoiseSummary", settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the comparison as `write_result` takes it, in every form."""
     table = comparison.rows()
     names = list(table[0])
     share = abs(comparison.left_out).max() / (abs(comparison.exact).max() or 1.0)
@@ -138,7 +136,7 @@ def write(
     ]
     value = {name: [row[name] for row in table] for name in names if name != "component"}
     value |= {"verdict": comparison.verdict} | noise.entries() | settings
-    write_result(args, rows=[settings | row for row in table], value=value, table="\n".join(lines))
+    return {"rows": [settings | row for row in table], "value": value, "table": "\n".join(lines)}
 
 
 if __name__ == "__main__":

@@ -99,23 +99,22 @@ def main(argv: list[str] | None = None) -> int:
         losses = spread.spread_rows(s.problems, kappas, s.lrs, betas, *training, **shared)
     if args.spread_out:
         write_csv(args.spread_out, losses)
-    write(curves, losses, spread.breaking_points(losses, BREAK), len(counts), args)
+    write_result(args, **forms(curves, losses, spread.breaking_points(losses, BREAK), len(counts)))
     return int(any(row["verdict"] == "violated" for row in curves))
 
 
-def write(
+def forms(
     slopes: list[dict[str, Any]],
     spread: list[dict[str, Any]],
     breaks: list[dict[str, Any]],
     n_points: int,
-    args: argparse.Namespace,
-) -> None:
-    """Write both studies in the form that the flags ask for; `n_points` is that of a curve."""
+) -> dict[str, Any]:
+    """Return both studies as `write_result` takes them, in every form; `n_points` is that of a curve."""
     columns = ["case", "lam", "rule", "kappa", "slope", "slope_stderr", "distance", "limit", "verdict"]
     fits = [[row[column] for column in columns] for row in slopes[n_points - 1 :: n_points]]  # smallest lr
     lines = [["-" if value is None else value for value in point.values()] for point in breaks]
     table = f"{to_table(columns, fits)}\n\n{to_table(list(breaks[0]), lines)}"
-    write_result(args, rows=slopes, value={"slopes": slopes, "spread": spread, "breaks": breaks}, table=table)
+    return {"rows": slopes, "value": {"slopes": slopes, "spread": spread, "breaks": breaks}, "table": table}
 
 
 if __name__ == "__main__":

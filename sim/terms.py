@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
         for row in result.rows()
     ]
     outside = list(dict.fromkeys(row["rho"] for row in rows if row["excess"] is None))
-    write(rows, labels, outside, args)
+    write_result(args, **forms(rows, labels, outside))
     if outside:
         print(
             f"no bound where rho is {RADIUS:.3f} or more: the formulas are held to account below only",
@@ -213,10 +213,8 @@ def recorded(settings: Settings, problem: "Quadratics") -> dict[str, Any]:
     } | {name: row[name] for name in names.split()}
 
 
-def write(
-    rows: list[dict[str, Any]], settings: dict[str, Any], outside: list[float], args: argparse.Namespace
-) -> None:
-    """Write the rows in the form that the flags ask for; `outside` are the rho without a bound."""
+def forms(rows: list[dict[str, Any]], settings: dict[str, Any], outside: list[float]) -> dict[str, Any]:
+    """Return the rows as `write_result` takes them, in every form; `outside` are the rho without a bound."""
     from sim.losses.noise_summary import RADIUS, range_notice
 
     columns = [name for name in rows[0] if name not in settings]
@@ -226,7 +224,7 @@ def write(
     notices += [range_notice(rho if rho < float("inf") else None) for rho in outside]
     value = settings | {"rho_max": float(RADIUS), "rho_outside_range": outside}
     value |= {"rows": [{name: row[name] for name in columns} for row in rows]}
-    write_result(args, rows=rows, value=value, table="\n".join([to_table(columns, lines), *notices]))
+    return {"rows": rows, "value": value, "table": "\n".join([to_table(columns, lines), *notices])}
 
 
 if __name__ == "__main__":

@@ -73,13 +73,11 @@ def main(argv: list[str] | None = None) -> None:
             )
     if args.turning_out:
         write_csv(args.turning_out, turning)
-    write(rows, turning, s.grid[-1], args)
+    write_result(args, **forms(rows, turning, s.grid[-1]))
 
 
-def write(
-    rows: list[dict[str, Any]], turning: list[dict[str, Any]], largest: float, args: argparse.Namespace
-) -> None:
-    """Write map and turning points in the form that the flags ask for."""
+def forms(rows: list[dict[str, Any]], turning: list[dict[str, Any]], largest: float) -> dict[str, Any]:
+    """Return map and turning points as `write_result` takes them, in every form."""
     from adam_minibatch_noise.expansion.bounds import RADIUS
 
     lam_max = float(RADIUS) ** 2
@@ -92,7 +90,7 @@ def write(
     )
     value = {"turning": turning, "map": rows, "lam_max": lam_max, "n_outside_range": n_outside}
     table = f"{tables(turning)}\n\n{tables(longest_memory)}\n{notice}"
-    write_result(args, rows=rows, value=value, table=table)
+    return {"rows": rows, "value": value, "table": table}
 
 
 def tables(rows: list[dict[str, Any]]) -> str:

@@ -115,6 +115,18 @@ def test_whatever_the_type_checker_is_told_to_ignore_has_a_code_and_a_reason():
     assert [line for line in said if not re.search(r"# type: ignore\[[a-z-]+\]  # \w.*\w", line)] == []
 
 
+def test_flags_of_simulations_are_known_to_their_program_alone():
+    """What computes has plain arguments; no module builds the command line of another."""
+    for path in (ROOT / "sim").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        with_args = {function.name for function in functions if "args" in {a.arg for a in function.args.args}}
+        assert not with_args, (path, with_args)
+        parses = {f.name for f in functions if "parse_args" in ast.unparse(f)}
+        is_program = path.parent == ROOT / "sim" and path.name[0] != "_"
+        assert parses == ({"main"} if is_program else set()), path
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_help_does_not_load_the_heavy_libraries(program):
     code = (

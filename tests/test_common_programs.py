@@ -23,7 +23,8 @@ def python(*words, cwd=ROOT):
         ["-m", "sim.losses.problems"],
         ["-m", "sim.losses", "--help"],
         ["-usBm", "sim.monte_carlo.corr"],
-        ["-X", "dev", "-W", "ignore", "-mtrain.images.loop", "--out", "x"],
+        ["-X", "dev", "-W", "ignore", "-msim.losses.cnn", "--out", "x"],
+        ["-m", "train.images.loop"],
         ["-m", "analysis.proofs", "-m", "sim.exact"],
         ["-m", "sim.nothing"],
     ],
@@ -43,6 +44,10 @@ def test_programs_tests_children_and_plain_imports_are_left_alone(tmp_path):
     assert python("-umsim.constants", "--format", "json").returncode == 0
     every = "import sim.losses.problems, train.images, analysis.proofs"
     assert python("-c", every, "-m", "sim.losses").returncode == 0
+    changed = (
+        "import sys; sys.argv = ['x']; import sim"  # as a test runner may, or a child of multiprocessing
+    )
+    assert python("-c", changed, "sim.losses").returncode == 0
     (tmp_path / "own.py").write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{every}\n")
     assert python("-m", "own", "sim.losses", cwd=tmp_path).returncode == 0
     assert python("-m", "pytest", "--collect-only", "-q", "tests/test_sim_constants.py").returncode == 0
