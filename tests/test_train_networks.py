@@ -1,8 +1,12 @@
+import os
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from adam_minibatch_noise.errors import InputError
 from tests import naive_images
@@ -78,6 +82,61 @@ def test_network_matches_naive(name, norm, width, n_channels, size, training, rn
     naive = getattr(naive_images, name.replace("-", "_"))(images, state, norm, training)
     with torch.no_grad():
         np.testing.assert_allclose(model(torch.tensor(images)).numpy(), naive, rtol=1e-9, atol=1e-9)
+
+
+class Convolutions(TorchDispatchMode):
+    """Writes down the kernel size and the stride of every convolution that is computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.convolution.default:
+            _, weight, _, stride, *_ = args
+            self.seen.append((tuple(weight.shape[2:]), tuple(stride)))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+def test_no_network_has_a_strided_1x1_convolution_on_a_cpu(name):
+    """Its gradient is what oneDNN computes in memory that is not its own, at few channels in channels-last layout."""
+    with Convolutions() as convolutions:
+        build(name, width=2)(torch.zeros(2, 3, 32, 32))
+    assert len(convolutions.seen) == {"resnet18": 20, "vgg16": 13, "small-cnn": 2}[name]
+    assert not [1 for size, stride in convolutions.seen if size == (1, 1) and stride != (1, 1)]
+
+
+GRADIENTS = """
+import torch
+from train.images.networks import build
+
+def gradients(width, size, images, labels, last, dtype):
+    torch.manual_seed(width)
+    form = torch.channels_last if last else torch.contiguous_format
+    model = build("resnet18", "layer", width, 3, size).to(dtype, memory_format=form)
+    inputs = images.to(dtype).contiguous(memory_format=form)
+    torch.nn.functional.cross_entropy(model(inputs), labels).backward()
+    return torch.cat([param.grad.double().flatten() for param in model.parameters()])
+
+for n_threads in (1, 2, 3):
+    torch.set_num_threads(n_threads)
+    for width, size, n_images in ((3, 32, 2), (8, 8, 8)):
+        batch = torch.randn(n_images, 3, size, size), torch.randint(10, (n_images,))
+        exact = gradients(width, size, *batch, False, torch.float64)
+        for last in (False, True):
+            error = (gradients(width, size, *batch, last, torch.float32) - exact).norm() / exact.norm()
+            assert error < 1e-4, (n_threads, width, size, n_images, last, error)
+"""
+
+
+@pytest.mark.parametrize("instructions", ["SSE41", "AVX2", "DEFAULT"])
+def test_gradients_are_right_in_either_layout_whatever_the_instructions(instructions):
+    """In float64 torch has convolutions of its own; those in float32 are oneDNN's, told which instructions to use."""
+    command = [sys.executable, "-W", "error", "-c", GRADIENTS]
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": instructions}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_weights_start_with_the_stated_variance():

@@ -8,13 +8,14 @@ References
 .. [1] K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition", CVPR 2016.
 .. [2] K. Simonyan, A. Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015.
 .. [3] X. Wang, L. Aitchison, "Batch size invariant Adam", 2024, arXiv 2402.18824.
+.. [4] oneDNN, issue 6035, "1x1 convolution backward_weights writes past the rtus workspace", 2026.
 """
 
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import relu
+from torch.nn.functional import conv2d, relu
 
 from adam_minibatch_noise.errors import InputError
 
@@ -82,6 +83,33 @@ def conv3x3(n_in: int, n_out: int, stride: int = 1, bias: bool = False) -> nn.Co
     return nn.Conv2d(n_in, n_out, 3, stride, padding=1, bias=bias)
 
 
+class Projection(nn.Conv2d):
+    """1 x 1 convolution with a stride, without bias; on a CPU as a choice of pixels and a convolution of stride 1.
+
+    Both are the same sums. On a CPU torch leaves them to oneDNN, whose kernel for a stride writes past its workspace in
+    the gradient of the weights where the channels of a pixel are neighbours in memory and few: fewer than 16 with
+    AVX-512, than 8 with AVX2 [4]_. The heap is spoilt then, or, with several threads, the gradient silently wrong. The
+    layout need not be asked for: compiled for a CPU, a network has it in every convolution.
+
+    Parameters
+    ----------
+    n_in, n_out : int >= 1
+        Channels.
+    stride : int >= 1
+        In both directions.
+    """
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__(n_in, n_out, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, n_in, h, w) to (n, n_out, h / stride, w / stride), rounded up."""
+        if x.device.type != "cpu":
+            return super().forward(x)
+        rows, columns = self.stride
+        return conv2d(x[:, :, ::rows, ::columns], self.weight)
+
+
 class Block(nn.Module):
     """Basic residual block of [1]_: x -> relu(norm(conv(relu(norm(conv x)))) + shortcut x)."""
 
@@ -91,8 +119,7 @@ class Block(nn.Module):
         self.conv2, self.norm2 = conv3x3(n_out, n_out), normalisation(norm, n_out)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or n_in != n_out:
-            projection = nn.Conv2d(n_in, n_out, 1, stride, bias=False)
-            self.shortcut = nn.Sequential(projection, normalisation(norm, n_out))
+            self.shortcut = nn.Sequential(Projection(n_in, n_out, stride), normalisation(norm, n_out))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, n_in, h, w) to (n, n_out, h / stride, w / stride)."""
