@@ -121,7 +121,8 @@ def test_flags_of_simulations_are_known_to_their_program_alone():
         tree = ast.parse(path.read_text())
         functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
         with_args = {function.name for function in functions if "args" in {a.arg for a in function.args.args}}
-        assert not with_args, (path, with_args)
+        if path.name != "simd.py":  # there `args` are those of an LLVM instruction
+            assert not with_args, (path, with_args)
         parses = {f.name for f in functions if "parse_args" in ast.unparse(f)}
         is_program = path.parent == ROOT / "sim" and path.name[0] != "_"
         assert parses == ({"main"} if is_program else set()), path
@@ -318,4 +319,4 @@ def test_every_test_module_and_command_that_the_readme_names_exists():
     assert not [name for name in modules if not (ROOT / "tests" / f"{name}.py").exists()]
     programs = set(re.findall(r"python -m ((?:sim|train|analysis|common|bench)[.\w]*)", text))
     assert len(programs) > 10
-    assert programs <= set(PROGRAMS)
+    assert programs <= {*PROGRAMS, *WITH_PROGRAMS}
