@@ -134,19 +134,20 @@ def _draw(args: argparse.Namespace) -> None:
 
     groups = reduce({study: getattr(args, study) for study in STUDIES})
     style.apply()
-    n_rows = [len(_panels(group["drawn"])) for group in groups]
-    figure = plt.figure(figsize=(style.WIDTH, 2.7 * sum(n_rows) + 0.2))
-    parts = figure.subfigures(len(groups), 1, height_ratios=n_rows, squeeze=False)[:, 0]
-    for part, group in zip(parts, groups, strict=True):
-        drawn, panels = group["drawn"], _panels(group["drawn"])
-        for axes, kind in zip(part.subplots(len(panels), 2, squeeze=False), panels, strict=True):
-            if kind == "errors":
-                draw_errors(axes[0], drawn, ["batch", "steps"], "batch_size")
-                draw_errors(axes[1], drawn, ["decay"], "weight_decay")
-            else:
-                draw_spreads(axes[0], drawn["invariance"], "loss")
-                draw_spreads(axes[1], drawn["invariance"], "error")
-        part.suptitle(group["title"], fontsize=9)
+    rows = [(group, kind) for group in groups for kind in _panels(group["drawn"])]
+    figure, axes = plt.subplots(len(rows), 2, figsize=(style.WIDTH, 2.7 * len(rows) + 0.2), squeeze=False)
+    named: set[str] = set()
+    for (left, right), (group, kind) in zip(axes, rows, strict=True):
+        drawn = group["drawn"]
+        if kind == "errors":
+            draw_errors(left, drawn, ["batch", "steps"], "batch_size")
+            draw_errors(right, drawn, ["decay"], "weight_decay")
+        else:
+            draw_spreads(left, drawn["invariance"], "loss")
+            draw_spreads(right, drawn["invariance"], "error")
+        if group["title"] not in named:  # above the group's first row
+            left.set_title(group["title"], loc="left")
+        named.add(group["title"])
     style.save(figure, args.out)
     if args.numbers:
         write_json(args.numbers, {"groups": groups, "trains": TRAINS, "breaks": BREAKS})

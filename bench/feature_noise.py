@@ -37,9 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser(prog="python -m bench.feature_noise", description=__doc__.splitlines()[0])
     parser.add_argument("--n-repeats", type=COUNT, default=7, help="turns of each contender")
     parser.add_argument("--n-runs", type=COUNT, default=3, help="whole runs of ours")
-    parser.add_argument(
-        "--out", type=Path, default=Path("results/bench/feature_noise.csv"), help="the table"
-    )
+    parser.add_argument("--out", type=Path, default=Path("results/bench/feature_noise.csv"), help="the table")
     args = parser.parse_args(argv)
     core = max(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {core})
