@@ -15,16 +15,21 @@ SNAKEMAKE = $(ON_PATH) $(BIN)/python -m snakemake --configfile $(call quote,$(CO
 RESULTS = $(shell $(BIN)/python -m common.results name --configuration $(call quote,$(CONFIG)))
 
 .DEFAULT_GOAL := reproduce
-.PHONY: reproduce test test-all lint report pages bench gpu pins schema clean
+.PHONY: reproduce test test-all test-avx2 lint report pages bench gpu pins schema clean
 
 reproduce: $(VENV)/installed
 	@$(BIN)/python -m common.results name --configuration $(call quote,$(CONFIG)) > /dev/null  # one line if it is no configuration
 	$(SNAKEMAKE)
 	@$(BIN)/python -m common.results show --configuration $(call quote,$(CONFIG))
 
+# Ends whatever a test does: one that waits fails after TEST_SECONDS, one whose process dies ends the run (with loadfile,
+# xdist would wait for ever for the rest of its file); pyproject.toml and tests/conftest.py see to the other ways to hang.
+TEST_SECONDS = 1200
 test: MARKERS = not faults
-test test-all: lint
-	DATA_DIR=$(call quote,$(DATA_DIR)) $(ON_PATH) $(BIN)/python -m pytest -n auto --dist loadfile -m "$(MARKERS)"
+test-avx2: PLAYING = $(BIN)/python -m tests.smaller_processor  # every test, as on a processor without AVX-512
+test test-all test-avx2: lint
+	DATA_DIR=$(call quote,$(DATA_DIR)) $(ON_PATH) $(PLAYING) $(BIN)/python -m pytest -n auto --dist loadfile --max-worker-restart 0 \
+		--timeout $(TEST_SECONDS) -m "$(MARKERS)"
 
 # pip installs uv and the build of torch made for this machine; uv the exact rest, each file's sha256 verified.
 # A uv of this very version on the path serves as well; an index that does not answer is replaced by uv's cache.

@@ -39,6 +39,8 @@ NAMES = {
     "Python Software Foundation License": "PSF-2.0",
 }
 """Classifiers of PyPI that name a licence, in the words of SPDX."""
+APPROVED = ("OSI Approved", "DFSG approved")
+"""Classifiers beside them that name none."""
 
 
 def wanted(*stages: str) -> tuple[list[str], list[str]]:
@@ -76,7 +78,7 @@ def licence(distribution: importlib.metadata.Distribution) -> str:
     found = [
         line.split(" :: ")[-1] for line in about.get_all("Classifier", []) if line.startswith("License ::")
     ]
-    if found := [NAMES.get(name, name) for name in found if name != "OSI Approved"]:
+    if found := [NAMES.get(name, name) for name in found if name not in APPROVED]:
         return " OR ".join(found)
     if field := (about.get("License") or "").strip():
         return field.splitlines()[0]

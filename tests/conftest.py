@@ -1,12 +1,25 @@
+import faulthandler
 import os
 import shutil
 import socket
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "agg")
+
+
+def pytest_configure(config):
+    """End a process that hangs while it imports the tests: pytest's own limits begin with the first test."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        seconds, uncaptured = float(config.getini("faulthandler_timeout")), os.dup(sys.__stderr__.fileno())
+        faulthandler.dump_traceback_later(seconds, exit=True, file=uncaptured)
+
+
+def pytest_collection_finish():
+    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture
