@@ -146,7 +146,7 @@ def _draw(args: argparse.Namespace) -> None:
             draw_spreads(left, drawn["invariance"], "loss")
             draw_spreads(right, drawn["invariance"], "error")
         if group["title"] not in named:  # above the group's first row
-            left.set_title(group["title"], loc="left")
+            left.set_title(group["title"], loc="left", pad=20)  # clear of the legend
         named.add(group["title"])
     style.save(figure, args.out)
     if args.numbers:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 BINARIES = Path(sys.executable).parent
+SNAKEMAKE = (sys.executable, "-m", "snakemake")
 
 
 def copy_to(folder):
@@ -29,7 +30,7 @@ def environment(folder):
 
 def snakemake(folder, *argv, config="config/test.yaml", before=("--cores", "2"), prefix=()):
     """Run the workflow of `folder`; `before` are the flags that say where jobs run, `prefix` wraps the command."""
-    command = [*prefix, str(BINARIES / "snakemake"), *before, *argv, "--configfile", config]
+    command = [*prefix, *SNAKEMAKE, *before, *argv, "--configfile", config]
     return subprocess.run(
         command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False
     )

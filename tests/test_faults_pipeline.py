@@ -14,7 +14,7 @@ import yaml
 
 from adam_minibatch_noise.errors import InputError
 from common.files import locked
-from tests.checkouts import BINARIES, copy_to, environment, snakemake
+from tests.checkouts import SNAKEMAKE, copy_to, environment, snakemake
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -45,7 +45,7 @@ def undisturbed(tmp_path_factory):
 @contextlib.contextmanager
 def working(folder, *targets, config="config/test.yaml"):
     """Start a workflow, its words in the file `out`; kill -9 it and what is left of its jobs when the block ends."""
-    command = [str(BINARIES / "snakemake"), "--cores", "2", *targets, "--configfile", config]
+    command = [*SNAKEMAKE, "--cores", "2", *targets, "--configfile", config]
     with open(folder / "out", "wb") as out:
         process = subprocess.Popen(
             command, cwd=folder, env=environment(folder), stdout=out, stderr=out, start_new_session=True
@@ -64,7 +64,7 @@ def kill_while_working(folder, rng):
     Returns whether it was killed; False if it ended by itself before.
     """
     with working(folder, *TARGETS) as process:
-        while process.poll() is None and b"rule " not in (folder / "out").read_bytes():
+        while process.poll() is None and b"running: " not in (folder / "out").read_bytes():
             time.sleep(0.02)
         time.sleep(rng.uniform(0, 3))
     assert process.returncode in (0, -signal.SIGKILL), (folder / "out").read_text()[-3000:]
@@ -163,4 +163,4 @@ def test_output_of_a_job_that_did_not_end_is_made_again(checkout):
     (checkout / ".snakemake/incomplete" / note).write_text('{"external_jobid": null}')
     done = snakemake(checkout, TARGETS[0])
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "rule certify" in done.stderr + done.stdout
+    assert "certify took" in done.stderr

@@ -10,6 +10,7 @@ from html import unescape
 import pytest
 import yaml
 
+from common import captions
 from tests import browser
 from tests.checkouts import copy_to, snakemake
 
@@ -101,9 +102,35 @@ def test_changed_setting_reruns_what_depends_on_it(checkout):
     }
 
 
-def test_lint_is_clean(checkout):
-    done = snakemake(checkout, "--lint")
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_an_edited_caption_reruns_the_article_alone(checkout):
+    path = checkout / captions.FIGURES
+    before, times = path.read_text(), path.stat()
+    path.write_text(before.replace("Dotted: the turn.", "Dotted: where it turns."))
+    try:
+        assert jobs(snakemake(checkout, "--dry-run")) == {"article"}
+    finally:
+        path.write_text(before)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_workflow_says_what_it_does_and_where_the_listing_is(tmp_path):
+    """Of its own folder, since it removes a result."""
+    folder = copy_to(tmp_path)
+    target = "results-test/analysis/certify.csv"
+    done = snakemake(folder, target)
+    assert done.returncode == 0, done.stderr
+    shown = [line for line in done.stderr.splitlines() if "onfig" not in line and "profile" not in line]
+    assert shown[0] == "1 jobs to do; running: certify"
+    assert re.fullmatch(r"1 of 1 jobs, \d+ s passed, about 0 s left: certify took \d+ s", shown[1])
+    assert re.fullmatch(r"1 of 1 jobs done, \d+ s", shown[2])
+    (listing,) = re.findall(r"^listing: (\.snakemake/log/.*\.log)$", shown[3])
+    assert "python -m" not in done.stderr
+    assert "rule certify:" in (folder / listing).read_text()
+    (folder / "analysis/certify.py").write_text("raise ValueError('planted')\n")
+    done = snakemake(folder, target)
+    assert done.returncode == 1
+    assert "FAILED: certify\n  command: python -m analysis.certify --format csv" in done.stderr
+    assert "    ValueError: planted" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -174,7 +201,7 @@ def test_report_shows_every_figure_with_its_caption_without_a_network(report, ch
         for i, row in enumerate(rows):
             page.run(f"document.querySelectorAll('tbody tr')[{i}].querySelectorAll('a')[1].click()")
             page.wait_for("document.body.innerText.includes('SNAKEMAKE RULE')")
-            assert caption(checkout, row) in " ".join(page.run("document.body.innerText").split())
+            assert caption(row) in " ".join(page.run("document.body.innerText").split())
             page.run("[...document.querySelectorAll('a')].find(link => link.innerText == 'Figures').click()")
             page.wait_for("document.querySelectorAll('tbody tr').length > 1")
         assert page.faults_in_the_end() == []
@@ -207,13 +234,11 @@ def open_menu(page, name):
     page.run(link + ".click()")
 
 
-def caption(checkout, file):
-    """Text that the report must show for a figure: the beginning of its rule's caption."""
-    names = [path.stem for path in (checkout / "paper/captions").glob("plot_*.rst")]
-    name = next(name for name in sorted(names, key=len, reverse=True) if name in file)
-    text = (checkout / f"paper/captions/{name}.rst").read_text().split("``")[0]
-    assert len(text.split()) > 10, name
-    return " ".join(text.split())[:60]
+def caption(file):
+    """Text that the report must show for a figure: the beginning of its caption, as a browser shows it."""
+    name = file.split("analysis/")[-1].removesuffix(".svg")
+    text = captions.captions(captions.read())[name]
+    return re.sub(r"\\ (?::sub:`(\w+)`\\ ?)?", r"\1", text)[:60]
 
 
 def n_colours(png):

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests import slurm_cluster
-from tests.checkouts import BINARIES, copy_to, environment, snakemake
+from tests.checkouts import SNAKEMAKE, copy_to, environment, snakemake
 
 REASON = slurm_cluster.missing()
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.skipif(bool(REASON), reason=REASON)]
@@ -70,7 +70,7 @@ def logs(checkout):
 @pytest.fixture(scope="module")
 def run(checkout, local, cluster):
     """Run on the cluster, with the node that trains killed in the middle; return what is known afterwards."""
-    command = [str(BINARIES / "snakemake"), *PROFILE, *TARGETS, "--configfile", "config/slurm.yaml"]
+    command = [*SNAKEMAKE, *PROFILE, *TARGETS, "--configfile", "config/slurm.yaml"]
     with open(checkout / "out", "wb") as out:
         process = subprocess.Popen(command, cwd=checkout, env=environment(checkout), stdout=out, stderr=out)
     try:
