@@ -118,13 +118,12 @@ def test_whatever_the_type_checker_is_told_to_ignore_has_a_code_and_a_reason():
 def test_flags_of_simulations_are_known_to_their_program_alone():
     """What computes has plain arguments; no module builds the command line of another."""
     for path in (ROOT / "sim").rglob("*.py"):
-        tree = ast.parse(path.read_text())
-        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-        with_args = {function.name for function in functions if "args" in {a.arg for a in function.args.args}}
-        if path.name != "simd.py":  # there `args` are those of an LLVM instruction
-            assert not with_args, (path, with_args)
-        parses = {f.name for f in functions if "parse_args" in ast.unparse(f)}
+        text = path.read_text()
+        functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
         is_program = path.parent == ROOT / "sim" and path.name[0] != "_"
+        assert ("import argparse" in text) == is_program, path
+        assert "Namespace" not in text, path
+        parses = {function.name for function in functions if "parse_args" in ast.unparse(function)}
         assert parses == ({"main"} if is_program else set()), path
 
 
