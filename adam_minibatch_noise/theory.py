@@ -264,6 +264,7 @@ def adam_corr(
         raise InputError("gradients has no row, allowed: at least one batch")
     hessians = within("hessians", hessians, FINITE, (n_batches, n_params, n_params))
     eps_root = float(within("eps_root", eps_root, NONNEGATIVE, ()))
+    _betas(beta1, beta2, single=True)
     t = n_batches - 1
     mu, nu = ema_weights(beta1, t), ema_weights(beta2, t)
     updates = adam_main(gradients[:-1], beta1, beta2, eps_root)

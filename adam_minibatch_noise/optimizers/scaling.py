@@ -75,10 +75,13 @@ def scale_from_reference(
     if rule not in RULES:
         raise InputError(f"rule is {rule!r}, allowed: {', '.join(RULES)}")
     for name, size in (("batch_size", batch_size), ("reference_batch_size", reference_batch_size)):
-        if not (1 <= size < math.inf and size == int(size)):
-            raise InputError(f"{name} is {size}, allowed: a whole number >= 1")
+        _check(name, size, lambda x: 1 <= x < math.inf and x == int(x), "a whole number >= 1")
     check_settings(lr, betas, {"eps": eps})
     kappa = batch_size / reference_batch_size
+    if not 0 < lr * (kappa if rule == "invariant" else math.sqrt(kappa)) < math.inf:
+        raise InputError(
+            f"lr is {lr}, allowed: one that is neither 0 nor infinite after scaling by the {rule} rule"
+        )
     scaled_lr, *scaled_betas = (float(value) for value in scaling_rule(rule, kappa, lr, *betas))
     for i, (old, new) in enumerate(zip(betas, scaled_betas, strict=True), start=1):
         if new < 0:
