@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adam_minibatch_noise import advice, theory
 from adam_minibatch_noise.errors import InputError
-from sim import theory
 
 NAN, INF = math.nan, math.inf
 BETA = [-1e-300, -1.0, 1.0, 1.5, INF, -INF, NAN]
@@ -126,14 +126,17 @@ ARRAYS = {
 
 
 def call(name, changes):
-    return getattr(theory, name)(**{key: good for key, (good, _) in CASES[name].items()} | changes)
+    return getattr(advice if name == "rule_of_thumb" else theory, name)(
+        **{key: good for key, (good, _) in CASES[name].items()} | changes
+    )
 
 
 def test_every_public_function_is_here_with_every_argument():
     public = {
         name: list(inspect.signature(value).parameters)
-        for name, value in inspect.getmembers(theory, inspect.isfunction)
-        if not name.startswith("_") and value.__module__ == theory.__name__
+        for module in (theory, advice)
+        for name, value in inspect.getmembers(module, inspect.isfunction)
+        if not name.startswith("_") and value.__module__ == module.__name__
     }
     assert {name: list(arguments) for name, arguments in CASES.items()} == public
 
@@ -142,7 +145,7 @@ def test_every_public_function_is_here_with_every_argument():
 def test_what_has_a_meaning_is_taken(name):
     found = call(name, {})
     for value in found.values() if isinstance(found, dict) else [found]:
-        if not isinstance(value, theory.Advice | theory.Constants):
+        if not isinstance(value, advice.Advice | theory.Constants):
             assert np.isfinite(np.asarray(value, float)).all()
 
 
@@ -196,10 +199,10 @@ def test_one_bad_entry_of_an_array_is_found(name, argument, data):
 def test_rule_of_thumb_answers_for_every_ratio_and_no_other_number(lam):
     if lam >= 0:
         expected = "noise" if lam > 1 else "signal" if lam < 0.5 else "between"
-        assert theory.rule_of_thumb(lam).regime == expected
+        assert advice.rule_of_thumb(lam).regime == expected
     else:
         with pytest.raises(InputError, match=r"lam is .*, allowed: a number >= 0"):
-            theory.rule_of_thumb(lam)
+            advice.rule_of_thumb(lam)
 
 
 @given(st.integers(1, 10**9), st.integers(1, 10**9), st.floats(0, 1e9))
@@ -219,7 +222,7 @@ def test_ends_of_the_ranges_are_inside():
     assert theory.gradient_noise_scale(1.0, 0.0) == INF
     assert theory.gradient_noise_scale(0.0, 1.0) == 0
     assert theory.one_minus_power(0.0, INF) == theory.one_minus_power(0.5, INF) == 1
-    assert theory.rule_of_thumb(INF).regime == "noise"
+    assert advice.rule_of_thumb(INF).regime == "noise"
     mixed = theory.two_batch_estimates(3.0, 2.0, 1, 2, np.array([INF, 16.0]))
     for i, n_samples in enumerate((INF, 16)):
         assert [value[i] for value in mixed] == list(theory.two_batch_estimates(3.0, 2.0, 1, 2, n_samples))
@@ -237,4 +240,4 @@ def test_the_formula_sheet_needs_numpy_only():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     others = {name for name in done.stdout.split() if not name.startswith("_")}
-    assert others <= {"numpy", "sim"}
+    assert others <= {"numpy", "adam_minibatch_noise"}
