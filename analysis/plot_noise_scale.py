@@ -183,7 +183,7 @@ def _draw(args: argparse.Namespace) -> None:
     import numpy as np
     import pandas as pd
 
-    from analysis.drawing import axes, style
+    from analysis.drawing import style
     from analysis.inputs import tables, titles
 
     table = tables.read(args.tables, [*RUN, "epoch", "n_samples", "b_simple", *ESTIMATE, *QUANTILES])
