@@ -52,7 +52,6 @@ def draw_panel(axis: "Axes", rows: "pd.DataFrame") -> None:
     rows = rows.assign(memory=axes.memory(rows["beta2"])).sort_values("memory")
     curves = rows.melt("memory", list(THEORIES), "theory").replace({"theory": THEORIES})
     names = list(THEORIES.values())
-    axis.set_xscale("log")
     sns.lineplot(
         curves,
         x="memory",
@@ -95,6 +94,7 @@ def _draw(args: argparse.Namespace) -> None:
     aspect = style.WIDTH / n_panels / height
     grid = style.facets(frame, col="n_batches", height=height, aspect=aspect, sharex=True, sharey=True)
     for n_batches, axis in grid.axes_dict.items():
+        axes.log_span(axis, axes.memory(frame["beta2"]))
         draw_panel(axis, frame[frame["n_batches"] == n_batches])
     handles, labels = grid.axes.flat[0].get_legend_handles_labels()
     for axis in grid.axes.flat:

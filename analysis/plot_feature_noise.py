@@ -73,7 +73,7 @@ def draw_alignments(table: "pd.DataFrame") -> "Figure":
     )
     for (optimizer, batch_size), axis in grid.axes_dict.items():
         part = rows[(rows["optimizer"] == optimizer) & (rows["batch_size"] == batch_size)]
-        axis.set_xscale("log")
+        axes.log_span(axis, rows[rows["batch_size"] == batch_size]["step"])
         sns.lineplot(
             part.assign(run=part["line"] + part["seed"].astype(str)),
             x="step",
@@ -131,6 +131,7 @@ def draw_batch(table: "pd.DataFrame") -> "Figure":
     import matplotlib.pyplot as plt
 
     from analysis.drawing import style
+    from analysis.drawing.axes import log_span
 
     figure, axes = plt.subplots(1, 2, figsize=(style.WIDTH, 2.7), sharey=True)
     last = last_measurements(table)
@@ -141,7 +142,7 @@ def draw_batch(table: "pd.DataFrame") -> "Figure":
     for axis, x, label in zip(
         axes, ("batch_size", "n_batches"), ("batch size B", "batches an epoch n/B"), strict=True
     ):
-        axis.set_xscale("log", base=2)
+        log_span(axis, last[x], base=2)
         _curves(axis, last, x, "test_error", "samples", names)
         axis.set(xlabel=label, ylabel="test error", ylim=ERROR)
         axis.axhline(FAILS, color="0.6", lw=0.7, ls=":")
@@ -172,7 +173,7 @@ def draw_decay(table: "pd.DataFrame") -> "Figure":
     for column, (title, part, hue, order) in zip(panels.T, columns, strict=True):
         names = list(dict.fromkeys(part.sort_values(order)[hue]))
         for axis, y in zip(column, ("train_error", "test_error"), strict=True):
-            axis.set_xscale("log")
+            axes.log_span(axis, part["weight_decay"])
             _curves(axis, part, "weight_decay", y, hue, names)
             axes.log_axis(axis, "x")
             axis.set(ylim=ERROR, xlabel="weight decay λ")

@@ -48,7 +48,8 @@ def draw_errors(axis: "Axes", drawn: dict[str, list[dict[str, Any]]], studies: l
 
     from analysis.drawing import axes, style
 
-    axis.set(xscale="log", yscale="log")
+    axis.set_yscale("log")
+    axes.log_span(axis, [row[x] for study in studies for row in drawn[study]])
     palette, marks = style.colours(OPTIMIZERS), style.markers(OPTIMIZERS)
     for study in studies:
         rows = pd.DataFrame(drawn[study])
@@ -97,7 +98,8 @@ def draw_spreads(axis: "Axes", rows: list[dict[str, Any]], name: str) -> None:
     table = pd.DataFrame(rows)
     rules = titles.known(table["scaling"], titles.SCALINGS, "scaling")
     palette, marks = style.colours(rules), style.markers(rules)
-    axis.set(xscale="log", yscale="log")
+    axis.set_yscale("log")
+    axes.log_span(axis, table["lr"])
     look = {"hue": "scaling", "style": "scaling", "palette": palette, "markers": marks, "dashes": False}
     sns.lineplot(table, x="lr", y=name, errorbar=None, legend=False, ax=axis, **look, **style.FLAT)
     for rule in rules:

@@ -66,7 +66,8 @@ def draw_slopes(axis: "Axes", table: "pd.DataFrame") -> None:
     marks = style.markers(cases)
     drawn = rows[rows["rule"].isin(("invariant", "square-root"))]
     look = {"hue": "rule", "style": "case", "palette": palette, "markers": marks, "style_order": cases}
-    axis.set(xscale="log", yscale="log")
+    axis.set_yscale("log")
+    axes.log_span(axis, drawn["lr"])
     sns.scatterplot(drawn, x="lr", y="distance", s=22, legend=False, ax=axis, **look)
     for limit in drawn[drawn["rule"] == "square-root"].drop_duplicates("case")["limit"]:
         axis.axhline(limit, color=palette["square-root"], lw=0.8, ls=":", zorder=0)
@@ -109,7 +110,8 @@ def draw_spread(axis: "Axes", table: "pd.DataFrame") -> None:
     problems = titles.known(table["problem"], titles.PROBLEMS, "problem")
     lines = dict(zip(problems, ("-", "--", ":"), strict=False))
     palette, marks = style.colours(RULES), style.markers(RULES)
-    axis.set(xscale="log", yscale="log")
+    axis.set_yscale("log")
+    axes.log_span(axis, table["lr0"])
     for problem, rows in table.drop_duplicates(["problem", "rule", "lr0"]).groupby("problem"):
         look = {
             "hue": "rule",

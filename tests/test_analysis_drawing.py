@@ -165,3 +165,14 @@ def test_seaborn_never_chooses_an_error_bar_by_itself():
         f"{name}: {function.name}" for name, function, call in calls if not told_its_bar(call, function)
     ]
     assert untold == []
+
+
+@pytest.mark.parametrize(
+    ("values", "limits"),
+    [([1e-3], (5e-4, 2e-3)), ([1, 1e20, np.nan, 0, np.inf], (0.1, 1e21)), ([], None)],
+)
+def test_log_span_holds_what_is_to_be_drawn(panel, values, limits):
+    axes.log_span(panel, values)
+    assert panel.get_xscale() == "log"
+    if limits:
+        assert panel.get_xlim() == pytest.approx(limits)

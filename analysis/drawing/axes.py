@@ -51,6 +51,26 @@ def beta_axis(
     axis.set(**{f"{which}label": rf"$\beta_{name[-1]}$" if label is None else label})
 
 
+def log_span(axis: "Axes", values: Any, base: float = 10) -> None:
+    """Make an axis of x logarithmic over what is to be drawn, a single value included: call before drawing.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+    values : array_like
+        Those that are not finite and positive are left out.
+    base : float
+        Of the labelled powers.
+    """
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values) & (values > 0)]
+    axis.set_xscale("log", base=base)
+    if len(values):
+        low, high = values.min(), values.max()
+        room = (high / low) ** 0.05 if high > low else 2.0
+        axis.set_xlim(low / room, high * room)
+
+
 def no_minor_ticks(axis: "Axes", which: str = "x") -> None:
     """Leave out the ticks between labelled ones, of one direction alone."""
     from matplotlib.ticker import NullLocator

@@ -37,7 +37,7 @@ def draw_steps(axis: "Axes", table: "pd.DataFrame", optimizer: str) -> None:
     rows = rows.assign(curve=[_curve(*pair) for pair in zip(rows["batch_size"], rows["factor"], strict=True)])
     names = list(dict.fromkeys(rows.sort_values(["factor", "batch_size"])["curve"]))
     palette = style.colours(names)
-    axis.set_xscale("log")
+    axes.log_span(axis, rows["way"])
     sns.lineplot(
         rows,
         x="way",
