@@ -72,7 +72,7 @@ def settings_of(program: str) -> type:
             found.append((own.name, object, setting(own.default, **_about(own))))
         elif action.dest not in NO_SETTINGS and _is_setting(action):
             found.append((action.dest, object, _setting_of(action)))
-    return dataclasses.make_dataclass("Settings", found, frozen=True)
+    return dataclasses.make_dataclass("Settings", found, frozen=True, kw_only=True)
 
 
 def _about(own: "dataclasses.Field[Any]") -> dict[str, Any]:
