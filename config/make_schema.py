@@ -139,7 +139,7 @@ def _ends(value: dict[str, Any]) -> Iterator[str]:
 
 
 def _shown(default: Any) -> str:
-    if default is None or default == ():
+    if default is None or default == () or default is dataclasses.MISSING:
         return ""
     values = default if isinstance(default, tuple) else (default,)
     words = [str(value).lower() if isinstance(value, bool) else _short(value) for value in values]
