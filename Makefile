@@ -3,64 +3,74 @@ PYTHON ?= python3
 CONFIG ?= config/config.yaml
 DATA_DIR ?=
 CORES ?= all
+PROFILE ?=
 VENV := .venv
 BIN := $(VENV)/bin
-PROFILE ?=
-SNAKEMAKE = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --configfile $(CONFIG) \
-	$(if $(PROFILE),--profile $(PROFILE),--cores $(CORES)) \
-	$(if $(DATA_DIR),--config data_dir=$(DATA_DIR))
+# A value as one word of the shell, whatever blanks and apostrophes are in it.
+quote = '$(subst ','\'',$(1))'
+ON_PATH = PATH=$(call quote,$(CURDIR)/$(BIN)):"$$PATH"
+SNAKEMAKE = $(ON_PATH) $(BIN)/python -m snakemake --configfile $(call quote,$(CONFIG)) \
+	$(if $(PROFILE),--profile $(call quote,$(PROFILE)),--cores $(CORES)) \
+	$(if $(DATA_DIR),--config $(call quote,data_dir='$(subst ','',$(DATA_DIR))'))
+RESULTS = $(shell $(BIN)/python -m common.results name --configuration $(call quote,$(CONFIG)))
 
 .DEFAULT_GOAL := reproduce
-.PHONY: reproduce test test-all lint report pages bench pins clean
+.PHONY: reproduce test test-all lint report pages bench gpu pins schema clean
 
 reproduce: $(VENV)/installed
+	@$(BIN)/python -m common.results name --configuration $(call quote,$(CONFIG)) > /dev/null  # one line if it is no configuration
 	$(SNAKEMAKE)
+	@$(BIN)/python -m common.results show --configuration $(call quote,$(CONFIG))
 
 test: MARKERS = not faults
-test test-all: $(VENV)/installed
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
-	DATA_DIR=$(DATA_DIR) PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --dist loadfile -m "$(MARKERS)"
+test test-all: lint
+	DATA_DIR=$(call quote,$(DATA_DIR)) $(ON_PATH) $(BIN)/python -m pytest -n auto --dist loadfile -m "$(MARKERS)"
 
 # pip installs uv and the build of torch made for this machine; uv the exact rest, each file's sha256 verified.
 # A uv of this very version on the path serves as well; an index that does not answer is replaced by uv's cache.
 UV_PINNED = $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' envs/installer.txt)
-UV_PIP = VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install -q -c envs/hashes.txt -b envs/hashes.txt
+UV_PIP = VIRTUAL_ENV=$(call quote,$(CURDIR)/$(VENV)) $(BIN)/uv pip install -q -c envs/hashes.txt -b envs/hashes.txt
 UV_INSTALL = install() { $(UV_PIP) "$$@" || { echo "installing from uv's cache alone" >&2; $(UV_PIP) --offline "$$@"; }; }; install
 $(VENV)/installed: pyproject.toml envs/hashes.txt envs/installer.txt envs/bootstrap.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
-	$(PYTHON) -m venv $(VENV)
+	$(call quote,$(PYTHON)) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	$(call quote,$(PYTHON)) -m venv $(VENV)
 	case "$$(uv --version 2>&1) " in "uv $(UV_PINNED) "*) ln -sf "$$(command -v uv)" $(BIN)/uv;; \
 	*) $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r envs/installer.txt;; esac
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r envs/bootstrap.txt
-	$(UV_INSTALL) -e '.[sim,train,analysis,paper,workflow,cluster,test]'
+	$(UV_INSTALL) -e . $(addprefix --group ,sim train analysis paper workflow cluster test)
 	touch $@
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/python -m snakefmt --check .
+	$(BIN)/lint-imports
+	$(BIN)/python -m mypy
 	$(SNAKEMAKE) --lint
 
 report: reproduce  # every figure with its caption, the configuration and run times in one file, RESULTS/report.html
 	$(SNAKEMAKE) --report $(RESULTS)/report.html
+	@$(BIN)/python -m common.results show --configuration $(call quote,$(CONFIG))
 
 pages: reproduce  # the article's pages as pictures, under RESULTS/paper
 	$(BIN)/python -m analysis.article --out $(RESULTS)/paper/article.pdf --pages $(RESULTS)/paper/pages
 
-RESULTS = $(shell $(BIN)/python -c 'import yaml; print({**yaml.safe_load(open("config/config.yaml")), **yaml.safe_load(open("$(CONFIG)"))}["results"])')
-
 bench: $(VENV)/installed
-	$(UV_INSTALL) -e '.[sim,train,analysis,bench]'
+	$(UV_INSTALL) -e . $(addprefix --group ,sim train analysis bench)
 	$(BIN)/python -m bench.kernels
 	$(BIN)/python -m bench.training
-	$(BIN)/python -m bench.generalization
+	$(BIN)/python -m bench.feature_noise
 
 # tests, speed and the next missing records; GPU_PYTHON=python3 takes an interpreter that has what it needs
 gpu: $(if $(GPU_PYTHON),,$(VENV)/installed)
-	PYTHON=$(or $(GPU_PYTHON),$(BIN)/python) DATA="$(if $(DATA_DIR),--data-dir $(DATA_DIR))" bash records/measure.sh
+	PYTHON=$(call quote,$(or $(GPU_PYTHON),$(BIN)/python)) DATA_DIR=$(call quote,$(DATA_DIR)) bash records/measure.sh
 
 pins: $(VENV)/installed  # new versions of everything, within the ranges of pyproject.toml
 	$(BIN)/python envs/pins.py --upgrade
 
-clean:
-	rm -rf results results-* .snakemake
+schema: $(VENV)/installed  # config/config.schema.yaml and docs/settings.md, from the settings of the programs
+	$(BIN)/python -m config.make_schema
+
+clean:  # what CONFIG has made; `make clean RESULTS=results-full` names another folder of results
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(call quote,$(PYTHON))) -m common.results remove \
+	$(if $(filter command line,$(origin RESULTS)),--folder $(call quote,$(RESULTS)),--configuration $(call quote,$(CONFIG)))

@@ -5,8 +5,10 @@ import sys
 
 from snakemake.utils import min_version
 
-from analysis.config import check, flags, grid, sources, write_html
-from sim.records import WORKFLOW_LOCK, InputError, take_lock
+from adam_minibatch_noise.errors import InputError
+from common.config import check, write_html
+from common.files import WORKFLOW_LOCK, take_lock
+from common.progress import show_progress
 
 min_version("9.27")
 
@@ -22,8 +24,18 @@ try:
 except InputError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
+show_progress(workflow)
 
-R = config["results"]
+
+include: "common/common.smk"
+include: "sim/rules.smk"
+include: "train/rules.smk"
+include: "analysis/rules.smk"
+include: "paper/rules.smk"
+
+
+SETTINGS = dict(config)
+config["captions"] = captions(FIGURES)  # what paper/captions/figure.rst shows in the report
 
 
 onstart:
@@ -36,12 +48,6 @@ onstart:
     shell.prefix(f"set -euo pipefail; export {WORKFLOW_LOCK}={LOCK.name}; ")
 
 
-include: "sim/rules.smk"
-include: "train/rules.smk"
-include: "analysis/rules.smk"
-include: "paper/rules.smk"
-
-
 rule configuration:
     output:
         report(
@@ -50,11 +56,11 @@ rule configuration:
             category="Configuration",
             labels={"file": "configuration"},
         ),
-    params:
-        settings=config,
     log:
         f"{R}/logs/configuration.log",
     localrule: True
+    params:
+        settings=SETTINGS,
     run:
         write_html(output[0], params.settings)
 

@@ -2,9 +2,11 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from sim.commands import Parser, run
-from sim.records import InputError, atomic_write
+from adam_minibatch_noise.errors import InputError
+from common.cli import Parser, run
+from common.files import atomic_write
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     results = Path(args.results).resolve() if args.results else Path(args.out).resolve().parent.parent
     if not results.is_relative_to(root):
         raise InputError(f"--results is {results}, allowed: a folder below {root}")
-    settings = {
+    settings: dict[str, Any] = {
         "root": str(root),
         "sys_inputs": {"results": "/" + results.relative_to(root).as_posix()},
         "ignore_system_fonts": True,

@@ -14,9 +14,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from sim.commands import Parser, number, run
-from sim.records import atomic_write, to_json, to_table
+from common.cli import Parser, run
+from common.files import atomic_write, to_json, to_table
+from common.settings import Number
+
+if TYPE_CHECKING:
+    from analysis.proofs.claims import Claim
 
 COLUMNS = ["lemma", "statement", "verdict", "published", "enclosure", "exact", "place", "counter_example"]
 
@@ -55,7 +60,7 @@ class Certificate:
     seconds: float
 
 
-def paper_claims() -> list:
+def paper_claims() -> "list[Claim]":
     """List the published lemmas, each followed by what we add to it.
 
     Returns
@@ -81,10 +86,10 @@ def paper_claims() -> list:
     equal = Segment("beta", q("0.5"))
     default = Segment("beta2", q("0.999"), q("0.9"))
 
-    def c2_slope(beta1: object, beta2: object) -> object:
+    def c2_slope(beta1: Any, beta2: Any) -> Any:
         return forms.c2(beta1, beta2) / (beta2 - beta1)
 
-    def equal_c1_slope(beta1: object, beta2: object) -> object:
+    def equal_c1_slope(beta1: Any, beta2: Any) -> Any:
         cubic = beta1**3 - beta1**2 + 5 * beta1 - 1
         return 2 * cubic / ((1 - beta1) ** 2 * (1 + beta1) ** 3)
 
@@ -126,7 +131,7 @@ def paper_claims() -> list:
     ]
 
 
-def certify(claim: object, digits: int = 30) -> Certificate:
+def certify(claim: "Claim", digits: int = 30) -> Certificate:
     """Decide one claim and enclose its thresholds.
 
     Parameters
@@ -216,7 +221,7 @@ def main(argv: list[str] | None = None) -> int:
         "each threshold. Exit status: 0 all proved, 1 one refuted, 2 bad usage.",
     )
     parser.add_argument(
-        "--digits", type=number(int, 1, 1000), default=30, help="certified digits of a threshold"
+        "--digits", type=Number(int, 1, 1000), default=30, help="certified digits of a threshold"
     )
     parser.add_argument(
         "--format", choices=["table", "json", "csv"], default="table", help="csv leaves the seconds out"

@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sim.commands import Parser, add_output_flags, count, nonnegative, positive, run, write_result
-from sim.records import InputError, to_table
+from adam_minibatch_noise.errors import InputError
+from common.cli import Parser, add_output_flags, run, write_result
+from common.files import to_table
+from common.settings import COUNT, NONNEGATIVE, POSITIVE
 
 N_TOKENS = {"wikitext-2": (2_088_628, 217_646)}
 """Tokens of the training and of the validation split."""
@@ -69,13 +71,13 @@ def parser() -> argparse.ArgumentParser:
         help="written by bench.training; None: the newest in records/, if there is one",
     )
     parser.add_argument(
-        "--tokens-per-second", type=positive, default=3e5, help="of training; assumed if there is no CSV"
+        "--tokens-per-second", type=POSITIVE, default=3e5, help="of training; assumed if there is no CSV"
     )
     parser.add_argument(
-        "--steps-to-minimum", type=positive, default=1000, help="at learning rate 1e-3; assumed"
+        "--steps-to-minimum", type=POSITIVE, default=1000, help="at learning rate 1e-3; assumed"
     )
-    parser.add_argument("--epochs-to-minimum", type=nonnegative, default=8, help="at least; assumed")
-    parser.add_argument("--n-gpus", type=count, nargs="+", default=list(N_GPUS), help="for the wall time")
+    parser.add_argument("--epochs-to-minimum", type=NONNEGATIVE, default=8, help="at least; assumed")
+    parser.add_argument("--n-gpus", type=COUNT, nargs="+", default=list(N_GPUS), help="for the wall time")
     add_output_flags(parser)
     return parser
 
@@ -181,7 +183,7 @@ def plan(jobs: Sequence[Panel], n_gpus: Sequence[int]) -> list[dict[str, Any]]:
 def main(argv: list[str] | None = None) -> None:
     """Read the configuration, plan, print."""
     args = parser().parse_args(argv)
-    from analysis.config import check, load
+    from common.config import check, load
 
     config = load("config/config.yaml", args.config)
     check(config, "config/config.schema.yaml")

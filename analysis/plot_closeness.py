@@ -7,8 +7,7 @@ through the points of the smallest learning rate.
 import argparse
 from typing import TYPE_CHECKING
 
-from sim.commands import Parser, run
-from sim.records import InputError
+from common.cli import Parser, run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
 
 ORDER = {"with": 2, "without": 1}
 """Slope that the theorem gives, with and without the correction."""
-PROBLEMS = {"least-squares": "least squares", "quadratics": "quadratics", "cnn": "two-layer CNN"}
-ALGORITHMS = {"sgd-momentum": "SGD with momentum", "adam": "Adam"}
 COLUMNS = ("problem", "algorithm", "correction", "lr", "distance", "slope", "slope_stderr")
 
 
@@ -29,22 +26,8 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def known(values: "pd.Series", names: dict[str, str], what: str) -> list[str]:
-    """Return the names that occur in `values`, in the order of `names`.
-
-    Raises
-    ------
-    InputError
-        If `values` holds another name.
-    """
-    others = sorted(set(values) - set(names))
-    if others:
-        raise InputError(f"column {what!r} holds {others[0]!r}, allowed: {', '.join(names)}")
-    return [name for name in names if name in set(values)]
-
-
 def draw_panel(axis: "Axes", table: "pd.DataFrame") -> None:
-    """Draw the curves of one problem and algorithm, with their slopes in the legend.
+    """Draw the curves of one problem and algorithm, with their slopes beside them.
 
     Parameters
     ----------
@@ -52,73 +35,83 @@ def draw_panel(axis: "Axes", table: "pd.DataFrame") -> None:
     table : pandas.DataFrame
         Rows of `sim.closeness`.
     """
-    from analysis import style
+    import seaborn as sns
 
-    looks = zip(ORDER.items(), style.OKABE_ITO, style.MARKERS, strict=False)
-    for (correction, order), color, marker in looks:
+    from analysis.drawing import style
+
+    palette, marks = style.colours(ORDER), style.markers(ORDER)
+    for correction, order in ORDER.items():
         part = table[table["correction"] == correction].sort_values("lr")
         if part.empty:
             continue
         lr, gap = part["lr"].to_numpy(), part["distance"].to_numpy()
+        axis.plot(lr, gap[0] * (lr / lr[0]) ** order, "--", color=palette[correction], lw=0.8)
         slope, stderr = part[["slope", "slope_stderr"]].iloc[0]
-        axis.plot(lr, gap[0] * (lr / lr[0]) ** order, "--", color=color, lw=0.8)
-        label = f"{correction} Corr: {slope:.4f} ± {stderr:.4f}"
-        axis.plot(lr, gap, marker, color=color, mfc="none" if order == 1 else color, label=label)
-    axis.set(xscale="log", yscale="log")
-    legend = axis.legend(
-        title="slope ± standard error",
-        loc="upper left",
-        fontsize=7,
-        title_fontsize=7,
-        handlelength=1,
-        handletextpad=0.3,
-        borderaxespad=0.1,
-        alignment="left",
+        at = len(lr) // 2
+        axis.annotate(
+            f"{correction} Corr\n{slope:.4f} ± {stderr:.4f}",
+            (lr[at], gap[at]),
+            (0, 7 if order == 1 else -7),
+            textcoords="offset points",
+            color=palette[correction],
+            fontsize=7,
+            ha="right" if order == 1 else "left",
+            va="bottom" if order == 1 else "top",
+        )
+    sns.scatterplot(
+        table,
+        x="lr",
+        y="distance",
+        hue="correction",
+        style="correction",
+        palette=palette,
+        markers=marks,
+        legend=False,
+        ax=axis,
     )
-    legend.set_in_layout(False)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Read, draw, write."""
     args = parser().parse_args(argv)
-    from analysis import tables
+    from analysis.inputs import tables
 
-    with tables.as_written(args.tables):
+    with tables.refuse_malformed(args.tables):
         _draw(args)
 
 
 def _draw(args: argparse.Namespace) -> None:
-    import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
 
-    from analysis import style, tables
+    from analysis.drawing import axes, style
+    from analysis.inputs import tables, titles
 
     table = tables.read(args.tables, COLUMNS)
-    known(table["correction"], dict.fromkeys(ORDER, ""), "correction")
-    problems = known(table["problem"], PROBLEMS, "problem")
-    algorithms = known(table["algorithm"], ALGORITHMS, "algorithm")
+    tables.check_words(table, "correction", ORDER)
+    problems = titles.known(table["problem"], titles.PROBLEMS, "problem")
+    algorithms = titles.known(table["algorithm"], titles.OPTIMIZERS, "algorithm")
     style.apply()
-    figure, axes = plt.subplots(
-        len(algorithms),
-        len(problems),
-        figsize=(style.WIDTH, 0.6 + 2.0 * len(algorithms)),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-    )
-    for row, algorithm in zip(axes, algorithms, strict=True):
-        for axis, problem in zip(row, problems, strict=True):
-            draw_panel(axis, table[(table["problem"] == problem) & (table["algorithm"] == algorithm)])
-        row[0].set_ylabel(ALGORITHMS[algorithm])
-    for axis, problem in zip(axes[0], problems, strict=True):
-        axis.set_title(PROBLEMS[problem])
-    low, high = axes[0, 0].get_ylim()
-    axes[0, 0].set_ylim(low, high * 1000)  # room for the legends
-    figure.supxlabel("learning rate", fontsize=9)
-    figure.supylabel("largest distance between trajectories (2-norm)", fontsize=9)
+    shape = {"row": "algorithm", "col": "problem", "row_order": algorithms, "col_order": problems}
+    height = 2.1
+    aspect = style.WIDTH / len(problems) / height
+    grid = style.facets(table, **shape, height=height, aspect=aspect, sharex=True, sharey=True)
+    for (algorithm, problem), axis in grid.axes_dict.items():
+        draw_panel(axis, table[(table["problem"] == problem) & (table["algorithm"] == algorithm)])
+    for axis in grid.axes.flat:
+        axis.margins(y=0.2)
+        axes.log_axis(axis, "x")
+        axes.log_axis(axis)
+        axis.set(xlabel="", ylabel="", title="")
+    for row, algorithm in zip(grid.axes, algorithms, strict=True):
+        row[0].set_ylabel(titles.OPTIMIZERS[algorithm])
+    for axis, problem in zip(grid.axes[0], problems, strict=True):
+        axis.set_title(titles.PROBLEMS[problem])
+    grid.set_xlabels("learning rate")
+    grid.figure.supylabel("largest distance between trajectories (2-norm)", fontsize=9)
     guide = Line2D([], [], color="0.4", ls="--", lw=0.8)
-    figure.legend([guide], ["slopes 2 and 1 of Theorem 2.3"], loc="outside lower right")
-    style.save(figure, args.out)
+    label = "slopes 2 and 1 of Theorem 2.3;  numbers: fitted slope ± standard error"
+    grid.figure.legend([guide], [label], loc="outside lower center")
+    style.save(grid.figure, args.out)
 
 
 if __name__ == "__main__":

@@ -5,26 +5,23 @@ of the training loss against lr0. Right: how strongly |g|_1 is regularised, lr C
 """
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from analysis.invariance_summary import RULES, scaled_c_total, summarize
-from sim.commands import Parser, beta, nonnegative, number, run
-from sim.invariance import BREAK
-from sim.records import InputError, write_json
+from adam_minibatch_noise.errors import InputError
+from analysis.inputs import titles
+from analysis.reductions.invariance import RULES, scaled_c_total, summarize
+from common.cli import Parser, run
+from common.files import write_json
+from common.settings import BETA, NONNEGATIVE, Number
+from sim.batch_invariance.cases import BREAK
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-CASES = {
-    "least-squares-quiet": "least squares",
-    "least-squares-even": "least squares",
-    "least-squares-loud": "least squares",
-    "cnn-even": "CNN",
-    "cnn-loud": "CNN",
-}
-PROBLEMS = {"least-squares": ("least squares", "-"), "cnn": ("CNN", "--")}
-SLOPES = ("case", "lam", "rule", "kappa", "lr", "distance", "limit", "slope", "verdict")
+BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.24), "fontsize": 7.5}
+"""Where the legend of a panel sits."""
+SLOPES = ("case", "problem", "lam", "rule", "kappa", "lr", "distance", "limit", "slope", "verdict")
 SPREAD = ("problem", "rule", "lr0", "batch_size", "relative", "spread_accuracy", "n_seeds")
 
 
@@ -34,12 +31,12 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--slopes", required=True, metavar="CSV", help="written by sim.invariance --out")
     add("--spread", required=True, metavar="CSV", help="written by sim.invariance --spread-out")
-    add("--beta1", type=beta, default=0.99, help="right panel: at one micro-batch a batch")
-    add("--beta2", type=beta, default=0.999, help="likewise")
-    add("--lam-micro", type=nonnegative, nargs=2, default=[0.25, 2.0], help="right panel: of a micro-batch")
+    add("--beta1", type=BETA, default=0.99, help="right panel: at one micro-batch a batch")
+    add("--beta2", type=BETA, default=0.999, help="likewise")
+    add("--lam-micro", type=NONNEGATIVE, nargs=2, default=[0.25, 2.0], help="right panel: of a micro-batch")
     add(
         "--max-kappa",
-        type=number(int, 2, 4096),
+        type=Number(int, 2, 4096),
         default=64,
         help="right panel: largest batch in micro-batches",
     )
@@ -49,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def draw_slopes(axis: "Axes", table: "pd.DataFrame") -> None:
-    """Draw distance against learning rate of the largest kappa; limits dotted.
+    """Draw distance against learning rate of the largest kappa, a marker a case; limits dotted.
 
     Parameters
     ----------
@@ -57,27 +54,42 @@ def draw_slopes(axis: "Axes", table: "pd.DataFrame") -> None:
     table : pandas.DataFrame
         Rows of `sim.invariance --out`.
     """
-    from analysis import style
+    import seaborn as sns
+    from matplotlib.lines import Line2D
+
+    from analysis.drawing import axes, style
 
     kappa = table["kappa"].max()
     rows = table[table["kappa"] == kappa]
-    for case, marker in zip(known_cases(table), style.MARKERS, strict=False):
-        for rule, color in (("invariant", style.OKABE_ITO[0]), ("square-root", style.OKABE_ITO[1])):
-            part = rows[(rows["case"] == case) & (rows["rule"] == rule)]
-            axis.plot(part["lr"], part["distance"], marker, color=color, mfc="white", ms=4)
-            if rule == "square-root":
-                axis.axhline(part["limit"].iloc[0], color=color, lw=0.8, ls=":", zorder=0)
+    palette = style.colours(RULES)
+    cases = list(dict.fromkeys(rows.sort_values(["problem", "lam"], ascending=[False, True])["case"]))
+    marks = style.markers(cases)
+    drawn = rows[rows["rule"].isin(("invariant", "square-root"))]
+    look = {"hue": "rule", "style": "case", "palette": palette, "markers": marks, "style_order": cases}
+    axis.set(xscale="log", yscale="log")
+    sns.scatterplot(drawn, x="lr", y="distance", s=22, legend=False, ax=axis, **look)
+    for limit in drawn[drawn["rule"] == "square-root"].drop_duplicates("case")["limit"]:
+        axis.axhline(limit, color=palette["square-root"], lw=0.8, ls=":", zorder=0)
     lr = table["lr"].agg(["min", "max"]).to_numpy()
-    highest = rows[rows["rule"] == "invariant"]["distance"].max()
-    axis.plot(lr, 2 * highest * lr / lr.max(), color="0.5", lw=0.8)
-    axis.text(lr[0], 8 * highest * lr[0] / lr[1], "slope 1", color="0.4", fontsize=7)
-    axis.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="largest distance / path")
+    lowest = rows[rows["rule"] == "invariant"]["distance"].min() / 3
+    axis.plot(lr, lowest * lr / lr[0], color="0.5", lw=0.8)
+    middle = lr.prod() ** 0.5
+    place: dict[str, Any] = {"textcoords": "offset points", "color": "0.4", "fontsize": 7, "va": "top"}
+    axis.annotate("slope 1", (middle, lowest * middle / lr[0]), (3, -2), **place)
+    axes.log_axis(axis, "x")
+    axes.log_axis(axis)
+    axis.set(xlabel="learning rate", ylabel="largest distance / path")
     axis.set_title(rf"from $\kappa$ = {kappa:.0f} to $\kappa$ = 1")
+    about = rows.drop_duplicates("case").set_index("case")
+    handles = [
+        Line2D([], [], color="0.3", ls="", marker=marks[case], label=_case_title(about.loc[case]))
+        for case in cases
+    ]
+    axis.legend(handles=handles, handletextpad=0.1, **BELOW)
 
 
-def known_cases(table: "pd.DataFrame") -> list[str]:
-    """Return the cases of a table in the order of `CASES`."""
-    return [case for case in CASES if case in set(table["case"])]
+def _case_title(case):
+    return rf"{titles.PROBLEMS[case['problem']]}, $\lambda$ = {case['lam']:.2g}"
 
 
 def draw_spread(axis: "Axes", table: "pd.DataFrame") -> None:
@@ -89,54 +101,96 @@ def draw_spread(axis: "Axes", table: "pd.DataFrame") -> None:
     table : pandas.DataFrame
         Rows of `sim.invariance --spread-out`.
     """
-    from analysis import style
+    import seaborn as sns
+    from matplotlib.lines import Line2D
 
-    for rule, marker, color in zip(RULES, style.MARKERS, style.OKABE_ITO, strict=False):
-        for problem, (name, line) in PROBLEMS.items():
-            rows = table[(table["rule"] == rule) & (table["problem"] == problem)].drop_duplicates("lr0")
-            axis.plot(rows["lr0"], rows["relative"], line, marker=marker, color=color, ms=3, lw=1)
-            if rule == "invariant":
-                axis.plot([], [], line, color="0.3", lw=1, label=name)
+    from analysis.drawing import axes, style
+
+    problems = titles.known(table["problem"], titles.PROBLEMS, "problem")
+    lines = dict(zip(problems, ("-", "--", ":"), strict=False))
+    palette, marks = style.colours(RULES), style.markers(RULES)
+    axis.set(xscale="log", yscale="log")
+    for problem, rows in table.drop_duplicates(["problem", "rule", "lr0"]).groupby("problem"):
+        look = {
+            "hue": "rule",
+            "style": "rule",
+            "palette": palette,
+            "markers": marks,
+            "dashes": False,
+        } | style.FLAT
+        sns.lineplot(
+            rows,
+            x="lr0",
+            y="relative",
+            linestyle=lines[problem],
+            lw=1,
+            errorbar=None,
+            legend=False,
+            ax=axis,
+            **look,
+        )
     axis.axhline(BREAK, color="0.6", lw=0.8, zorder=0)
-    axis.set(
-        xscale="log",
-        yscale="log",
-        xlabel=r"$lr_0$, at one micro-batch",
-        ylabel="spread of the loss / its fall",
-    )
+    axes.log_axis(axis, "x")
+    axes.log_axis(axis)
+    axis.set(xlabel=r"$lr_0$, at one micro-batch", ylabel="spread of the loss / its fall")
     sizes = sorted(table["batch_size"].unique())
     axis.set_title(f"B = {', '.join(f'{size:.0f}' for size in sizes)}")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.45, -0.22), fontsize=7.5, ncols=2)
+    handles = [
+        Line2D([], [], ls=lines[name], color="0.3", lw=1, label=titles.PROBLEMS[name]) for name in problems
+    ]
+    handles.append(Line2D([], [], color="0.6", lw=0.8, label=f"broken above {100 * BREAK:g} %"))
+    axis.legend(handles=handles, **BELOW)
 
 
-def draw_c_total(axis: "Axes", args: argparse.Namespace) -> None:
-    """Draw lr C_total / lr0 against kappa for every rule and both noise levels."""
+def draw_c_total(axis: "Axes", betas: tuple[float, float], lams: list[float], max_kappa: int) -> None:
+    """Draw lr C_total / lr0 against kappa for every rule and both noise levels.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+    betas : (beta1, beta2)
+        At kappa = 1.
+    lams : list of two floats
+        Noise-to-signal ratios of a micro-batch.
+    max_kappa : int
+    """
     import numpy as np
+    import pandas as pd
+    import seaborn as sns
+    from matplotlib.lines import Line2D
 
-    from analysis import style
+    from analysis.drawing import axes, style
 
-    kappa = np.geomspace(1, args.max_kappa, 200)
-    marked = 2.0 ** np.arange(np.log2(args.max_kappa) + 1e-9)
-    for lam, line in zip(args.lam_micro, ("--", "-"), strict=True):
-        for rule, marker, color in zip(RULES, style.MARKERS, style.OKABE_ITO, strict=False):
-            of = (args.beta1, args.beta2, lam)
-            axis.plot(kappa, scaled_c_total(rule, kappa, *of), line, color=color, lw=1.2)
-            axis.plot(marked, scaled_c_total(rule, marked, *of), marker, color=color, ms=3)
-        axis.plot([], [], line, color="0.3", lw=1, label=rf"$\lambda$ = {lam:g}")
+    marked = 2.0 ** np.arange(np.log2(max_kappa) + 1e-9)
+    kappa = np.unique([*np.geomspace(1, max_kappa, 200), *marked])
+    palette, marks = style.colours(RULES), style.markers(RULES)
+    lines = dict(zip(lams, ("--", "-"), strict=True))
+    for lam, line in lines.items():
+        curves = pd.concat(
+            pd.DataFrame({"rule": rule, "kappa": kappa, "value": scaled_c_total(rule, kappa, *betas, lam)})
+            for rule in RULES
+        )
+        look = {"hue": "rule", "palette": palette, "legend": False, "ax": axis}
+        sns.lineplot(curves, x="kappa", y="value", linestyle=line, lw=1.2, errorbar=None, **look)
+        points = curves[curves["kappa"].isin(marked)]
+        sns.scatterplot(points, x="kappa", y="value", style="rule", markers=marks, s=14, **look)
     axis.axhline(0, color="0.7", lw=0.8, zorder=0)
-    axis.set_xscale("log", base=2)
-    axis.set_xticks(marked[::2], [f"{tick:g}" for tick in marked[::2]])
+    axes.counts_axis(axis, marked[::2].tolist())
     axis.set(xlabel=r"micro-batches a batch, $\kappa$", ylabel=r"$lr\ C_{total}\,/\,lr_0$")
     axis.set_title(r"regularisation of $|g|_1$")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.45, -0.22), fontsize=7.5, ncols=2)
+    handles = [
+        Line2D([], [], ls=line, color="0.3", lw=1, label=rf"$\lambda$ = {lam:g}")
+        for lam, line in lines.items()
+    ]
+    axis.legend(handles=handles, **BELOW)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Read, draw, write."""
     args = parser().parse_args(argv)
-    from analysis import tables
+    from analysis.inputs import tables
 
-    with tables.as_written([args.slopes, args.spread]):
+    with tables.refuse_malformed([args.slopes, args.spread]):
         _draw(args)
 
 
@@ -144,40 +198,28 @@ def _draw(args: argparse.Namespace) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
 
-    from analysis import style, tables
+    from analysis.drawing import style
+    from analysis.inputs import tables
 
-    if args.max_kappa * (1 - min(args.beta1, args.beta2)) > 1:
-        largest = int(1 / (1 - min(args.beta1, args.beta2)) + 1e-9)
+    betas = args.beta1, args.beta2
+    if args.max_kappa * (1 - min(betas)) > 1:
+        largest = int(1 / (1 - min(betas)) + 1e-9)
         raise InputError(f"--max-kappa is {args.max_kappa}, allowed: at most {largest}, where a beta is 0")
     slopes, spread = tables.read([args.slopes], SLOPES), tables.read([args.spread], SPREAD)
-    summary = summarize(slopes, spread, args) if args.summary else None
+    for table in (slopes, spread):
+        tables.check_words(table, "rule", RULES)
+        tables.check_words(table, "problem", titles.PROBLEMS)
+    summary = summarize(slopes, spread, betas, args.lam_micro, args.max_kappa) if args.summary else None
     style.apply()
-    figure, axes = plt.subplots(1, 3, figsize=(style.WIDTH, 3.3))
+    figure, axes = plt.subplots(1, 3, figsize=(style.WIDTH, 3.6))
     draw_slopes(axes[0], slopes)
     draw_spread(axes[1], spread)
-    draw_c_total(axes[2], args)
+    draw_c_total(axes[2], betas, args.lam_micro, args.max_kappa)
+    palette, marks = style.colours(RULES), style.markers(RULES)
     handles = [
-        Line2D([], [], color=color, marker=marker, ms=4, label=label)
-        for label, marker, color in zip(RULES.values(), style.MARKERS, style.OKABE_ITO, strict=False)
+        Line2D([], [], color=palette[rule], marker=marks[rule], label=titles.SCALINGS[rule]) for rule in RULES
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
-    lams = slopes.drop_duplicates("case").set_index("case")["lam"]
-    handles = [
-        Line2D(
-            [],
-            [],
-            color="0.3",
-            ls="",
-            marker=marker,
-            mfc="white",
-            label=rf"{CASES[case]}, $\lambda$ = {lams[case]:.2g}",
-        )
-        for case, marker in zip(known_cases(slopes), style.MARKERS, strict=False)
-    ]
-    figure.legend(
-        handles=handles, loc="outside upper left", ncols=len(handles), fontsize=7, handletextpad=0.1, columnspacing=1,
-        title="left panel", title_fontsize=7, alignment="left",
-    )  # fmt: skip
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
     style.save(figure, args.out)
     if args.summary:
         write_json(args.summary, summary)

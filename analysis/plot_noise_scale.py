@@ -5,10 +5,10 @@ as a band; both with their confidence interval. Right: quantiles over components
 """
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sim.commands import Parser, run
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
+from common.cli import Parser, run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,57 +43,89 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def draw_noise_scale(axis: "Axes", snapshots: "pd.DataFrame", evaluations: "pd.DataFrame", i: int) -> None:
-    """Draw one run: points, bars and band.
+def draw_noise_scale(
+    axis: "Axes", snapshots: "pd.DataFrame", evaluations: "pd.DataFrame", runs: list[str]
+) -> None:
+    """Draw runs: points, bars and bands.
 
     Parameters
     ----------
     axis : matplotlib.axes.Axes
+        With its limits.
     snapshots : pandas.DataFrame
-        Rows of `train.noise_scale` of one run.
+        Rows of `train.noise_scale`, with a column `run`.
     evaluations : pandas.DataFrame
-        Of the same run, with the columns `ESTIMATE`; may be empty.
-    i : int
-        Place of the run in colours and markers.
+        Of the same runs, with the columns `ESTIMATE`; may be empty.
+    runs : list of str
+        In the order of colours and markers.
     """
     import numpy as np
+    import seaborn as sns
 
-    from analysis import style
+    from analysis.drawing import axes, style
 
-    colour, marker = style.OKABE_ITO[i % 8], style.MARKERS[i % 8]
-    rows = snapshots.sort_values("epoch")
-    axis.plot(rows["epoch"], rows["b_simple"], marker=marker, color=colour, lw=0.9, ms=3.5, zorder=3)
-    drawn = rows[rows["b_simple_estimate"].between(0, np.inf, inclusive="neither")]
-    middle = drawn["b_simple_estimate"]
-    bars = [middle - drawn["b_simple_low"], drawn["b_simple_high"].replace(np.inf, FAR_UP) - middle]
-    axis.errorbar(drawn["epoch"], middle, bars, fmt="none", ecolor=colour, elinewidth=0.8, capsize=4.5)
-    rows = evaluations.sort_values("epoch")
-    low, high = rows["b_simple_low"].clip(lower=1 / FAR_UP), rows["b_simple_high"].replace(np.inf, FAR_UP)
-    axis.fill_between(rows["epoch"], low, high, color=colour, alpha=0.15, lw=0)
-    axis.plot(rows["epoch"], rows["b_simple_estimate"].replace(np.inf, np.nan), "--", color=colour, lw=0.9)
+    palette = style.colours(runs)
+    look = {
+        "hue": "run",
+        "hue_order": runs,
+        "palette": palette,
+        "legend": False,
+        "errorbar": None,
+        "ax": axis,
+    }
+    exact = snapshots.dropna(subset="b_simple")
+    if len(exact):
+        marks = {"style": "run", "style_order": runs, "markers": style.markers(runs), "dashes": False}
+        sns.lineplot(exact, x="epoch", y="b_simple", lw=0.9, zorder=3, **marks, **look, **style.FLAT)
+    ends = {"b_simple_high": {np.inf: FAR_UP}}
+    drawn = snapshots[snapshots["b_simple_estimate"].between(0, np.inf, inclusive="neither")].replace(ends)
+    for name, rows in drawn.groupby("run"):
+        middle = rows["b_simple_estimate"]
+        ends_of_bars = [middle - rows["b_simple_low"], rows["b_simple_high"] - middle]
+        axis.errorbar(
+            rows["epoch"], middle, ends_of_bars, fmt="none", ecolor=palette[name], elinewidth=0.8, capsize=4.5
+        )
+    for name, rows in evaluations.replace(ends).groupby("run"):
+        rows = rows.sort_values("epoch")
+        low = rows["b_simple_low"].clip(lower=1 / FAR_UP)
+        axis.fill_between(rows["epoch"], low, rows["b_simple_high"], color=palette[name], alpha=0.15, lw=0)
+    finite = evaluations[np.isfinite(evaluations["b_simple_estimate"])]
+    if len(finite):
+        sns.lineplot(finite, x="epoch", y="b_simple_estimate", linestyle="--", lw=0.9, **look)
+    axes.log_axis(axis)
 
 
-def draw_components(axis: "Axes", snapshots: "pd.DataFrame", i: int, shift: float) -> None:
-    """Draw quantiles of (Sigma_jj/g_j²) / B_simple of one run: 5 to 95% thin, 25 to 75% thick, the median a marker.
+def draw_components(axis: "Axes", snapshots: "pd.DataFrame", runs: list[str], gap: float) -> None:
+    """Draw quantiles of (Sigma_jj/g_j²) / B_simple: 5 to 95% thin, 25 to 75% thick, the median a marker.
 
     Parameters
     ----------
     axis : matplotlib.axes.Axes
     snapshots : pandas.DataFrame
-        Rows of `train.noise_scale` of one run.
-    i : int
-        Place of the run in colours and markers.
-    shift : float
-        Moves the bars sideways, epochs.
+        Rows of `train.noise_scale`, with a column `run`.
+    runs : list of str
+        In the order of colours and markers.
+    gap : float
+        Least distance of two measurements of a run, epochs.
     """
-    from analysis import style
+    import seaborn as sns
 
-    colour, rows = style.OKABE_ITO[i % 8], snapshots.dropna(subset=["b_simple"])
-    epoch = rows["epoch"] + shift
-    q05, q25, q50, q75, q95 = (rows[name] / rows["b_simple"] for name in QUANTILES)
-    axis.vlines(epoch, q05, q95, color=colour, lw=0.8)
-    axis.vlines(epoch, q25, q75, color=colour, lw=2.6)
-    axis.plot(epoch, q50, style.MARKERS[i % 8], color=colour, mfc="white", ms=4)
+    from analysis.drawing import axes, style
+
+    palette = style.colours(runs)
+    shift = {run: 0.6 * gap * ((i + 0.5) / len(runs) - 0.5) for i, run in enumerate(runs)}
+    rows = snapshots.dropna(subset="b_simple")
+    rows = rows.assign(
+        place=rows["epoch"] + rows["run"].map(shift), middle=rows[QUANTILES[2]] / rows["b_simple"]
+    )
+    for run_name, part in rows.groupby("run"):
+        q05, q25, _, q75, q95 = (part[name] / part["b_simple"] for name in QUANTILES)
+        axis.vlines(part["place"], q05, q95, color=palette[run_name], lw=0.8)
+        axis.vlines(part["place"], q25, q75, color=palette[run_name], lw=2.6)
+    if len(rows):
+        look = {"hue": "run", "style": "run", "palette": palette, "markers": style.markers(runs)}
+        sns.scatterplot(rows, x="place", y="middle", s=26, zorder=3, legend=False, ax=axis, **look)
+    axes.log_axis(axis)
 
 
 def label(key: tuple, keys: list[tuple]) -> str:
@@ -105,32 +137,32 @@ def label(key: tuple, keys: list[tuple]) -> str:
     return ", ".join([f"batch {run['batch_size']}", f"lr {run['lr']:.3g}", *others])
 
 
-def make_legend(figure: "Figure", labels: list[str], level: float, estimated: bool) -> None:
+def make_legend(figure: "Figure", runs: list[str], level: float, drawn: bool, estimated: bool) -> None:
     """Put below the panels: the runs, and how each kind of measurement is drawn.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
-    labels : list of str
-        Of the runs.
+    runs : list of str
+        Their names.
     level : float
         Of the intervals.
-    estimated : bool
-        Whether a run measured while it trained.
+    drawn, estimated : bool
+        Whether batches were drawn; whether a run measured while it trained.
     """
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    from analysis import style
+    from analysis.drawing import style
 
-    looks = zip(style.OKABE_ITO, style.MARKERS, strict=True)
-    entries = [
-        (Line2D([], [], color=colour, marker=marker, lw=0.9, ms=3.5), text)
-        for (colour, marker), text in zip(looks, labels, strict=False)
+    palette, marks = style.colours(runs), style.markers(runs)
+    entries: list[tuple[Any, str]] = [
+        (Line2D([], [], color=palette[run], marker=marks[run], lw=0.9, ms=3.5), run) for run in runs
     ]
     entries.append((Line2D([], [], color=GREY, marker="o", lw=0.9, ms=3.5), "exact, every window"))
-    bar = Line2D([], [], color=GREY, marker="_", ls="", ms=9)
-    entries.append((bar, f"drawn batches, {level:.0%} interval"))
+    if drawn:
+        bar = Line2D([], [], color=GREY, marker="_", ls="", ms=9)
+        entries.append((bar, f"drawn batches, {level:.0%} interval"))
     if estimated:
         band = (Patch(color=GREY, alpha=0.25, lw=0), Line2D([], [], color=GREY, ls="--", lw=0.9))
         entries.append((band, f"while training, {level:.0%} interval"))
@@ -142,9 +174,9 @@ def make_legend(figure: "Figure", labels: list[str], level: float, estimated: bo
 def main(argv: list[str] | None = None) -> None:
     """Read, draw, write."""
     args = parser().parse_args(argv)
-    from analysis import tables
+    from analysis.inputs import tables
 
-    with tables.as_written([*args.tables, *args.runs]):
+    with tables.refuse_malformed([*args.tables, *args.runs]):
         _draw(args)
 
 
@@ -153,7 +185,8 @@ def _draw(args: argparse.Namespace) -> None:
     import numpy as np
     import pandas as pd
 
-    from analysis import style, tables
+    from analysis.drawing import style
+    from analysis.inputs import tables, titles
 
     table = tables.read(args.tables, [*RUN, "epoch", "n_samples", "b_simple", *ESTIMATE, *QUANTILES])
     runs = tables.read(args.runs, [*RUN, "epoch", *ESTIMATE]) if args.runs else table.iloc[:0]
@@ -163,27 +196,32 @@ def _draw(args: argparse.Namespace) -> None:
     seen = seen[(seen > 0) & (seen < np.inf)]
     if seen.empty:
         raise InputError(f"{args.tables[0]}: holds no measurement, allowed: at least one finite noise scale")
-    groups = dict(list(table.groupby(RUN, sort=True)))
+    keys = [key for key, _ in table.groupby(RUN, sort=True)]
+    names = {key: label(key, keys) for key in keys}
+    table, runs = (
+        rows.assign(run=[names.get(key) for key in rows[RUN].itertuples(index=False, name=None)])
+        for rows in (table, runs)
+    )
     style.apply()
     figure, (left, right) = plt.subplots(1, 2, figsize=(style.WIDTH, 3.3), width_ratios=[5, 4])
     epochs = np.sort(table["epoch"].unique())
     gap = np.diff(epochs).min() if len(epochs) > 1 else 1.0
-    for i, (key, part) in enumerate(groups.items()):
-        mine = (runs[RUN] == list(key)).all(axis=1)
-        draw_noise_scale(left, part, runs[mine], i)
-        draw_components(right, part, i, 0.6 * gap * ((i + 0.5) / len(groups) - 0.5))
-    left.set(xlabel="epoch", ylabel=r"$B_{simple}$ (samples)", title="noise scale", yscale="log")
-    left.set_ylim(seen.min() / 2, seen.max() * 2)
+    left.set(yscale="log", ylim=(seen.min() / 2, seen.max() * 2))
+    draw_noise_scale(left, table, runs.dropna(subset="run"), list(names.values()))
+    draw_components(right, table, list(names.values()), gap)
+    left.set(xlabel="epoch", ylabel=r"$B_{simple}$ (samples)", title="noise scale of the gradient")
     right.axhline(1, color="black", ls=":", lw=0.9, zorder=0)
-    right.set(yscale="log", xlabel="epoch", ylabel=r"$(\Sigma_{jj}\,/\,g_j^2)\;/\;B_{simple}$")
+    right.set(xlabel="epoch", ylabel=r"$(\Sigma_{jj}\,/\,g_j^2)\;/\;B_{simple}$")
     if table["b_simple"].isna().all():  # nothing to draw, and no scale to take from it
         right.set_ylim(0.1, 10)
-    right.set_title("quantiles 5, 25, 50, 75, 95%", fontsize=8)
+    right.set_title("single components: quantiles\n5, 25, 50, 75, 95 %", fontsize=8)
     first = table.iloc[0]
-    figure.suptitle(f"Transformer-XL on {first['corpus']}, {first['n_samples']} windows", fontsize=9)
+    corpus = titles.CORPORA.get(first["corpus"], first["corpus"])
+    figure.suptitle(f"Transformer-XL on {corpus}, {first['n_samples']} windows", fontsize=9)
     levels = pd.concat([table["level"], runs["level"]]).dropna()
     level = levels.iloc[0] if len(levels) else 0.95
-    make_legend(figure, [label(key, list(groups)) for key in groups], level, bool(len(runs)))
+    drawn = bool(table["b_simple_estimate"].notna().any())
+    make_legend(figure, list(names.values()), level, drawn, bool(len(runs)))
     style.save(figure, args.out)
 
 

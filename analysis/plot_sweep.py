@@ -7,10 +7,11 @@ batch size of which none is, crosses at the top for values of which a run diverg
 
 import argparse
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sim.commands import Parser, run
-from sim.records import write_csv
+from analysis.inputs import sweep_flags, titles
+from common.cli import Parser, run
+from common.files import write_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 MAX_PANELS = 4
 """Most batch sizes that get a panel of their own."""
-TICKS = {0: "0", 0.5: "0.5", 0.8: "0.8", 0.9: "0.9", 0.97: "0.97", 0.99: "0.99", 0.999: "0.999"}
 MISSING_GREY = "0.6"
 
 
@@ -29,16 +29,14 @@ class Look:
 
     begun: bool
     place: int
-    colour: object
+    colour: Any
     marker: str
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    from analysis.reductions import sweeps
-
     parser = Parser(prog="python -m analysis.plot_sweep", description=__doc__)
-    sweeps.add_flags(parser)
+    sweep_flags.add_flags(parser)
     parser.add_argument("--out", required=True, metavar="FILE", help="figure, .svg, .pdf or .png")
     parser.add_argument("--summary", metavar="CSV", help="also write the cells that are drawn")
     return parser
@@ -56,7 +54,7 @@ def looks(cells: "pd.DataFrame", alone: bool) -> dict[int, Look]:
     """
     import matplotlib as mpl
 
-    from analysis import style
+    from analysis.drawing import style
 
     sizes, scale = sorted(cells["batch_size"].unique()), mpl.colormaps["viridis"]
     n = len(sizes)
@@ -73,28 +71,60 @@ def looks(cells: "pd.DataFrame", alone: bool) -> dict[int, Look]:
     }
 
 
-def draw_curve(axis: "Axes", part: "pd.DataFrame", swept: str, look: Look) -> None:
-    """Draw the cells of one learning rate and batch size.
+def draw_curves(
+    axis: "Axes", runs: "pd.DataFrame", cells: "pd.DataFrame", swept: str, look: dict[int, Look]
+) -> None:
+    """Draw the means of runs over their seeds, with bars; ring the best of each batch size; mark what is missing.
 
     Parameters
     ----------
     axis : matplotlib.axes.Axes
-    part : pandas.DataFrame
-        See `analysis.reductions.sweeps.cells`.
+        See `set_axis`.
+    runs : pandas.DataFrame
+        See `analysis.reductions.sweeps.read_runs`, those of the panel.
+    cells : pandas.DataFrame
+        See `analysis.reductions.sweeps.cells`, those of the panel.
     swept : {"beta1", "beta2"}
-    look : Look
+    look : dict
+        From a batch size to its `Look`.
     """
-    from analysis.reductions.sweeps import NONE
+    import seaborn as sns
 
-    edge = axis.get_xaxis_transform()  # memory, share of the height
-    memory, mean = 1 / (1 - part[swept]), part["mean"]
-    done = part["status"] == "measured"
-    bars = [(gap[done]).where(part["error"] != NONE) for gap in (mean - part["low"], part["high"] - mean)]
-    axis.errorbar(memory[done], mean[done], bars, marker=look.marker, color=look.colour)
-    flawless = mean[done & (part["n_diverged"] == 0)]
+    from analysis.drawing import axes, style
+    from analysis.reductions import sweeps
+
+    sizes = [size for size in look if look[size].begun and size in set(cells["batch_size"])]
+    runs = runs[runs["batch_size"].isin(sizes)].dropna(subset="min_valid_perplexity")
+    if len(runs):
+        sns.lineplot(
+            runs.assign(memory=axes.memory(runs[swept])),
+            x="memory",
+            y="min_valid_perplexity",
+            hue="batch_size",
+            style="batch_size",
+            palette={size: look[size].colour for size in sizes},
+            markers={size: look[size].marker for size in sizes},
+            dashes=False,
+            **style.FLAT,
+            errorbar=sweeps.error_bar,
+            err_style="bars",
+            legend=False,
+            ax=axis,
+        )
+    for size in sizes:
+        mark_cells(axis, cells[cells["batch_size"] == size], swept, look[size])
+
+
+def mark_cells(axis: "Axes", part: "pd.DataFrame", swept: str, look: Look) -> None:
+    """Ring the best cell of one learning rate and batch size, and mark at the edges what is missing or diverged."""
+    from analysis.drawing import axes
+
+    memory, mean = axes.memory(part[swept]), part["mean"]
+    flawless = mean[(part["status"] == "measured") & (part["n_diverged"] == 0)]
     if len(flawless) > 1:
         best = flawless.idxmin()
         axis.plot(memory[best], mean[best], "o", ms=10, mfc="none", color=look.colour, mew=1, clip_on=False)
+    edge = axis.get_xaxis_transform()  # memory, share of the height
     for where, marker, height in (
         (part["status"] == "missing", look.marker, 0.03 + 0.045 * look.place),
         (part["n_diverged"] > 0, "x", 0.97 - 0.045 * look.place),
@@ -105,18 +135,17 @@ def draw_curve(axis: "Axes", part: "pd.DataFrame", swept: str, look: Look) -> No
 
 def set_axis(axis: "Axes", cells: "pd.DataFrame", swept: str, title: str) -> None:
     """Set scale, ticks and title of a panel, and say so where nothing is measured."""
-    memory = 1 / (1 - cells[swept])
-    low, high = memory.min() / 1.3, memory.max() * 1.3
-    ticks = {1 / (1 - value): text for value, text in TICKS.items() if low <= 1 / (1 - value) <= high}
-    axis.set(xscale="log", xlim=(low, high), title=title, xlabel=rf"$\beta_{swept[-1]}$")
-    axis.set_xticks(list(ticks), list(ticks.values()))
-    axis.minorticks_off()
+    from analysis.drawing import axes
+
+    memory = axes.memory(cells[swept])
+    axis.set(xscale="log", xlim=(memory.min() / 1.3, memory.max() * 1.3), title=title)
+    axes.beta_axis(axis, swept)
     if not (cells["status"] == "measured").any():
         axis.set_yticks([])
         axis.text(0.5, 0.5, "not yet run", ha="center", color=MISSING_GREY, transform=axis.transAxes)
 
 
-def with_room(axis: "Axes", n_below: int, n_above: int) -> None:
+def pad_y_limits(axis: "Axes", n_below: int, n_above: int) -> None:
     """Widen the axis so that no curve meets the marks at its edges."""
     low, high = axis.get_ylim()
     share_low, share_high = (0.06 + 0.045 * n if n else 0.03 for n in (n_below, n_above))
@@ -127,39 +156,39 @@ def with_room(axis: "Axes", n_below: int, n_above: int) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Reduce, draw, write."""
     args = parser().parse_args(argv)
-    from analysis import tables
+    from analysis.inputs import tables
 
-    with tables.as_written(args.tables):
+    with tables.refuse_malformed(args.tables):
         _draw(args)
 
 
 def _draw(args: argparse.Namespace) -> None:
     import matplotlib.pyplot as plt
 
-    from analysis import style
+    from analysis.drawing import style
     from analysis.reductions import sweeps
 
-    runs, cells = sweeps.read_cells(args)
+    runs, cells = sweep_flags.read_cells(args)
     style.apply()
     sizes, rates = sorted(cells["batch_size"].unique()), sorted(cells["lr"].unique(), reverse=True)
     alone = len(rates) == 1 and len(sizes) <= MAX_PANELS
     look = looks(cells, alone)
     panels = [(rates[0], [size]) for size in sizes] if alone else [(rate, sizes) for rate in rates]
     figure, axes = plt.subplots(1, len(panels), figsize=(style.WIDTH, 2.7 if alone else 3.6), squeeze=False)
-    for axis, (rate, shown) in zip(axes[0], panels, strict=True):
-        panel = cells[(cells["lr"] == rate) & cells["batch_size"].isin(shown)]
-        begun = [size for size in shown if look[size].begun] if (panel["status"] != "missing").any() else []
-        for size in begun:
-            draw_curve(axis, panel[panel["batch_size"] == size], args.swept, look[size])
-        title = f"batch size {shown[0]}, lr {rate:g}" if alone else f"lr {rate:.3g}"
-        set_axis(axis, panel, args.swept, title)
+    for axis, (rate, sizes) in zip(axes[0], panels, strict=True):
+        panel = cells[(cells["lr"] == rate) & cells["batch_size"].isin(sizes)]
+        begun = [size for size in sizes if look[size].begun] if (panel["status"] != "missing").any() else []
         drawn = panel[panel["batch_size"].isin(begun)]
+        title = f"batch size {sizes[0]}, lr {rate:g}" if alone else f"lr {rate:.3g}"
+        set_axis(axis, panel, args.swept, title)
+        draw_curves(axis, runs[runs["lr"] == rate], drawn, args.swept, look)
+        axis.set(xlabel=rf"$\beta_{args.swept[-1]}$", ylabel="")
         edges = drawn[drawn["status"] == "missing"], drawn[drawn["n_diverged"] > 0]
-        with_room(
+        pad_y_limits(
             axis, *(max((1 + look[size].place for size in edge["batch_size"]), default=0) for edge in edges)
         )
     axes[0, 0].set_ylabel("minimal validation perplexity")
-    corpus = f" on {runs['corpus'].iloc[0]}" if len(runs) else ""
+    corpus = f" on {titles.CORPORA.get(*[runs['corpus'].iloc[0]] * 2)}" if len(runs) else ""
     figure.suptitle(f"Transformer-XL{corpus}; {sweeps.error_words(cells)}", fontsize=9)
     _legend(figure, cells, look, alone)
     style.save(figure, args.out)

@@ -5,10 +5,11 @@ every other table of terms (measured and limit, relative to exact), and one row 
 """
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sim.commands import Parser, run
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
+from analysis.inputs import titles
+from common.cli import Parser, run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 
 LABELS = {"|g|^2": r"$|g|^2$", "tr(Sigma)": r"tr $\Sigma$"}
 PLACES = {"root": "R", "first": "M", "gradient": "g", "hessian": "H", "updates": "u"}
-"""Short names of the places of `sim.expansion.places`."""
-BESIDE = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
-"""Where a legend sits."""
+"""Letters for the places of `expansion.noise_sources`."""
+WHERE = "places of the two noises (R root, M first moment, g gradient, H Hessian, u updates)"
+PREDICTIONS = {"limit": "limit", "per_batch": "limit, 1/b for v"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,69 +31,83 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def term_ratios(table: "pd.DataFrame") -> list[dict[str, float | str]]:
-    """Project measured and predicted terms on the exact ones, one row a term and noise amplitude.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Rows of `sim.terms --study terms`.
-
-    Returns
-    -------
-    list of dict
-        problem, algorithm, rho, term; measured, stderr, limit, per_batch: <x, exact>/|exact|^2 over components, 1 for
-        x = exact; residual: largest |measured - exact| over largest |exact|; excess: largest.
-    """
-    rows = []
-    settings = ["problem", "algorithm", "rho", "term"]
-    for key, part in table.groupby(settings, sort=False):
-        exact, distance = part["predicted_exact"], (part["measured"] - part["predicted_exact"]).abs()
-        square = (exact**2).sum()
-        row = dict(zip(settings, key, strict=True))
-        names = {"measured": "measured", "limit": "predicted_limit", "per_batch": "predicted_per_batch"}
-        row |= {name: (part[column] * exact).sum() / square for name, column in names.items()}
-        # components share their orders: their errors add up at worst
-        row["stderr"] = (part["stderr"] * exact.abs()).sum() / square
-        row |= {"residual": distance.max() / exact.abs().max(), "excess": part["excess"].max()}
-        rows.append(row)
-    return rows
-
-
 def plot_residuals(axis: "Axes", rows: "pd.DataFrame") -> None:
     """Draw |measured - exact| relative to exact against the noise, log-log, with a line of slope 2."""
-    from analysis import style
+    import seaborn as sns
 
-    for i, (term, part) in enumerate(rows[rows["term"] != "FB"].groupby("term", sort=False)):
-        axis.plot(part["rho"], part["residual"], style.MARKERS[i] + "-", color=style.OKABE_ITO[i], label=term)
+    from analysis.drawing import axes, style
+
+    noisy = rows[rows["term"] != "FB"]
+    names = list(dict.fromkeys(noisy["term"]))
+    palette = style.colours(names)
+    look = {"palette": palette, "markers": style.markers(names), "dashes": False} | style.FLAT
+    sns.lineplot(
+        noisy,
+        x="rho",
+        y="residual",
+        hue="term",
+        style="term",
+        errorbar=None,
+        legend=False,
+        ax=axis,
+        **look,
+    )
     ends = rows["rho"].agg(["min", "max"])
-    axis.plot(ends, rows["residual"].max() * 3 * (ends / ends["max"]) ** 2, ":", color="0.4", label="slope 2")
-    axis.set(xscale="log", yscale="log", title=f"all orders, {rows['problem'].iloc[0]}")
-    axis.set(xlabel="largest relative noise of a batch", ylabel="|measured − exact| / |exact|")
-    axis.legend(**BESIDE)
+    guide = rows["residual"].max() * 3 * (ends / ends["max"]) ** 2
+    axis.plot(ends, guide, ":", color="0.4")
+    axes.log_axis(axis, "x")
+    axes.log_axis(axis)
+    problem = titles.PROBLEMS.get(rows["problem"].iloc[0], rows["problem"].iloc[0])
+    axis.set(xlabel="largest relative noise of a batch", title=f"all orders, {problem}")
+    axis.set_ylabel("|measured − exact| / |exact|")
+    last = noisy.sort_values("rho").groupby("term", sort=False).last()
+    places = {term: (row["rho"], row["residual"], palette[term]) for term, row in last.iterrows()}
+    axes.label_ends(axis, places | {"slope 2": (ends["max"], guide["max"], "0.4")})
 
 
 def plot_ratios(axis: "Axes", rows: "pd.DataFrame") -> None:
     """Draw measured and limit in units of the exact value, term by term."""
-    from analysis import style
+    import seaborn as sns
 
-    x = range(len(rows))
+    from analysis.drawing import style
+
+    adam = rows["algorithm"].iloc[0] == "adam"
+    rows = rows.assign(label=[LABELS.get(term, term) for term in rows["term"]])
+    predicted = rows.melt("label", ["limit"] if adam else list(PREDICTIONS), "theory")
+    predicted = predicted.replace({"theory": PREDICTIONS})
+    colours = {name: style.OKABE_ITO[i] for i, name in enumerate(PREDICTIONS.values(), 1)}
+    marks = dict(zip(PREDICTIONS.values(), ("s", "D"), strict=True))
     axis.axhline(1, color=style.OKABE_ITO[0], label="exact")
-    axis.plot(x, rows["limit"], "s", color=style.OKABE_ITO[1], mfc="none", label="limit")
-    if rows["algorithm"].iloc[0] != "adam":
-        axis.plot(x, rows["per_batch"], "D", color=style.OKABE_ITO[2], mfc="none", label="limit, 1/b for v")
+    look = {"palette": colours, "markers": marks, "s": 30, "zorder": 1.5}
+    sns.scatterplot(predicted, x="label", y="value", hue="theory", style="theory", ax=axis, **look)
     axis.errorbar(
-        x, rows["measured"], 4 * rows["stderr"], fmt="o", color="black", ms=3, label="measured ± 4 s.e."
+        rows["label"],
+        rows["measured"],
+        4 * rows["stderr"],
+        fmt="o",
+        color="black",
+        ms=3,
+        zorder=3,
+        label="measured ± 4 s.e.",
     )
-    axis.set_xticks(x, [LABELS.get(term, term) for term in rows["term"]], rotation=60)
-    axis.set_xlim(-0.6, len(rows) - 0.4)
-    name = rows["problem"].iloc[0] + ("" if rows["algorithm"].iloc[0] == "adam" else ", SGD")
-    axis.set_title(name)
+    if legend := axis.get_legend():
+        legend.remove()
+    axis.set(xlim=(-0.6, len(rows) - 0.4), xlabel="", ylabel="", title=_name(rows))
+    axis.tick_params("x", rotation=60)
+
+
+def _name(rows):
+    """Problem of a table of terms, and its algorithm if it is not Adam."""
+    problem, algorithm = rows["problem"].iloc[0], rows["algorithm"].iloc[0]
+    name = titles.PROBLEMS.get(problem, problem)
+    return name if algorithm == "adam" else f"{name},\n{titles.OPTIMIZERS.get(algorithm, algorithm)}"
 
 
 def plot_lines(axis: "Axes", table: "pd.DataFrame") -> None:
     """Draw the lines of Proposition A.6 for the first component, relative to the largest of them."""
-    from analysis import style
+    import seaborn as sns
+
+    from analysis.drawing import style
 
     table = table[table["component"].astype(str) == "0"]
     if table["batches"].isna().all():
@@ -100,15 +115,33 @@ def plot_lines(axis: "Axes", table: "pd.DataFrame") -> None:
             "the table of lines has no row of component 0 that names its batches, allowed: at least one"
         )
     unit = table["predicted_exact"].abs().max()
-    for i, (batches, part) in enumerate(table.groupby("batches", sort=False)):
-        x = [k + 0.4 * i - 0.2 for k in range(len(part))]
-        axis.bar(
-            x, part["predicted_exact"] / unit, 0.38, color=style.OKABE_ITO[i], label=f"exact, {batches} batch"
-        )
-        label = "measured" if i == 0 else None
-        axis.plot(x, part["measured"] / unit, "o", color="black", mfc="white", ms=3, label=label)
-    names = [" ".join(PLACES[place] for place in places.split()) for places in part["places"]]
-    axis.set_xticks(range(len(names)), names)
+    table = table.assign(
+        place=table.groupby("batches").cumcount(),
+        exact=table["predicted_exact"] / unit,
+        ratio=table["measured"] / unit,
+        label=[f"exact, {batches} batch" for batches in table["batches"]],
+    )
+    names = list(dict.fromkeys(table["label"]))
+    look = {"hue": "label", "hue_order": names, "ax": axis, "dodge": True}
+    palette = style.colours(names)
+    sns.barplot(table, x="place", y="exact", palette=palette, saturation=1, errorbar=None, **look)
+    white = dict.fromkeys(names, "white")
+    sns.stripplot(
+        table,
+        x="place",
+        y="ratio",
+        palette=white,
+        jitter=False,
+        size=3.5,
+        edgecolor="black",
+        linewidth=0.9,
+        legend=False,
+        **look,
+    )
+    part = table[table["batches"] == table["batches"].iloc[0]]
+    axis.set_xticks(
+        range(len(part)), [" ".join(PLACES[place] for place in places.split()) for places in part["places"]]
+    )
     n_first = (part["part"] == "L/R").sum()
     axis.axvline(n_first - 0.5, color="0.5", lw=0.8)
     for at, text in ((n_first / 2 - 0.5, "$L_n/R_n$"), ((n_first + len(part)) / 2 - 0.5, "$-M_nP_n/R_n^3$")):
@@ -118,17 +151,20 @@ def plot_lines(axis: "Axes", table: "pd.DataFrame") -> None:
     axis.axhline(0, color="0.5", lw=0.8)
     axis.set_yscale("symlog", linthresh=1e-4)
     axis.set_yticks([-1, -1e-2, -1e-4, 0, 1e-4, 1e-2, 1])
-    axis.set(xlabel="places of the two noises", ylabel="contribution to E[Corr]\n/ largest of them")
-    axis.set_ylim(-50, 2)
-    axis.legend(ncols=3, loc="lower right")
+    axis.set(xlabel=WHERE, ylabel="contribution to E[Corr]\n/ largest of them", ylim=(-4, 4))
+    handles, labels = axis.get_legend_handles_labels()
+    measured = axis.plot([], [], "o", ms=3.5, mfc="white", mec="black")[0]
+    axis.legend(
+        [*handles, measured], [*labels, "measured"], ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.3)
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
     """Draw and write the figure."""
     args = parser().parse_args(argv)
-    from analysis import tables
+    from analysis.inputs import tables
 
-    with tables.as_written(args.tables):
+    with tables.refuse_malformed(args.tables):
         _draw(args)
 
 
@@ -136,8 +172,10 @@ def _draw(args: argparse.Namespace) -> None:
     import matplotlib.pyplot as plt
     import pandas as pd
 
-    from analysis import style, tables
-    from sim.records import write_csv
+    from analysis.drawing import style
+    from analysis.inputs import tables
+    from analysis.reductions.terms import term_ratios
+    from common.files import write_csv
 
     columns = ["study", "problem", "algorithm", "rho", "term", "part", "places", "batches", "component"]
     columns += ["measured", "stderr", "predicted_limit", "predicted_per_batch", "predicted_exact", "excess"]
@@ -150,7 +188,7 @@ def _draw(args: argparse.Namespace) -> None:
     falling = [rows for rows in terms if rows["rho"].nunique() > 1]
     sgd = [rows for rows in terms if rows["rho"].nunique() == 1 and rows["algorithm"].iloc[0] != "adam"]
     adam = [rows for rows in terms if rows["rho"].nunique() == 1 and rows["algorithm"].iloc[0] == "adam"]
-    panels = [
+    panels: list[list[tuple[Any, Any]]] = [  # a function that draws, and its rows
         [(plot_residuals, rows) for rows in falling] + [(plot_ratios, rows) for rows in sgd],
         [(plot_ratios, rows) for rows in adam],
         [(plot_lines, table) for table in lines],
@@ -158,7 +196,9 @@ def _draw(args: argparse.Namespace) -> None:
     panels = [row for row in panels if row]
     style.apply()
     figure = plt.figure(figsize=(style.WIDTH, 2.25 * len(panels)))
-    for cell, row in zip(figure.add_gridspec(len(panels), 1), panels, strict=True):
+    grid = figure.add_gridspec(len(panels), 1)
+    for i, row in enumerate(panels):
+        cell = grid[i, 0]
         share = all(draw is plot_ratios for draw, _ in row)
         axes = cell.subgridspec(1, len(row)).subplots(squeeze=False, sharey=share)[0]
         ratios = [axis for axis, (draw, _) in zip(axes, row, strict=True) if draw is plot_ratios]
@@ -166,7 +206,7 @@ def _draw(args: argparse.Namespace) -> None:
             draw(axis, table)
         if ratios:
             ratios[0].set_ylabel("value / exact value")
-            ratios[-1].legend(**BESIDE)
+            ratios[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     style.save(figure, args.out)
     if args.summary:
         write_csv(args.summary, [row for rows in terms for row in rows.to_dict("records")])

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from analysis.config import flags, load, recorded
-from sim.commands import Parser, count, run
-from sim.records import InputError, atomic_write
+from adam_minibatch_noise.errors import InputError
+from common.cli import Parser, run
+from common.config import flags, load, recorded_tables
+from common.files import atomic_write
+from common.settings import COUNT
 
 CONFIGS = ("config/config.yaml", "config/full.yaml")
 FOLDER, README = "records/train/sweep", "records/README.md"
@@ -64,11 +66,11 @@ def runs_of(stage: Mapping[str, Any], grid: Mapping[str, Any]) -> dict[tuple[flo
 
 def recorded_runs(folder: str) -> set[Run]:
     """Return the runs whose rows are in the tables of a folder."""
-    from analysis import tables
+    from analysis.inputs import tables
     from analysis.reductions import sweeps
 
-    paths = recorded(folder)
-    with tables.as_written(paths):
+    paths = recorded_tables(folder)
+    with tables.refuse_malformed(paths):
         table = sweeps.read_runs(paths)[sweeps.KEYS]
         return {
             (float(lr), int(size), float(beta1), float(beta2), int(seed))
@@ -88,7 +90,8 @@ def commands(grid: Mapping[str, Any], done: set[Run], n_commands: int, folder: s
     folder : str
         Where the tables go; a name that is taken gets a number.
     """
-    lines, planned, taken = [], set(done), {Path(path).stem for path in recorded(folder)}
+    lines: list[str] = []
+    planned, taken = set(done), {Path(path).stem for path in recorded_tables(folder)}
     for stage in STAGES:
         for (lr, batch_size), runs in runs_of(stage, grid).items():
             missing = [one for one in runs if one not in planned]
@@ -144,7 +147,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = Parser(prog="python -m analysis.records_index", description=__doc__)
     parser.add_argument("--folder", default=FOLDER, help="of the tables")
-    parser.add_argument("--n-commands", type=count, default=3, help="how many commands to name")
+    parser.add_argument("--n-commands", type=COUNT, default=3, help="how many commands to name")
     parser.add_argument("--commands", action="store_true", help="print the commands alone, for a shell")
     parser.add_argument(
         "--write", action="store_true", help="put it into --readme instead of standard output"

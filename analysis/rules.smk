@@ -1,56 +1,44 @@
-from analysis.config import load, recorded, shown
+# Figures whose rules have no wildcards: paper/figures.yaml says what they are drawn from.
+for name, figure in FIGURES.items():
+    if "tables" not in figure:
+        continue
+    tables = {flag: made_by(source) for flag, source in figure["tables"].items()}
+    summary = {"summary": f"{R}/analysis/{name}.{figure['summary']}"} if "summary" in figure else {}
 
-
-rule plot_c_total:
-    input:
-        sources("analysis.plot_c_total"),
-    output:
-        report(f"{R}/analysis/plot_c_total.svg", **shown("plot_c_total", "C_total against the betas")),
-    params:
-        settings=flags(config["analysis"]["plot_c_total"]),
-    log:
-        f"{R}/logs/analysis/plot_c_total.log",
-    benchmark:
-        f"{R}/benchmarks/analysis/plot_c_total.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=10,
-    shell:
-        "python -m analysis.plot_c_total {params.settings} --out {output} > {log} 2>&1"
-
-
-rule plot_expectation:
-    input:
-        sources("analysis.plot_expectation"),
-        tables=[f"{R}/sim/expectation/b{case['batch_size']}_beta2-{case['beta2']}.csv" for case in EXPECTATION_GRID],
-    output:
-        figure=report(f"{R}/analysis/plot_expectation.svg", **shown("plot_expectation", "E[Corr] over batch orders")),
-        summary=f"{R}/analysis/plot_expectation.csv",
-    log:
-        f"{R}/logs/analysis/plot_expectation.log",
-    benchmark:
-        f"{R}/benchmarks/analysis/plot_expectation.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=10,
-    shell:
-        "python -m analysis.plot_expectation --tables {input.tables} --out {output.figure}"
-        " --summary {output.summary} > {log} 2>&1"
+    rule:
+        name:
+            name
+        input:
+            sources(f"analysis.{name}"),
+            **tables,
+        output:
+            **summary,
+            figure=figure_file(name),
+        log:
+            f"{R}/logs/analysis/{name}.log",
+        benchmark:
+            f"{R}/benchmarks/analysis/{name}.tsv"
+        conda:
+            "../envs/analysis.yaml"
+        params:
+            program=f"analysis.{name}",
+            tables=flags(tables),
+            settings=flags(drawing(name)),
+            summary=flags(summary),
+        shell:
+            "python -m {params.program} {params.tables} {params.settings} --out {output.figure:q} {params.summary}"
+            " > {log:q} 2>&1"
 
 
 # Sweeps are drawn twice by the same rules: those of this configuration, and the recorded ones ("records_") on the grid of
 # the published experiment.
-PUBLISHED = load("config/config.yaml", "config/full.yaml")
+PUBLISHED = load(MAIN, "config/full.yaml")
 SWEEPS = {"": SWEEP, "records_": PUBLISHED["train"]["sweep"]}
 BASELINES = {"": config["analysis"]["best_betas"], "records_": PUBLISHED["analysis"]["best_betas"]}
-RUN_TABLES = {"": [f"{panel}.csv" for panel in PANELS], "records_": recorded("records/train/sweep")}
+RUN_TABLES = {"": [f"{panel}.csv" for panel in PANELS], "records_": recorded_tables("records/train/sweep")}
 NOISE_TABLES = {
     "": [f"{R}/train/noise_scale/{case}.csv" for case in config["analysis"]["plot_noise_scale"]["cases"]],
-    "records_": recorded("records/train/noise_scale"),
+    "records_": recorded_tables("records/train/noise_scale"),
 }
 
 
@@ -59,31 +47,19 @@ rule plot_sweep:
         sources("analysis.plot_sweep"),
         tables=lambda wildcards: RUN_TABLES[wildcards.scale],
     output:
-        figure=report(
-            f"{R}/analysis/{{scale}}plot_sweep_{{curve}}.svg",
-            **shown("{scale}plot_sweep_{curve}", "Perplexity against {curve}"),
-        ),
+        figure=figure_file("{scale}plot_sweep_{curve}"),
         summary=f"{R}/analysis/{{scale}}plot_sweep_{{curve}}.csv",
-    params:
-        grid=lambda wildcards: flags(
-            {"swept": wildcards.curve, **SWEEPS[wildcards.scale]["curves"][wildcards.curve]}
-            | {name: SWEEPS[wildcards.scale][name] for name in ("lr", "batch_size")}
-        ),
     log:
         f"{R}/logs/analysis/{{scale}}plot_sweep_{{curve}}.log",
     benchmark:
         f"{R}/benchmarks/analysis/{{scale}}plot_sweep_{{curve}}.tsv"
     conda:
         "../envs/analysis.yaml"
-    wildcard_constraints:
-        scale="(records_)?",
-        curve="beta[12]",
-    resources:
-        mem_mb=2000,
-        runtime=10,
+    params:
+        grid=swept_grid,
     shell:
-        "python -m analysis.plot_sweep --tables {input.tables} {params.grid} --out {output.figure}"
-        " --summary {output.summary} > {log} 2>&1"
+        "python -m analysis.plot_sweep --tables {input.tables:q} {params.grid} --out {output.figure:q}"
+        " --summary {output.summary:q} > {log:q} 2>&1"
 
 
 rule best_betas:
@@ -93,30 +69,19 @@ rule best_betas:
         published="analysis/published/table1.csv",
     output:
         f"{R}/analysis/{{scale}}best_betas_{{curve}}.csv",
-    params:
-        grid=lambda wildcards: flags(
-            {"swept": wildcards.curve, **SWEEPS[wildcards.scale]["curves"][wildcards.curve]}
-            | {name: SWEEPS[wildcards.scale][name] for name in ("lr", "batch_size")}
-        ),
-        baseline=lambda wildcards: flags({"baseline": BASELINES[wildcards.scale][wildcards.curve]}),
-        published=lambda wildcards, input: (
-            f"--published {input.published}" if (wildcards.scale, wildcards.curve) == ("records_", "beta2") else ""
-        ),
     log:
         f"{R}/logs/analysis/{{scale}}best_betas_{{curve}}.log",
     benchmark:
         f"{R}/benchmarks/analysis/{{scale}}best_betas_{{curve}}.tsv"
     conda:
         "../envs/analysis.yaml"
-    wildcard_constraints:
-        scale="(records_)?",
-        curve="beta[12]",
-    resources:
-        mem_mb=2000,
-        runtime=10,
+    params:
+        grid=swept_grid,
+        baseline=lambda wildcards: flags({"baseline": BASELINES[wildcards.scale][wildcards.curve]}),
+        published=published_bests,
     shell:
-        "python -m analysis.best_betas --tables {input.tables} {params.grid} {params.baseline} {params.published}"
-        " --out {output} > {log} 2>&1"
+        "python -m analysis.best_betas --tables {input.tables:q} {params.grid} {params.baseline} {params.published}"
+        " --out {output:q} > {log:q} 2>&1"
 
 
 rule plot_noise_scale:
@@ -124,23 +89,15 @@ rule plot_noise_scale:
         sources("analysis.plot_noise_scale"),
         tables=lambda wildcards: NOISE_TABLES[wildcards.scale],
     output:
-        report(
-            f"{R}/analysis/{{scale}}plot_noise_scale.svg",
-            **shown("{scale}plot_noise_scale", "Gradient noise scale along a run"),
-        ),
+        figure_file("{scale}plot_noise_scale"),
     log:
         f"{R}/logs/analysis/{{scale}}plot_noise_scale.log",
     benchmark:
         f"{R}/benchmarks/analysis/{{scale}}plot_noise_scale.tsv"
     conda:
         "../envs/analysis.yaml"
-    wildcard_constraints:
-        scale="(records_)?",
-    resources:
-        mem_mb=2000,
-        runtime=10,
     shell:
-        "python -m analysis.plot_noise_scale --tables {input.tables} --out {output} > {log} 2>&1"
+        "python -m analysis.plot_noise_scale --tables {input.tables:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule plot_best_beta2:
@@ -149,141 +106,46 @@ rule plot_best_beta2:
         best=f"{R}/analysis/{{scale}}best_betas_beta2.csv",
         noise_scale=lambda wildcards: NOISE_TABLES[wildcards.scale],
     output:
-        figure=report(
-            f"{R}/analysis/{{scale}}plot_best_beta2.svg",
-            **shown("{scale}plot_best_beta2", "Best beta2 against batch size"),
-        ),
+        figure=figure_file("{scale}plot_best_beta2"),
         summary=f"{R}/analysis/{{scale}}plot_best_beta2.json",
-    params:
-        beta1=lambda wildcards: flags({"beta1": SWEEPS[wildcards.scale]["curves"]["beta2"]["beta1"]}),
     log:
         f"{R}/logs/analysis/{{scale}}plot_best_beta2.log",
     benchmark:
         f"{R}/benchmarks/analysis/{{scale}}plot_best_beta2.tsv"
     conda:
         "../envs/analysis.yaml"
-    wildcard_constraints:
-        scale="(records_)?",
-    resources:
-        mem_mb=2000,
-        runtime=10,
-    shell:
-        "python -m analysis.plot_best_beta2 --best {input.best} --noise-scale {input.noise_scale} {params.beta1}"
-        " --out {output.figure} --summary {output.summary} > {log} 2>&1"
-
-
-rule plot_closeness:
-    input:
-        sources("analysis.plot_closeness"),
-        table=rules.sim_closeness.output,
-    output:
-        report(f"{R}/analysis/plot_closeness.svg", **shown("plot_closeness", "Distance to the memoryless iteration")),
-    log:
-        f"{R}/logs/analysis/plot_closeness.log",
-    benchmark:
-        f"{R}/benchmarks/analysis/plot_closeness.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=10,
-    shell:
-        "python -m analysis.plot_closeness --tables {input.table} --out {output} > {log} 2>&1"
-
-
-rule plot_turning:
-    input:
-        sources("analysis.plot_turning"),
-        map=rules.sim_turning.output.map,
-        turning=rules.sim_turning.output.turning,
-    output:
-        report(f"{R}/analysis/plot_turning.svg", **shown("plot_turning", "C_total of finite epochs")),
     params:
-        settings=flags(config["analysis"]["plot_turning"]),
-    log:
-        f"{R}/logs/analysis/plot_turning.log",
-    benchmark:
-        f"{R}/benchmarks/analysis/plot_turning.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=10,
+        beta1=lambda wildcards: flags({"beta1": SWEEPS[wildcards.scale]["curves"]["beta2"]["beta1"]}),
     shell:
-        "python -m analysis.plot_turning --map {input.map} --turning {input.turning} {params.settings}"
-        " --out {output} > {log} 2>&1"
+        "python -m analysis.plot_best_beta2 --best {input.best:q} --noise-scale {input.noise_scale:q} {params.beta1}"
+        " --out {output.figure:q} --summary {output.summary:q} > {log:q} 2>&1"
 
 
-rule plot_invariance:
-    input:
-        sources("analysis.plot_invariance"),
-        slopes=rules.sim_invariance.output.slopes,
-        spread=rules.sim_invariance.output.spread,
-    output:
-        figure=report(f"{R}/analysis/plot_invariance.svg", **shown("plot_invariance", "Batch size invariance")),
-        summary=f"{R}/analysis/plot_invariance.json",
-    log:
-        f"{R}/logs/analysis/plot_invariance.log",
-    benchmark:
-        f"{R}/benchmarks/analysis/plot_invariance.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=10,
-    shell:
-        "python -m analysis.plot_invariance --slopes {input.slopes} --spread {input.spread} --out {output.figure}"
-        " --summary {output.summary} > {log} 2>&1"
-
-
-rule plot_terms:
-    input:
-        sources("analysis.plot_terms"),
-        tables=[f"{R}/sim/terms/{case}.csv" for case in config["analysis"]["plot_terms"]["cases"]],
-    output:
-        figure=report(f"{R}/analysis/plot_terms.svg", **shown("plot_terms", "E[Corr] term by term")),
-        summary=f"{R}/analysis/plot_terms.csv",
-    log:
-        f"{R}/logs/analysis/plot_terms.log",
-    benchmark:
-        f"{R}/benchmarks/analysis/plot_terms.tsv"
-    conda:
-        "../envs/analysis.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=10,
-    shell:
-        "python -m analysis.plot_terms --tables {input.tables} --out {output.figure}"
-        " --summary {output.summary} > {log} 2>&1"
-
-
-VISION_TABLES = {
-    study: [f"{R}/train/vision/{case}.csv" for case in cases]
-    + recorded(f"records/train/vision/{study}")
-    for study, cases in config["analysis"]["plot_vision"].items()
+IMAGE_TABLES = {
+    study: [f"{R}/train/image_sweep/{case}.csv" for case in cases]
+    + recorded_tables(f"records/train/image_sweep/{study}")
+    for study, cases in config["analysis"]["plot_image_sweep"].items()
 }
 
 
-rule plot_vision:
+rule plot_image_sweep:
     input:
-        sources("analysis.plot_vision"),
-        **VISION_TABLES,
+        sources("analysis.plot_image_sweep"),
+        **IMAGE_TABLES,
     output:
-        figure=report(f"{R}/analysis/plot_vision.svg", **shown("plot_vision", "Test error on images")),
-        numbers=f"{R}/analysis/plot_vision.json",
-    params:
-        tables=flags({study: tables for study, tables in VISION_TABLES.items() if tables}),
+        figure=figure_file("plot_image_sweep"),
+        numbers=f"{R}/analysis/plot_image_sweep.json",
     log:
-        f"{R}/logs/analysis/plot_vision.log",
+        f"{R}/logs/analysis/plot_image_sweep.log",
     benchmark:
-        f"{R}/benchmarks/analysis/plot_vision.tsv"
+        f"{R}/benchmarks/analysis/plot_image_sweep.tsv"
     conda:
         "../envs/analysis.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=10,
+    params:
+        tables=flags({study: tables for study, tables in IMAGE_TABLES.items() if tables}),
     shell:
-        "python -m analysis.plot_vision {params.tables} --out {output.figure} --numbers {output.numbers} > {log} 2>&1"
+        "python -m analysis.plot_image_sweep {params.tables} --out {output.figure:q} --numbers {output.numbers:q}"
+        " > {log:q} 2>&1"
 
 
 rule certify:
@@ -297,11 +159,8 @@ rule certify:
         f"{R}/benchmarks/analysis/certify.tsv"
     conda:
         "../envs/analysis.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=10,
     shell:
-        "python -m analysis.certify --format csv --out {output} > {log} 2>&1"
+        "python -m analysis.certify --format csv --out {output:q} > {log:q} 2>&1"
 
 
 rule article_numbers:
@@ -316,8 +175,8 @@ rule article_numbers:
         recorded_noise_scale=NOISE_TABLES["records_"],
         certify=rules.certify.output,
         closeness=rules.sim_closeness.output,
-        turning=rules.sim_turning.output.turning,
-        map=rules.sim_turning.output.map,
+        turning=rules.sim_turning.output.turning_out,
+        map=rules.sim_turning.output.out,
         terms=expand(f"{R}/sim/terms/{{case}}.csv", case=TERMS),
         runs=[f"{panel}.json" for panel in PANELS],
     output:
@@ -328,68 +187,53 @@ rule article_numbers:
         f"{R}/benchmarks/analysis/article_numbers.tsv"
     conda:
         "../envs/analysis.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=10,
     shell:
-        "python -m analysis.article_numbers --expectation {input.expectation} --best {input.best}"
-        " --critical {input.critical} --noise-scale {input.noise_scale} --recorded {input.recorded}"
-        " --recorded-critical {input.recorded_critical} --recorded-noise-scale {input.recorded_noise_scale}"
-        " --certify {input.certify} --closeness {input.closeness} --map {input.map} --turning {input.turning}"
-        " --terms {input.terms} --runs {input.runs} --out {output} > {log} 2>&1"
+        "python -m analysis.article_numbers --expectation {input.expectation:q} --best {input.best:q}"
+        " --critical {input.critical:q} --noise-scale {input.noise_scale:q} --recorded {input.recorded:q}"
+        " --recorded-critical {input.recorded_critical:q} --recorded-noise-scale {input.recorded_noise_scale:q}"
+        " --certify {input.certify:q} --closeness {input.closeness:q} --map {input.map:q} --turning {input.turning:q}"
+        " --terms {input.terms:q} --runs {input.runs:q} --out {output:q} > {log:q} 2>&1"
 
 
-from pathlib import Path
+FEATURE_NOISE_TABLES = {
+    "here": made_by("sim_feature_noise_studies"),
+    "published": recorded_tables("records/feature_noise"),
+}
 
-GENERALIZATION_TABLES = expand(f"{R}/sim/generalization_studies/{{study}}.csv", study=GENERALIZATION["studies"])
-GENERALIZATION_RECORDS = sorted(map(str, Path("records/generalization").glob("*.csv")))
 
-
-rule generalization_verdicts:
+rule feature_noise_verdicts:
     input:
-        sources("analysis.generalization_verdicts"),
-        tables=GENERALIZATION_TABLES,
-        records=GENERALIZATION_RECORDS,
+        sources("analysis.feature_noise_verdicts"),
+        tables=FEATURE_NOISE_TABLES["here"],
+        records=FEATURE_NOISE_TABLES["published"],
     output:
-        f"{R}/analysis/generalization_verdicts.json",
+        f"{R}/analysis/feature_noise_verdicts.json",
     log:
-        f"{R}/logs/analysis/generalization_verdicts.log",
+        f"{R}/logs/analysis/feature_noise_verdicts.log",
     benchmark:
-        f"{R}/benchmarks/analysis/generalization_verdicts.tsv"
+        f"{R}/benchmarks/analysis/feature_noise_verdicts.tsv"
     conda:
         "../envs/analysis.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=10,
     shell:
-        "python -m analysis.generalization_verdicts --tables {input.tables} --records {input.records} --out {output}"
-        " > {log} 2>&1"
+        "python -m analysis.feature_noise_verdicts --tables {input.tables:q} --records {input.records:q} --out {output:q}"
+        " > {log:q} 2>&1"
 
 
-rule plot_generalization:
+rule plot_feature_noise:
     input:
-        sources("analysis.plot_generalization"),
-        here=GENERALIZATION_TABLES,
-        published=GENERALIZATION_RECORDS,
+        sources("analysis.plot_feature_noise"),
+        tables=lambda wildcards: FEATURE_NOISE_TABLES[wildcards.source],
     output:
-        report(
-            f"{R}/analysis/plot_generalization/{{source}}_{{part}}.svg",
-            **shown("plot_generalization/{source}_{part}", "Stochastic Adam on a two-layer CNN: {part}"),
-        ),
-    params:
-        tables=lambda wildcards, input: input[wildcards.source],
+        figure_file("plot_feature_noise/{source}_{part}"),
     log:
-        f"{R}/logs/analysis/plot_generalization/{{source}}_{{part}}.log",
+        f"{R}/logs/analysis/plot_feature_noise/{{source}}_{{part}}.log",
     benchmark:
-        f"{R}/benchmarks/analysis/plot_generalization/{{source}}_{{part}}.tsv"
-    conda:
-        "../envs/analysis.yaml"
+        f"{R}/benchmarks/analysis/plot_feature_noise/{{source}}_{{part}}.tsv"
     wildcard_constraints:
         source="here|published",
         part="alignments|batch|decay|confounders",
-    resources:
-        mem_mb=2000,
-        runtime=10,
+    conda:
+        "../envs/analysis.yaml"
     shell:
-        "python -m analysis.plot_generalization --figure {wildcards.part} --tables {params.tables} --out {output}"
-        " > {log} 2>&1"
+        "python -m analysis.plot_feature_noise --figure {wildcards.part} --tables {input.tables:q} --out {output:q}"
+        " > {log:q} 2>&1"

@@ -116,22 +116,50 @@ def call_seconds(function, n_repeats: int) -> np.ndarray:
     return np.array(times)
 
 
-def measure_flop_rate(n_threads: int) -> float:
-    """Measure the peak of float64 arithmetic: the best FLOP/s of matrix products, one to a thread."""
-    from sim.monte_carlo.blocks import in_threads
+def processor() -> dict[str, str | int]:
+    """Say what the kernels are compiled for: the processor's name, and the width of its vectors."""
+    from numba.core.registry import cpu_target
 
-    n = 768
-    matrices = [np.random.default_rng(0).normal(size=(n, n)) for _ in range(n_threads)]
-    seconds = call_seconds(lambda: list(in_threads(lambda a: a @ a, matrices, n_threads)), 15).min()
-    return 2 * n**3 * n_threads / seconds
+    from sim.monte_carlo.simd import vector_bits
+
+    name = cpu_target.target_context.codegen().magic_tuple()[1]
+    return {"processor": name, "vector_bits": vector_bits()}
+
+
+def measure_flop_rate(n_threads: int) -> float:
+    """Measure the peak of float64 arithmetic: the best FLOP/s of ten chains of a * b + c a thread, in registers.
+
+    The vectors are those the kernels are compiled for (`sim.monte_carlo.simd.vector_bits`).
+    """
+    from numba import njit
+
+    from sim.monte_carlo.parallel_mean import in_threads
+    from sim.monte_carlo.simd import store, vector_bits, zero_vector
+
+    @njit(nogil=True)
+    def chains(n_times, factor, zero, out):
+        x = zero + factor
+        a, b, c, d, e, f, g, h, i, j = x, x, x, x, x, x, x, x, x, x
+        for _ in range(n_times):
+            a, b, c, d, e = a * x + x, b * x + x, c * x + x, d * x + x, e * x + x
+            f, g, h, i, j = f * x + x, g * x + x, h * x + x, i * x + x, j * x + x
+        store(out, (0, 0), a + b + c + d + e + (f + g + h + i + j))
+
+    lanes, n_times = vector_bits() // 64, 2_000_000
+    zero, outs = zero_vector(lanes), [np.empty((1, lanes)) for _ in range(n_threads)]
+    chains(1, 0.5, zero, outs[0])
+    seconds = call_seconds(
+        lambda: list(in_threads(lambda out: chains(n_times, 0.5, zero, out), outs, n_threads)), 15
+    ).min()
+    return 20 * lanes * n_times * n_threads / seconds
 
 
 def measure_read_rate(table: np.ndarray, n_threads: int) -> float:
     """Measure the best bytes/s at which threads each add up the rows of `table`, in order, again and again."""
     from numba import njit
 
-    from sim.monte_carlo.blocks import in_threads
-    from sim.monte_carlo.vectors import lanes_of, load, padded, store, zero_vector
+    from sim.monte_carlo.parallel_mean import in_threads
+    from sim.monte_carlo.simd import lanes_of, load, padded, panel_lanes, store, zero_vector
 
     @njit(nogil=True)
     def read(rows, n_times, zero, out):
@@ -142,7 +170,7 @@ def measure_read_rate(table: np.ndarray, n_threads: int) -> float:
                     total = total + load(rows, (r, c), zero)
                 store(out, (0, c), total)
 
-    zero = zero_vector(32)
+    zero = zero_vector(panel_lanes(table.shape[1]))
     rows = padded(table, zero.size)
     n_times = max(1, int(4e8 / rows.nbytes))  # milliseconds, beside which starting a thread is nothing
     outs = [np.empty((1, rows.shape[1])) for _ in range(n_threads)]

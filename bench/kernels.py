@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sim.commands import Parser, count, run
-from sim.records import to_table, write_csv, write_json
+from common.cli import Parser, run
+from common.files import to_table, write_csv, write_json
+from common.settings import COUNT
 
 TURN = 0.5
 """Seconds of a turn: permutations are as many as a contender does in this time, training runs as the job says."""
@@ -34,8 +35,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the jobs, write kernels.csv, scaling.csv, machine.json and kernels.png, and print the table."""
     parser = Parser(prog="python -m bench.kernels", description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", default="A1,A2,A3,B1,C", help="names, joined by commas")
-    parser.add_argument("--n-repeats", type=count, default=7, help="turns of each contender")
-    parser.add_argument("--n-threads", type=count, default=os.cpu_count(), help="for every contender")
+    parser.add_argument("--n-repeats", type=COUNT, default=7, help="turns of each contender")
+    parser.add_argument("--n-threads", type=COUNT, default=os.cpu_count(), help="for every contender")
     parser.add_argument(
         "--out", type=Path, default=Path("results/bench"), metavar="FOLDER", help="of the results"
     )
@@ -55,6 +56,9 @@ def main(argv: list[str] | None = None) -> None:
         for rows_of_job in compare(job, args.n_repeats, args.n_threads, flop_rate):
             write_csv(args.out / "kernels.csv", rows + rows_of_job)
         rows += rows_of_job
+    print(
+        "{processor}, vectors of {vector_bits} bits, {0} threads".format(args.n_threads, **jobs.processor())
+    )
     columns = ("job", "contender", "settings", "per_second", "ours_over_it", "of_ceiling", "first_call_s")
     print(to_table(columns, [[row[column] for column in columns] for row in rows]), flush=True)
 
@@ -94,6 +98,8 @@ def summarise(job, contenders: list[Contender], seconds: dict[str, list[float]],
     """Make one row of each contender from its times per unit so far."""
     import numpy as np
 
+    from bench.jobs import processor
+
     rates = {name: 1 / np.array(times) for name, times in seconds.items()}
     mine = float(np.median(rates["this project"]))
     rows = []
@@ -102,6 +108,7 @@ def summarise(job, contenders: list[Contender], seconds: dict[str, list[float]],
         low, middle, high = (float(q) for q in np.quantile(rate, [0.25, 0.5, 0.75]))
         rows.append(
             {
+                **processor(),
                 "job": job.name,
                 "contender": contender.name,
                 "settings": contender.settings,
@@ -122,8 +129,8 @@ def summarise(job, contenders: list[Contender], seconds: dict[str, list[float]],
 def ours(job, n_threads: int) -> Contender:
     """Make the contender of this project."""
     from bench.jobs import BETA1, BETA2, EPS_ROOT, LR, SEED
-    from sim.monte_carlo.kernels import corr_moments_least_squares
-    from sim.monte_carlo.kernels_cnn import corr_moments_cnn
+    from sim.monte_carlo.corr import corr_moments_least_squares
+    from sim.monte_carlo.corr_cnn import corr_moments_cnn
     from sim.monte_carlo.trajectories import adam_runs
 
     problem = job.problem()
@@ -219,8 +226,8 @@ def checked_orders(job, n_items: int):
     import numpy as np
 
     from bench.jobs import BETA1, BETA2, EPS_ROOT, LR, SEED
-    from sim.monte_carlo.kernels import corr_of_permutations_least_squares
-    from sim.monte_carlo.kernels_cnn import corr_of_permutations_cnn
+    from sim.monte_carlo.corr import corr_of_permutations_least_squares
+    from sim.monte_carlo.corr_cnn import corr_of_permutations_cnn
     from sim.monte_carlo.sampling import draw_permutations
     from sim.monte_carlo.trajectories import adam_runs
 
@@ -243,7 +250,7 @@ def run_peer(job, function, chunk: int, n_threads: int, n_items: int, draw=None)
     import numpy as np
 
     from bench.jobs import SEED
-    from sim.monte_carlo.blocks import in_threads
+    from sim.monte_carlo.parallel_mean import in_threads
     from sim.monte_carlo.sampling import draw_permutations
 
     n_epochs, draw = max(job.n_epochs, 1), draw or draw_permutations
@@ -290,11 +297,12 @@ def machine(n_threads: int, flop_rate: float) -> dict:
     import numba
     import numpy as np
     import torch
-    from llvmlite import binding
+
+    from bench.jobs import processor
 
     versions = {module.__name__: module.__version__ for module in (numba, np, jax, torch)}
     return {
-        "processor": binding.get_host_cpu_name(),
+        **processor(),
         "n_threads": n_threads,
         "float64_gflop_per_second": flop_rate / 1e9,
         "python": platform.python_version(),

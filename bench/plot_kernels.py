@@ -33,7 +33,7 @@ def plot(curves: list[dict], rows: list[dict], path: Path) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
-    from sim.records import atomic_write
+    from common.files import atomic_write
 
     n_threads = max(curve["value"] for curve in curves if curve["axis"] == "n_threads")
     at_a1 = {"d": 64, "n_batches": 64, "n_threads": n_threads}

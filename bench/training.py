@@ -14,8 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim.commands import Parser, count, run
-from sim.records import to_table, write_csv, write_json
+from common.cli import Parser, run
+from common.files import to_table, write_csv, write_json
+from common.settings import COUNT
 
 if TYPE_CHECKING:
     import torch
@@ -31,10 +32,10 @@ def main(argv: list[str] | None = None) -> None:
     """Compare, time, write, print."""
     parser = Parser(prog="python -m bench.training", description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", choices=("published", "small"), help="None: published on cuda, else small")
-    parser.add_argument("--batch-sizes", type=count, nargs="+", help="None: 8 ... 512 on cuda, else 8 ... 64")
-    parser.add_argument("--n-repeats", type=count, default=7, help="turns of each contender")
-    parser.add_argument("--n-steps", type=count, help="steps of a turn; None: 10 on cuda, else 1")
-    parser.add_argument("--n-threads", type=count, default=1, help="of the CPU")
+    parser.add_argument("--batch-sizes", type=COUNT, nargs="+", help="None: 8 ... 512 on cuda, else 8 ... 64")
+    parser.add_argument("--n-repeats", type=COUNT, default=7, help="turns of each contender")
+    parser.add_argument("--n-steps", type=COUNT, help="steps of a turn; None: 10 on cuda, else 1")
+    parser.add_argument("--n-threads", type=COUNT, default=1, help="of the CPU")
     parser.add_argument(
         "--out", type=Path, default=Path("results/bench"), metavar="FOLDER", help="of the results"
     )
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
 
     import torch
 
-    from train import provenance
+    from common import provenance
 
     torch.set_num_threads(args.n_threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     machine = {
         "product_rate": rates,
         "flop_per_token": flop_per_token(settings),
-        **provenance.describe(device),
+        **provenance.describe_device(device),
     }
     write_json(args.out / "training_machine.json", machine)
 

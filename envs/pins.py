@@ -42,10 +42,10 @@ NAMES = {
 
 
 def wanted(*stages: str) -> tuple[list[str], list[str]]:
-    """Return what pyproject.toml asks for in these extras (none: in all): torch, and the rest."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    lines = project["dependencies"] + [line for stage in stages or extras for line in extras[stage]]
+    """Return what pyproject.toml asks for in these groups (none: in all, and for the library): torch, and the rest."""
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = about["dependency-groups"] | ({} if stages else about["project"]["optional-dependencies"])
+    lines = about["project"]["dependencies"] + [line for stage in stages or groups for line in groups[stage]]
     torch = sorted({line for line in lines if line.startswith("torch")})
     return torch, [line for line in lines if line not in torch] + (list(TORCH_NEEDS) if torch else [])
 

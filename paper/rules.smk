@@ -1,33 +1,23 @@
 from pathlib import Path
 
+SECTIONS = sorted(map(str, Path("paper/sections").glob("*.typ")))
+# what the text shows and reads; records of noise scales are drawn once there are any
+SHOWN = [
+    f"{R}/{file}"
+    for file in files_of_article("paper/helpers.typ", *SECTIONS)
+    if NOISE_TABLES["records_"] or file != "analysis/records_plot_noise_scale.svg"
+]
+
 
 rule article:
     input:
         sources("analysis.article"),
+        SECTIONS,
+        SHOWN,
+        "paper/helpers.typ",
+        "paper/figures.yaml",
+        "paper/references.bib",
         source="paper/article.typ",
-        sections=["paper/helpers.typ", *sorted(map(str, Path("paper/sections").glob("*.typ")))],
-        bibliography="paper/references.bib",
-        numbers=rules.article_numbers.output,
-        certify=rules.certify.output,
-        expectation=rules.plot_expectation.output,
-        sweep=expand(f"{R}/analysis/plot_sweep_{{curve}}.svg", curve=SWEEP["curves"]),
-        best_beta2=f"{R}/analysis/plot_best_beta2.svg",
-        noise_scale=f"{R}/analysis/plot_noise_scale.svg",
-        # of what is recorded from the published experiment; without records the article shows what is missing
-        recorded_sweep=expand(f"{R}/analysis/records_plot_sweep_{{curve}}.svg", curve=SWEEPS["records_"]["curves"]),
-        recorded_best_beta2=f"{R}/analysis/records_plot_best_beta2.svg",
-        recorded_noise_scale=f"{R}/analysis/records_plot_noise_scale.svg" if NOISE_TABLES["records_"] else [],
-        c_total=rules.plot_c_total.output,
-        closeness=rules.plot_closeness.output,
-        turning=rules.plot_turning.output,
-        terms=rules.plot_terms.output,
-        generalization=rules.generalization_verdicts.output,
-        generalization_figures=[
-            *expand(f"{R}/analysis/plot_generalization/published_{{part}}.svg", part=["alignments", "batch", "decay", "confounders"]),
-            f"{R}/analysis/plot_generalization/here_decay.svg",
-        ],
-        invariance=rules.plot_invariance.output,
-        vision=rules.plot_vision.output,
     output:
         f"{R}/paper/article.pdf",
     log:
@@ -36,8 +26,5 @@ rule article:
         f"{R}/benchmarks/paper/article.tsv"
     conda:
         "../envs/paper.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=10,
     shell:
-        "python -m analysis.article --source {input.source} --out {output} > {log} 2>&1"
+        "python -m analysis.article --source {input.source:q} --out {output:q} > {log:q} 2>&1"

@@ -1,4 +1,8 @@
-"""Theory, problems, sampling, kernels and exact expectations, in NumPy and Numba.
+"""Simulation programs, and what they compute with: problems, batch orders, compiled kernels.
 
-Imports nothing of the project but itself.
+Imports the library ``adam_minibatch_noise`` and ``common``.
 """
+
+from common.programs import refuse_others
+
+refuse_others(__name__)

@@ -1,5 +1,35 @@
+from common.studies import STUDIES
+
+for name, study in STUDIES.items():
+    files = {flag: f"{R}/sim/{file}" for flag, file in study.outputs.items()}
+
+    rule:
+        name:
+            f"sim_{name}"
+        input:
+            sources(f"sim.{name}"),
+        output:
+            **files,
+        log:
+            f"{R}/logs/sim/{name}.log",
+        benchmark:
+            f"{R}/benchmarks/sim/{name}.tsv"
+        conda:
+            "../envs/sim.yaml"
+        threads: study.n_threads or 1
+        params:
+            program=f"sim.{name}",
+            settings=flags(config["sim"].get(name, {})),
+            files=flags(files),
+            threads=flags({"n_threads": study.n_threads}),
+        shell:
+            "python -m {params.program} {params.settings} {params.threads} --format csv {params.files} > {log:q} 2>&1"
+
+
 EXPECTATION = config["sim"]["expectation"]
-EXPECTATION_GRID = grid(EXPECTATION)
+TABLES["sim_expectation"] = [
+    f"{R}/sim/expectation/b{case['batch_size']}_beta2-{case['beta2']}.csv" for case in grid(EXPECTATION)
+]
 
 
 rule sim_expectation:
@@ -7,8 +37,6 @@ rule sim_expectation:
         sources("sim.expectation"),
     output:
         f"{R}/sim/expectation/b{{batch_size}}_beta2-{{beta2}}.csv",
-    params:
-        settings=flags(EXPECTATION["settings"]),
     log:
         f"{R}/logs/sim/expectation/b{{batch_size}}_beta2-{{beta2}}.log",
     benchmark:
@@ -16,82 +44,15 @@ rule sim_expectation:
     conda:
         "../envs/sim.yaml"
     threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=60,
+    params:
+        settings=flags(EXPECTATION["settings"]),
     shell:
         "python -m sim.expectation {params.settings} --batch-size {wildcards.batch_size} --beta2 {wildcards.beta2}"
-        " --n-threads {threads} --format csv --out {output} > {log} 2>&1"
-
-
-rule sim_closeness:
-    input:
-        sources("sim.closeness"),
-    output:
-        f"{R}/sim/closeness.csv",
-    params:
-        settings=flags(config["sim"]["closeness"]),
-    log:
-        f"{R}/logs/sim/closeness.log",
-    benchmark:
-        f"{R}/benchmarks/sim/closeness.tsv"
-    conda:
-        "../envs/sim.yaml"
-    threads: 2
-    resources:
-        mem_mb=2000,
-        runtime=60,
-    shell:
-        "python -m sim.closeness {params.settings} --n-threads {threads} --format csv --out {output} > {log} 2>&1"
-
-
-rule sim_turning:
-    input:
-        sources("sim.turning"),
-    output:
-        map=f"{R}/sim/turning.csv",
-        turning=f"{R}/sim/turning_points.csv",
-    params:
-        settings=flags(config["sim"]["turning"]),
-    log:
-        f"{R}/logs/sim/turning.log",
-    benchmark:
-        f"{R}/benchmarks/sim/turning.tsv"
-    conda:
-        "../envs/sim.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=60,
-    shell:
-        "python -m sim.turning {params.settings} --format csv --out {output.map} --turning-out {output.turning}"
-        " > {log} 2>&1"
-
-
-rule sim_invariance:
-    input:
-        sources("sim.invariance"),
-    output:
-        slopes=f"{R}/sim/invariance.csv",
-        spread=f"{R}/sim/invariance_spread.csv",
-    params:
-        settings=flags(config["sim"]["invariance"]),
-    log:
-        f"{R}/logs/sim/invariance.log",
-    benchmark:
-        f"{R}/benchmarks/sim/invariance.tsv"
-    conda:
-        "../envs/sim.yaml"
-    threads: 2
-    resources:
-        mem_mb=2000,
-        runtime=60,
-    shell:
-        "python -m sim.invariance {params.settings} --n-threads {threads} --format csv --out {output.slopes}"
-        " --spread-out {output.spread} > {log} 2>&1"
+        " --n-threads {threads} --format csv --out {output:q} > {log:q} 2>&1"
 
 
 TERMS = config["sim"]["terms"]
+TABLES["sim_terms"] = [f"{R}/sim/terms/{case}.csv" for case in config["analysis"]["plot_terms"]["cases"]]
 
 
 rule sim_terms:
@@ -99,46 +60,48 @@ rule sim_terms:
         sources("sim.terms"),
     output:
         f"{R}/sim/terms/{{case}}.csv",
-    params:
-        settings=lambda wildcards: flags(TERMS[wildcards.case]),
     log:
         f"{R}/logs/sim/terms/{{case}}.log",
     benchmark:
         f"{R}/benchmarks/sim/terms/{{case}}.tsv"
-    conda:
-        "../envs/sim.yaml"
     wildcard_constraints:
         case="|".join(TERMS),
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=60,
-    shell:
-        "python -m sim.terms {params.settings} --format csv --out {output} > {log} 2>&1"
-
-
-GENERALIZATION = config["sim"]["generalization_studies"]
-
-
-rule sim_generalization_studies:
-    input:
-        sources("sim.generalization_studies"),
-    output:
-        f"{R}/sim/generalization_studies/{{study}}.csv",
-    params:
-        settings=lambda wildcards: flags(GENERALIZATION["settings"] | GENERALIZATION["studies"][wildcards.study]),
-    log:
-        f"{R}/logs/sim/generalization_studies/{{study}}.log",
-    benchmark:
-        f"{R}/benchmarks/sim/generalization_studies/{{study}}.tsv"
     conda:
         "../envs/sim.yaml"
+    threads: 1
+    params:
+        settings=lambda wildcards: flags(TERMS[wildcards.case]),
+    shell:
+        "python -m sim.terms {params.settings} --format csv --out {output:q} > {log:q} 2>&1"
+
+
+FEATURE_NOISE = config["sim"]["feature_noise_studies"]
+TABLES["sim_feature_noise_studies"] = expand(
+    f"{R}/sim/feature_noise_studies/{{study}}.csv", study=FEATURE_NOISE["studies"]
+)
+
+
+rule sim_feature_noise_studies:
+    input:
+        sources("sim.feature_noise_studies"),
+    output:
+        f"{R}/sim/feature_noise_studies/{{study}}.csv",
+    log:
+        f"{R}/logs/sim/feature_noise_studies/{{study}}.log",
+    benchmark:
+        f"{R}/benchmarks/sim/feature_noise_studies/{{study}}.tsv"
     wildcard_constraints:
-        study="|".join(GENERALIZATION["studies"]),
+        study="|".join(FEATURE_NOISE["studies"]),
+    conda:
+        "../envs/sim.yaml"
     threads: 2
     resources:
         mem_mb=3000,
         runtime=240,
+    params:
+        settings=lambda wildcards: flags(
+            FEATURE_NOISE["settings"] | FEATURE_NOISE["studies"][wildcards.study]
+        ),
     shell:
-        "python -m sim.generalization_studies --study {wildcards.study} {params.settings} --n-threads {threads}"
-        " --format csv --out {output} > {log} 2>&1"
+        "python -m sim.feature_noise_studies --study {wildcards.study} {params.settings} --n-threads {threads}"
+        " --format csv --out {output:q} > {log:q} 2>&1"

@@ -1,17 +1,17 @@
 r"""Measure each term of E[Corr_n] by itself and hold it against its closed form, in the limit and exactly.
 
 --study terms    FB and MBN1 .. MBN5 of Proposition 3.3 of Cattaneo and Shigida (2026): noise is switched on in the two
-                 places where the two noises of a term meet (`sim.expansion.places`). For SGD with momentum the two
+                 places where the two noises of a term meet (`expansion.noise_sources`). For SGD with momentum the two
                  terms of the modified loss, |g|^2 and tr(Sigma).
---study lines    every product behind them, Proposition A.6 (`sim.expansion.lines`), the noise of a batch with itself
-                 (measured with independent batches) apart from that of different batches (what is then left); by
-                 enumeration.
+--study lines    every product behind them, Proposition A.6 (`expansion.proposition_a6`), the noise of a batch with
+                 itself (measured with independent batches) apart from that of different batches (what is then
+                 left); by enumeration.
 --study moments  Lemma A.7, E d_i d_j = v Sigma_ij and E d_ij d_j = (v/2) dSigma_jj/dtheta_i, and -1/(m - 1) times
                  that for two batches; by enumeration.
 
 Every order of the batches counts with its noise and with the opposite noise, so that odd orders of the noise cancel.
 Accepted is, for every number: |measured - predicted_exact| <= 4 standard errors + a rigorous bound on noise of order
-four and more + rounding. The bound is that of `sim.expansion.bounds`: it majorises the power series of Corr_n,
+four and more + rounding. The bound is that of `expansion.bounds`: it majorises the power series of Corr_n,
 coefficient by coefficient, so also any part of it; lines of different batches are a difference of two measurements
 and get it twice. Lemma A.7 and SGD have no higher orders. Exit status 0: all accepted, or no bound exists because the
 noise is too large, or one is off by fewer than 100 random orders, which decide nothing (both said on standard error);
@@ -20,205 +20,213 @@ noise is too large, or one is off by fewer than 100 random orders, which decide 
 
 import argparse
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sim.commands import Parser, add_output_flags, count, number, positive, run, seed, write_result
-from sim.losses.problem_flags import (
-    FEWEST_PERMUTATIONS,
-    TOO_FEW,
-    add_problem_flags,
-    n_permutations,
-    problem_from_flags,
+from adam_minibatch_noise.errors import InputError
+from common.cli import Parser, add_output_flags, run, write_result
+from common.files import to_table
+from common.settings import COUNT, POSITIVE, Number, add_flags, from_flags, inherited, setting, used
+from sim.losses.problem_settings import (
+    AlgorithmSettings,
+    ProblemSettings,
+    check_batch_size,
+    make_problem,
 )
-from sim.records import InputError, to_table
+from sim.monte_carlo.averaging_settings import FEWEST_PERMUTATIONS, TOO_FEW, AveragingSettings
 
 if TYPE_CHECKING:
     from sim.losses.problems import Quadratics
+    from sim.monte_carlo.orders import Progress
+    from sim.monte_carlo.term_results import Result
 
 STUDIES = ("terms", "lines", "moments")
-N_STDERR = 4.0
-"""Accepted distance in standard errors, fixed before any run."""
-ROUNDING = 1e-14
-"""Accepted error of the arithmetic relative to the numbers that it subtracts (in Lemma A.7: 1e-12 of the moment)."""
+_GENERATED = {"problem_file": (None,), "cnn": (False,)}
+_OF_TERMS, _OF_CORR = {"study": ("terms",)}, {"study": ("terms", "lines")}
+_RANDOM = _OF_TERMS | {"method": ("montecarlo",)}
 
 
-def cnn_problem(n_samples: int, n_filters: int, patch_length: int, seed: int) -> "Quadratics":
-    """Per-sample derivatives of the two-layer CNN of `sim.losses.cnn` at random weights.
+@dataclass(frozen=True)
+class Settings(AveragingSettings, AlgorithmSettings, ProblemSettings):
+    """A small problem, an algorithm, and what to measure."""
 
-    Parameters
-    ----------
-    n_samples, n_filters, patch_length : int
-        Samples, filters a class, and length of a patch, >= 2.
-    seed : int
-        Of data and weights.
-
-    Returns
-    -------
-    Quadratics
-        With 2 n_filters patch_length parameters.
-    """
-    from sim.losses import cnn
-    from sim.losses.problems import Quadratics
-
-    data = cnn.make_data(
-        n_samples, patch_length, n_noise=patch_length - 1, noise_std=0.7, feature_noise=0.2, seed=seed
+    problem: str = inherited(ProblemSettings, "problem", default="quadratics", only_with=_GENERATED)
+    n_samples: int = inherited(ProblemSettings, "n_samples", default=64)
+    n_params: int = inherited(ProblemSettings, "n_params", default=8, only_with=_GENERATED)
+    noise: float = inherited(ProblemSettings, "noise", only_with=_GENERATED)
+    batch_size: int = inherited(AlgorithmSettings, "batch_size", default=4)
+    algorithm: str = inherited(AlgorithmSettings, "algorithm", only_with=_OF_TERMS)
+    beta1: float = inherited(AlgorithmSettings, "beta1", only_with=_OF_CORR)
+    beta2: float = inherited(AlgorithmSettings, "beta2", only_with=_OF_CORR | {"algorithm": ("adam",)})
+    eps_root: float = inherited(AlgorithmSettings, "eps_root", only_with=_OF_CORR | {"algorithm": ("adam",)})
+    method: str = inherited(AveragingSettings, "method", only_with=_OF_TERMS)
+    n_permutations: int = inherited(AveragingSettings, "n_permutations", default=2000, only_with=_RANDOM)
+    seed: int = inherited(AveragingSettings, "seed", only_with=_RANDOM)
+    cnn: bool = setting(
+        False,
+        "instead of --problem: --n-samples samples of the CNN",
+        group="two-layer CNN",
+        only_with={"problem_file": (None,)},
     )
-    weights = cnn.make_weights(n_filters, patch_length, init_std=0.5, seed=seed)
-    return Quadratics(*cnn.gradients_and_hessians(weights, data))
+    n_filters: int = setting(2, "filters a class", COUNT, group="two-layer CNN", only_with={"cnn": (True,)})
+    patch_length: int = setting(
+        4, "length of a patch", Number(int, 2), group="two-layer CNN", only_with={"cnn": (True,)}
+    )
+    study: str = setting("terms", "what to measure", choices=STUDIES, group="measurement")
+    rho: tuple[float, ...] = setting(
+        (),
+        "scale the noise so that the largest relative noise of a batch is this; default: leave it",
+        POSITIVE,
+        group="measurement",
+    )
+    n_epochs: int = setting(
+        1,
+        "epochs, reshuffled; Corr is that of the last step",
+        COUNT,
+        unit="epochs",
+        group="measurement",
+        only_with=_OF_CORR,
+    )
 
 
-def study_rows(problem: "Quadratics", args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure and predict what the flags ask for, one row a term and component.
-
-    Parameters
-    ----------
-    problem : Quadratics
-    args : argparse.Namespace
-        Flags of `parser`.
-
-    Returns
-    -------
-    list of dict
-        term, part, places, batches, component; measured, stderr; predicted_limit (m -> infinity),
-        predicted_per_batch (the same with 1/b in place of v), predicted_exact; bound; excess, above 1 if violated.
-    """
-    from tqdm import tqdm
-
-    from sim.expansion import term_studies
-
-    names = {"terms": f"{args.algorithm.replace('-', '_')}_terms", "lines": "lines", "moments": "moments"}
-    study = getattr(term_studies, names[args.study])
-    total = args.n_permutations if args.method == "montecarlo" else None
-    with tqdm(total=total, unit=" orders", disable=None, leave=False) as bar:
-        results = study(problem, args, bar.update)
-    rows = []
-    for result in results:
-        accepted = N_STDERR * result.stderr + result.bound + ROUNDING * result.scale
-        excess = abs(result.measured - result.predicted_exact) / accepted
-        columns = {name: getattr(result, name) for name in ("measured", "stderr", *PREDICTIONS, "bound")}
-        labels = {name: getattr(result, name) for name in ("term", "part", "places", "batches")}
-        for j in range(result.measured.size):
-            values = {name: float(value.ravel()[j]) for name, value in columns.items()}
-            component = (
-                str(j) if result.measured.ndim == 1 else f"{j // problem.n_params}:{j % problem.n_params}"
-            )
-            rows.append(labels | {"component": component} | values | {"excess": float(excess.ravel()[j])})
-    return rows
-
-
-PREDICTIONS = ("predicted_limit", "predicted_per_batch", "predicted_exact")
+EXAMPLES = (
+    "python -m sim.terms --n-params 4 --rho 0.001 --n-permutations 500",
+    "python -m sim.terms --study lines --n-samples 6 --batch-size 2 --n-params 2 --beta1 0.8 --beta2 0.95 --rho 0.001",
+)
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = Parser(prog="python -m sim.terms", description=__doc__.split("\n\n")[0])
-    add_problem_flags(parser)
-    parser.set_defaults(n_samples=64, n_params=8, batch_size=4, problem="quadratics")
-    group = parser.add_argument_group("two-layer CNN")
-    group.add_argument(
-        "--cnn", action="store_true", help="instead of --problem: n_samples samples of the CNN"
-    )
-    group.add_argument("--n-filters", type=count, default=2, help="filters a class")
-    group.add_argument("--patch-length", type=number(int, 2), default=4, help="length of a patch")
-    group = parser.add_argument_group("measurement")
-    group.add_argument("--study", choices=STUDIES, default="terms", help="what to measure")
-    group.add_argument(
-        "--rho",
-        type=positive,
-        nargs="+",
-        help="scale the noise so that the largest relative noise of a batch is this; default: leave it",
-    )
-    group.add_argument(
-        "--n-epochs", type=count, default=1, help="epochs, reshuffled; Corr is that of the last step"
-    )
-    algorithms = ["adam", "sgd-momentum"]
-    group.add_argument(
-        "--algorithm", choices=algorithms, default="adam", help="of terms; SGD has momentum beta1"
-    )
-    group.add_argument(
-        "--method", choices=["montecarlo", "enumerate"], default="montecarlo", help="how to average terms"
-    )
-    group.add_argument("--n-permutations", type=n_permutations, default=2000, help="of montecarlo")
-    group.add_argument("--seed", type=seed, default=0, help="seed of the permutations")
-    add_output_flags(group)
+    parser = Parser(prog="python -m sim.terms", description=__doc__.split("\n\n")[0], examples=EXAMPLES)
+    add_flags(parser, Settings)
+    add_output_flags(parser.add_argument_group("files"))
     return parser
-
-
-def make_problem(args: argparse.Namespace) -> "Quadratics":
-    """Make the problem that the flags name, every Hessian written out."""
-    from sim.expansion.orders import CHUNK
-    from sim.losses.problems import LeastSquares
-
-    if args.cnn:
-        args.n_params = 2 * args.n_filters * args.patch_length
-    if args.problem_file is None and args.n_samples * args.n_params**2 > 64 * CHUNK:
-        raise InputError(f"--n-samples is {args.n_samples}, allowed: n_samples n_params^2 <= {64 * CHUNK}")
-    if not args.cnn:
-        problem = problem_from_flags(args)
-        return problem.quadratics() if isinstance(problem, LeastSquares) else problem
-    if args.n_samples % args.batch_size:
-        raise InputError(
-            f"--batch-size is {args.batch_size}, allowed: a divisor of the {args.n_samples} samples"
-        )
-    return cnn_problem(args.n_samples, args.n_filters, args.patch_length, args.problem_seed)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, compare, write; return 1 if a formula is violated."""
     args = parser().parse_args(argv)
-    if args.study != "terms":
-        args.method = "enumerate"
-    from sim.expansion.term_studies import largest_noise
+    settings = from_flags(Settings, args)
+    problem = make_quadratics(settings)
+    from sim.losses.noise_summary import RADIUS, largest_noise
+    from sim.monte_carlo.term_results import off
 
-    problem = make_problem(args)
-    own = largest_noise(problem, args.batch_size)
-    names = [
-        "problem_seed",
-        "batch_size",
-        "n_epochs",
-        "algorithm",
-        "beta1",
-        "beta2",
-        "eps_root",
-        "method",
-        "seed",
+    own = largest_noise(problem.gradients, settings.batch_size)
+    if settings.rho and own < 1e-12:
+        raise InputError("--rho cannot scale a problem without noise")
+    rhos = settings.rho or (own,)
+    amplitudes: list[float | None] = [rho / own for rho in settings.rho] or [None]
+    labels = recorded(settings, problem)
+    rows = [
+        labels | {"rho": rho} | row
+        for rho, measured in zip(rhos, measure(problem, settings, amplitudes), strict=True)
+        for result in measured
+        for row in result.rows()
     ]
-    settings = {
-        "study": args.study,
-        "problem": "cnn" if args.cnn else args.problem_file or args.problem,
-        "n_samples": problem.n_samples,
-        "n_params": problem.n_params,
-    } | {name: getattr(args, name) for name in names}
-    rows = []
-    for rho in args.rho or [own]:
-        if args.rho is not None and own < 1e-12:
-            raise InputError("--rho cannot scale a problem without noise")
-        scaled = problem if args.rho is None else problem.with_noise(rho / own)
-        rows += [settings | {"rho": rho} | row for row in study_rows(scaled, args)]
-    write(rows, settings, args)
-    if any(row["bound"] == float("inf") for row in rows):
+    outside = list(dict.fromkeys(row["rho"] for row in rows if row["excess"] is None))
+    write(rows, labels, outside, args)
+    if outside:
         print(
-            "no bound where rho is 0.414 or more: the formulas are held to account below only",
+            f"no bound where rho is {RADIUS:.3f} or more: the formulas are held to account below only",
             file=sys.stderr,
         )
-    off = not all(row["excess"] <= 1 for row in rows)  # what is no number is not accepted
-    if off and args.method == "montecarlo" and args.n_permutations < FEWEST_PERMUTATIONS:
+    drawn = settings.study == "terms" and settings.method == "montecarlo"
+    if off(rows) and drawn and settings.n_permutations < FEWEST_PERMUTATIONS:
         print(TOO_FEW, file=sys.stderr)
         return 0
-    return int(off)
+    return int(off(rows))
 
 
-def write(rows: list[dict[str, Any]], settings: dict[str, Any], args: argparse.Namespace) -> None:
-    """Write the rows in the form that the flags ask for."""
+def make_quadratics(settings: Settings) -> "Quadratics":
+    """Make the problem that the settings name, every Hessian written out."""
+    from sim.losses.cnn_problem import cnn_problem
+    from sim.losses.problems import LeastSquares
+    from sim.monte_carlo.orders import CHUNK
+
+    s = settings
+    n_params = 2 * s.n_filters * s.patch_length if s.cnn else s.n_params
+    if s.problem_file is None and s.n_samples * n_params**2 > 64 * CHUNK:
+        raise InputError(f"--n-samples is {s.n_samples}, allowed: n_samples n_params^2 <= {64 * CHUNK}")
+    if s.cnn:
+        check_batch_size(s.batch_size, s.n_samples)
+        return cnn_problem(s.n_samples, s.n_filters, s.patch_length, s.problem_seed)
+    problem = make_problem(s, s.batch_size)
+    if problem.n_samples * problem.n_params**2 > 64 * CHUNK:
+        raise InputError(f"{s.problem_file}: is too large, allowed: n_samples n_params^2 <= {64 * CHUNK}")
+    return problem.quadratics() if isinstance(problem, LeastSquares) else problem
+
+
+def measure(
+    problem: "Quadratics", settings: Settings, amplitudes: list[float | None]
+) -> "list[list[Result]]":
+    """Run the study at each amplitude of the noise (None: as it is), showing progress."""
+    from tqdm import tqdm
+
+    total = len(amplitudes) * count_orders(problem, settings)
+    with tqdm(total=total, unit=" orders", unit_scale=True, disable=None, leave=False) as bar:
+        return [
+            run_study(problem if amplitude is None else problem.with_noise(amplitude), settings, bar.update)
+            for amplitude in amplitudes
+        ]
+
+
+def count_orders(problem: "Quadratics", settings: Settings) -> int:
+    """Return how many orders a study evaluates."""
+    from sim.monte_carlo import orders
+
+    size = problem.n_samples, settings.batch_size
+    if settings.study == "moments":
+        return orders.count_orders(*size)
+    if settings.study == "lines":
+        n_steps = problem.n_samples // settings.batch_size * settings.n_epochs
+        return orders.count_orders(*size, settings.n_epochs) + orders.count_independent_orders(*size, n_steps)
+    if settings.method == "enumerate":
+        return orders.count_orders(*size, settings.n_epochs)
+    return settings.n_permutations
+
+
+def run_study(problem: "Quadratics", settings: Settings, progress: "Progress") -> "list[Result]":
+    """Measure and predict what the settings ask for."""
+    from sim.monte_carlo import sgd_terms, term_studies
+
+    s = settings
+    if s.study == "moments":
+        return term_studies.moments(problem, s.batch_size, progress)
+    adam = s.batch_size, s.beta1, s.beta2, s.eps_root, s.n_epochs
+    if s.study == "lines":
+        return term_studies.lines(problem, *adam, progress)
+    orders = (s.n_permutations if s.method == "montecarlo" else None), s.seed
+    if s.algorithm == "adam":
+        return term_studies.adam_terms(problem, *adam, *orders, progress)
+    return sgd_terms.sgd_momentum_terms(problem, s.batch_size, s.beta1, s.n_epochs, *orders, progress)
+
+
+def recorded(settings: Settings, problem: "Quadratics") -> dict[str, Any]:
+    """Return the settings that were used as columns of a table, the others empty."""
+    row = used(settings)
+    names = "problem_seed batch_size n_epochs algorithm beta1 beta2 eps_root method seed"
+    return {
+        "study": settings.study,
+        "problem": "cnn" if settings.cnn else settings.problem_name,
+        "n_samples": problem.n_samples,
+        "n_params": problem.n_params,
+    } | {name: row[name] for name in names.split()}
+
+
+def write(
+    rows: list[dict[str, Any]], settings: dict[str, Any], outside: list[float], args: argparse.Namespace
+) -> None:
+    """Write the rows in the form that the flags ask for; `outside` are the rho without a bound."""
+    from sim.losses.noise_summary import RADIUS, range_notice
+
     columns = [name for name in rows[0] if name not in settings]
-    worst = max(row["excess"] for row in rows)
-    text = to_table(columns, [[row[name] for name in columns] for row in rows])
-    write_result(
-        args,
-        rows=rows,
-        value=settings | {"rows": [{name: row[name] for name in columns} for row in rows]},
-        table=f"{text}\nlargest excess {worst:.3g} (violated above 1)",
-    )
+    lines = [["-" if row[name] is None else row[name] for name in columns] for row in rows]
+    judged = [row["excess"] for row in rows if row["excess"] is not None]
+    notices = [f"largest excess {max(judged):.3g} (violated above 1)"] if judged else []
+    notices += [range_notice(rho if rho < float("inf") else None) for rho in outside]
+    value = settings | {"rho_max": float(RADIUS), "rho_outside_range": outside}
+    value |= {"rows": [{name: row[name] for name in columns} for row in rows]}
+    write_result(args, rows=rows, value=value, table="\n".join([to_table(columns, lines), *notices]))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def rng():
 @pytest.fixture
 def fails(capsys):
     """Run a program's main through the door; return its one line of complaint."""
-    from sim.commands import run
+    from common.cli import run
 
     def fails(main, *argv, status=2):
         with pytest.raises(SystemExit) as caught:

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import time
 
-from train import checkpoints
+from train.runtime import checkpoints
 
 
 def kill_in_the_middle(command, state, out):

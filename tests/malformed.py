@@ -13,7 +13,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from sim import commands
+from common import cli
+from common.settings import Number
 
 MEMORY = 1 << 30  # bytes that a run may ask for beside what the process has
 NEVER_NUMBERS = [
@@ -87,11 +88,11 @@ def _raise(error):
 
 @contextlib.contextmanager
 def _instead(parse_args):
-    commands.Parser.parse_args = parse_args
+    cli.Parser.parse_args = parse_args
     try:
         yield
     finally:
-        del commands.Parser.parse_args
+        del cli.Parser.parse_args
 
 
 def attempt(main, argv, cpu_seconds=None, out=None):
@@ -115,7 +116,7 @@ def attempt(main, argv, cpu_seconds=None, out=None):
     out, err = io.StringIO() if out is None else out, io.StringIO()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _limits(cpu_seconds):
-            commands.run(main, argv)
+            cli.run(main, argv)
     except SystemExit as end:
         status = end.code
     except Accepted:
@@ -160,12 +161,8 @@ def flags_of(parser):
 
 
 def interval(kind):
-    """Return what `commands.number` closed over, or None for another type."""
-    cells = getattr(kind, "__closure__", None)
-    if not cells or kind.__module__ != "sim.commands":
-        return None
-    names = dict(zip(kind.__code__.co_freevars, (cell.cell_contents for cell in cells), strict=True))
-    return names["kind"], names["low"], names["high"]
+    """Return type and ends of a `common.settings.Number`, or None for another type."""
+    return (kind.kind, kind.low, kind.high) if isinstance(kind, Number) else None
 
 
 def takes_no_value(action):

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from train.invariant_adam import BatchSizeInvariantAdamW
-from train.optimizers import Adam
+from adam_minibatch_noise.optimizers.adam import Adam
+from adam_minibatch_noise.optimizers.invariant_adam import BatchSizeInvariantAdamW
 
 LIBRARY = torch.optim.AdamW
 SETTINGS = {"lr": 1e-2, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1}

@@ -11,12 +11,12 @@ import pytest
 import sympy
 from flint import arb, ctx, fmpq, fmpq_poly
 
+from adam_minibatch_noise import theory
 from analysis import certify as program
 from analysis.proofs import rational_forms as forms
 from analysis.proofs import sturm
 from analysis.proofs.claims import Identity, Positive, RatioBelow, Segment
 from analysis.proofs.monotonicity import Convex, LamRange, Monotone, NotMonotone, TurnsPositive
-from sim import theory
 
 B, R = sympy.symbols("b r")
 THIRD = sympy.Rational(3, 2)

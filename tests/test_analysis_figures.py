@@ -2,9 +2,13 @@
 
 import pytest
 
-from analysis import article_numbers, plot_c_total, plot_expectation, plot_noise_scale, style, tables
+from adam_minibatch_noise.errors import InputError
+from analysis import plot_c_total, plot_noise_scale
+from analysis.drawing import style
+from analysis.inputs import tables
+from analysis.reductions import expectation as expectation_effects
+from analysis.reductions import training_runs
 from sim import expectation
-from sim.records import InputError
 
 
 def test_noise_effects_are_c1_plus_c2_and_companions_for_the_formula(tmp_path):
@@ -13,7 +17,7 @@ def test_noise_effects_are_c1_plus_c2_and_companions_for_the_formula(tmp_path):
     flags = ["--n-samples", "200", "--n-params", "3", "--batch-size", "1", "--beta1", "0.3", "--beta2", "0.8"]
     flags += ["--noise", "0.05"]
     expectation.main([*flags, "--n-permutations", "40000", "--format", "csv", "--out", str(path)])
-    (row,) = plot_expectation.noise_effects(tables.read([path]))
+    (row,) = expectation_effects.noise_effects(tables.read([path]))
     assert row["exact"] == pytest.approx(row["predicted"], rel=0.05)
     assert abs(row["measured"] - row["exact"]) < 4 * row["stderr"]
     assert row["stderr"] < 0.5 * abs(row["exact"])
@@ -46,7 +50,7 @@ def test_tables_name_the_file_and_the_column(tmp_path, fails):
     assert not (tmp_path / "f.svg").exists()
 
 
-def test_of_runs_rejects_what_is_not_json(tmp_path):
+def test_training_runs_reject_what_is_not_json(tmp_path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(InputError, match=r"x\.json"):
-        article_numbers.of_runs([str(tmp_path / "x.json")])
+        training_runs.summarize([str(tmp_path / "x.json")])

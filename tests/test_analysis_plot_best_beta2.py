@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from adam_minibatch_noise import theory
+from adam_minibatch_noise.expansion import turning_points
+from adam_minibatch_noise.expansion.second_order import exact_c_total
 from analysis import best_betas, plot_best_beta2
-from analysis.reductions import noise_scales
-from sim import theory, turning
-from sim.expansion.second_order import exact_c_total
+from analysis.reductions import best_beta2, noise_scales
 from tests.sweep_runs import curve, write
 
 
@@ -49,7 +50,7 @@ def test_noise_scale_counts_near_the_least_perplexity(tmp_path):
 
 def test_critical_batch_sizes_match_both_theories():
     noise = noise_scales.NoiseScale(30, 40, 50)
-    critical = plot_best_beta2.critical_batch_sizes(noise, 1000, 2, 0.9, 4)
+    critical = best_beta2.critical_batch_sizes(noise, 1000, 2, 0.9, 4)
     assert critical["limit"] == [float(theory.critical_batch_size(1000, b, 0.5)) for b in (30, 40, 50)]
     for b_simple, size in zip((30, 40, 50), critical["exact"], strict=True):
         falls = [exact_falls(b_simple, b) for b in (size - 1, size, size + 1)]
@@ -58,8 +59,14 @@ def test_critical_batch_sizes_match_both_theories():
 
 def exact_falls(noise_scale, batch_size):
     """Whether C_total after 2 epochs falls along the grid, beta by beta."""
-    n_batches, v, correlation = turning.epoch_geometry(1000, batch_size)
-    betas = [0.9, 0.9 + 1e-5, *(beta for beta in turning.GRID if 0.9 < beta < 0.999), 0.999 - 1e-7, 0.999]
+    n_batches, v, correlation = turning_points.epoch_geometry(1000, batch_size)
+    betas = [
+        0.9,
+        0.9 + 1e-5,
+        *(beta for beta in turning_points.GRID if 0.9 < beta < 0.999),
+        0.999 - 1e-7,
+        0.999,
+    ]
     values = [exact_c_total(0.9, beta, v * noise_scale, n_batches, 2, correlation) for beta in betas]
     return bool((np.diff(values) < 0).all())
 
@@ -67,9 +74,9 @@ def exact_falls(noise_scale, batch_size):
 def test_expected_best_is_the_largest_c_total():
     """Around the turn, where limit and exact part: 74 and 76 windows a batch."""
     betas, sizes = 1 - np.geomspace(0.231, 0.001, 45), [8, 74, 76, 300]
-    found = plot_best_beta2.expected_best(40, sizes, betas, 1000, 2, 0.9)
+    found = best_beta2.expected_best(40, sizes, betas, 1000, 2, 0.9)
     for i, size in enumerate(sizes):
-        n_batches, v, correlation = turning.epoch_geometry(1000, size)
+        n_batches, v, correlation = turning_points.epoch_geometry(1000, size)
         limit = [float(theory.c_total(0.9, beta, 40 * v)) for beta in betas]
         exact = [exact_c_total(0.9, beta, 40 * v, n_batches, 2, correlation) for beta in betas]
         assert (found["limit"][i], found["exact"][i]) == (betas[np.argmax(limit)], betas[np.argmax(exact)])
@@ -94,6 +101,7 @@ def test_draws_the_same_bytes_twice_and_sums_up(best, tmp_path):
     text = (tmp_path / "1.svg").read_text()
     assert text == (tmp_path / "2.svg").read_text()
     assert "exact, epoch 2" in text
+    assert [text.count(f"<!-- {label} -->") for label in ("0.9", "0.99", "0.999", "64")] == [1, 1, 1, 1]
     summary = json.loads((tmp_path / "s.json").read_text())
     assert summary["noise_scale"] == {"low": 30, "middle": 40, "high": 50}
     assert (summary["n_samples"], summary["n_epochs"]) == (1000, 2)

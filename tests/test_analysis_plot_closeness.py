@@ -4,8 +4,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from analysis import plot_closeness, style
-from sim.closeness import ALGORITHMS, EXPECTED_SLOPE, PROBLEMS
+from analysis import plot_closeness
+from analysis.drawing import style
+from analysis.inputs import titles
+from sim.closeness import ALGORITHMS, PROBLEMS
+from sim.memory.closeness_study import EXPECTED_SLOPE
 
 
 def write_table(path, **changes):
@@ -35,8 +38,8 @@ def drawn(table, monkeypatch, tmp_path):
 
 
 def test_names_are_those_of_the_study():
-    assert set(plot_closeness.PROBLEMS) == set(PROBLEMS)
-    assert set(plot_closeness.ALGORITHMS) == set(ALGORITHMS)
+    assert set(titles.PROBLEMS) == set(PROBLEMS)
+    assert set(ALGORITHMS) <= set(titles.OPTIMIZERS)
     assert plot_closeness.ORDER == EXPECTED_SLOPE
 
 
@@ -44,11 +47,13 @@ def test_panels_show_points_slopes_and_reference_lines(tmp_path, monkeypatch):
     figure = drawn(write_table(tmp_path / "t.csv"), monkeypatch, tmp_path)
     assert len(figure.axes) == len(PROBLEMS) * len(ALGORITHMS)
     for axis in figure.axes:
-        texts = [text.get_text() for text in axis.get_legend().get_texts()]
-        assert texts == ["with Corr: 2.0000 ± 0.0125", "without Corr: 1.0000 ± 0.0125"]
-        for reference, points in (axis.lines[:2], axis.lines[2:]):
-            assert len(points.get_xdata()) == 3
-            np.testing.assert_allclose(reference.get_ydata(), points.get_ydata())  # the table is exact
+        texts = [text.get_text() for text in axis.texts]
+        assert texts == ["with Corr\n2.0000 ± 0.0125", "without Corr\n1.0000 ± 0.0125"]
+        (points,) = axis.collections
+        assert len(points.get_offsets()) == 6
+        drawn_points = {tuple(point) for point in points.get_offsets()}
+        guides = {tuple(point) for line in axis.lines for point in line.get_xydata()}
+        np.testing.assert_allclose(sorted(guides), sorted(drawn_points))  # the table is exact
     plt.close(figure)
 
 

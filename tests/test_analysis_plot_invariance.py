@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import invariance_summary, plot_invariance
+from adam_minibatch_noise.theory import c_total
+from analysis import plot_invariance
+from analysis.inputs import titles
+from analysis.reductions import invariance as invariance_summary
 from sim import invariance
-from sim.theory import c_total
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def test_draws_the_same_bytes_twice_and_every_case(files, tmp_path):
         plot_invariance.main([*files, "--out", str(tmp_path / name)])
     text = (tmp_path / "one.svg").read_text()
     assert text == (tmp_path / "two.svg").read_text()
-    for words in ("B = 8, 16, 32", "Adam, linear rule", "slope 1"):
+    for words in ("B = 8, 16, 32", "linear rule", "slope 1"):
         assert words in text
 
 
@@ -80,3 +82,10 @@ def test_rejects_a_kappa_that_makes_a_beta_negative_and_tables_swapped(fails, fi
     swapped = ["--slopes", files[3], "--spread", files[1]]
     assert "column 'case' is missing" in fails(plot_invariance.main, *swapped, "--out", out)
     assert not out.exists()
+
+
+def test_rules_and_problems_are_those_of_the_study():
+    from sim.batch_invariance.slopes import CASES, RULES
+
+    assert set(invariance_summary.RULES) == set(RULES) == set(titles.SCALINGS)
+    assert {case.problem for case in CASES.values()} <= set(titles.PROBLEMS)

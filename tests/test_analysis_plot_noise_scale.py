@@ -3,7 +3,7 @@ import math
 import pytest
 
 from analysis import plot_noise_scale
-from sim.records import write_csv
+from common.files import write_csv
 
 
 def row(epoch, batch_size=32, **changes):

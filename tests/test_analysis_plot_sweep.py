@@ -62,6 +62,11 @@ def test_many_batch_sizes_share_a_panel_of_their_learning_rate(tmp_path):
     assert [label for label in labels if label.startswith("b = ")] == [f"b = {2**k}" for k in range(7, 15)]
     assert labels.count("not yet run") == 2
     assert {"grey: no run yet", "a run diverged", "best mean"} <= set(labels)
+    assert [labels.count(label) for label in ("0.9", "0.99", "0.999")] == [
+        2,
+        2,
+        2,
+    ]  # the axis says beta, not memory
 
 
 def test_only_batch_sizes_without_a_run_are_grey():

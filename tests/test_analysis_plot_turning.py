@@ -32,7 +32,12 @@ def test_draws_the_same_bytes_twice(tables, tmp_path):
     text = (tmp_path / "one.svg").read_text()
     assert text == (tmp_path / "two.svg").read_text()
     assert "exact, epoch 3" in text
-    assert text.count("b=") == 5  # a panel for each batch size
+    panels = [
+        text.count(f"<!-- {words} -->")
+        for words in ("15 batches", "7 batches", "3 batches", "1 batch", "full batch")
+    ]
+    assert text.count("<!-- 0.99 -->") == 4  # once a column
+    assert panels == [1] * 5  # one for each batch size
 
 
 def test_rejects_what_the_map_does_not_hold(fails, tables, tmp_path):

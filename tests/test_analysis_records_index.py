@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from analysis import records_index
-from analysis.config import load
+from common.config import load
 from tests.sweep_runs import run_row, write
 from train import sweep
 
@@ -17,7 +17,7 @@ def planned(line):
     """Parse a command with the parser of the program that it runs."""
     words = shlex.split(line)
     assert words[:3] == ["python", "-m", "train.sweep"]
-    return sweep._parser().parse_args(words[3:])
+    return sweep.parser().parse_args(words[3:])
 
 
 def runs(arguments):

@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 
+from adam_minibatch_noise.errors import InputError
+from analysis.inputs import sweep_flags
 from analysis.reductions import sweeps
-from sim.commands import Parser
-from sim.records import InputError
+from common.cli import Parser
 from tests.sweep_runs import curve, run_row, write
 
 
 def read(*argv):
     parser = Parser(prog="x")
-    sweeps.add_flags(parser)
-    return sweeps.read_cells(parser.parse_args([str(word) for word in argv]))
+    sweep_flags.add_flags(parser)
+    return sweep_flags.read_cells(parser.parse_args([str(word) for word in argv]))
 
 
 def test_error_bars_are_none_range_and_t_interval():

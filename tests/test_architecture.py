@@ -4,66 +4,115 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import grimp
 import pytest
+import yaml
 
-from analysis.config import shown
+from common import captions
+from common.config import MAIN, PACKAGES, load
+from common.programs import find_programs
 
 ROOT = Path(__file__).parent.parent
+LIBRARY = ROOT / "adam_minibatch_noise"
+WITH_PROGRAMS = ("sim", "train", "analysis")
+LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
 PROGRAMS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for package in ("sim", "train", "analysis")
+    for package in PACKAGES
     for path in (ROOT / package).rglob("*.py")
-    if '__name__ == "__main__"' in path.read_text()
+    if '__name__ == "__main__"' in path.read_text() and path.name != "__main__.py"
 )
 
 
 @pytest.fixture(scope="module")
 def graph():
-    return grimp.build_graph("sim", "train", "analysis", cache_dir=None)
+    return grimp.build_graph(*PACKAGES, cache_dir=None)
 
 
-def imported(graph, package):
-    modules = [module for module in graph.modules if module.split(".")[0] == package]
-    return {other for module in modules for other in graph.find_modules_directly_imported_by(module)}
+def test_imports_obey_the_contracts_of_pyproject():
+    done = subprocess.run([LINT_IMPORTS], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "Contracts: 3 kept, 0 broken" in done.stdout
 
 
-def test_sim_imports_nothing_of_the_project_but_itself(graph):
-    assert {module.split(".")[0] for module in imported(graph, "sim")} <= {"sim"}
+def test_packages_of_programs_hold_a_docstring_only():
+    """Those with programs also look whether one was meant (`common.programs`)."""
+    folders = {path.parent for package in PACKAGES[1:] for path in (ROOT / package).rglob("*.py")}
+    assert len(folders) > 12
+    check = r"\nfrom common\.programs import refuse_others\n\nrefuse_others\(__name__\)\n"
+    for folder in (*folders, LIBRARY):
+        more = check if folder.name in WITH_PROGRAMS and folder.parent == ROOT else ""
+        assert re.fullmatch(rf'"""[^"]*"""\n{more}', (folder / "__init__.py").read_text()), folder
 
 
-def test_train_imports_of_sim_the_theory_the_command_lines_and_the_records_only(graph):
-    others = {module for module in imported(graph, "train") if module.split(".")[0] != "train"}
-    assert others <= {"sim.theory", "sim.commands", "sim.records"}
+def test_programs_stand_at_the_top_of_their_package():
+    programs = [program for program in PROGRAMS if program != "common.results"]  # the Makefile's own
+    assert {program.split(".")[0] for program in programs} == set(WITH_PROGRAMS)
+    assert all(program.count(".") == 1 for program in programs)
+    assert [name for package in WITH_PROGRAMS for name in find_programs(package)] == sorted(
+        programs, key=lambda program: WITH_PROGRAMS.index(program.split(".")[0])
+    )
 
 
-def test_analysis_does_not_import_train(graph):
-    assert {module.split(".")[0] for module in imported(graph, "analysis")} <= {"sim", "analysis"}
+@pytest.mark.parametrize("name", ["expansion", "noise_scale", "optimizers"])
+def test_packages_of_the_library_offer_names_of_their_own_modules(name):
+    docstring, *imports, offered = ast.parse((LIBRARY / name / "__init__.py").read_text()).body
+    assert isinstance(docstring.value.value, str)
+    assert ast.unparse(offered.targets[0]) == "__all__"
+    for node in imports:
+        assert node.module.startswith(f"adam_minibatch_noise.{name}."), ast.unparse(node)
+    names = [alias.name for node in imports for alias in node.names]
+    assert ast.literal_eval(offered.value) == sorted(names)
 
 
-def test_packages_hold_a_docstring_only():
-    for package in (
-        "sim",
-        "sim/losses",
-        "sim/expansion",
-        "sim/monte_carlo",
-        "sim/memory",
-        "sim/feature_noise",
-        "train",
-        "train/language",
-        "train/noise",
-        "train/pictures",
-        "analysis",
-        "analysis/proofs",
-        "analysis/reductions",
-    ):
-        assert re.fullmatch(r'"""[^"]*"""\n', (ROOT / package / "__init__.py").read_text())
+NEED_NUMPY_ONLY = ["", ".advice", ".errors", ".expansion", ".ranges", ".theory"]
+
+
+@pytest.mark.parametrize("module", NEED_NUMPY_ONLY)
+def test_the_library_needs_numpy_alone_where_torch_is_not_meant(module):
+    """In a process that can import NumPy, the standard library and this package, and nothing else."""
+    code = (
+        "import importlib, importlib.abc, pkgutil, sys\n"
+        "class Absent(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] not in {'numpy', 'adam_minibatch_noise', *sys.stdlib_module_names}:\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        f"top = importlib.import_module('adam_minibatch_noise{module}')\n"
+        f"below = pkgutil.iter_modules(top.__path__, top.__name__ + '.') if {module == '.expansion'} else ()\n"
+        "print(*(importlib.import_module(each.name).__name__ for each in below))\n"
+        f"assert ('numpy' in sys.modules) == {module not in ('', '.errors')}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    parts = {path.stem for path in (LIBRARY / "expansion").glob("*.py")} - {"__init__"}
+    found = {name.rpartition(".")[2] for name in done.stdout.split()}
+    assert found == (parts if module == ".expansion" else set())
+
+
+def test_that_test_covers_every_module_that_has_no_torch_in_it():
+    found = {"" if path.stem == "__init__" else f".{path.stem}" for path in LIBRARY.glob("*.py")} | {
+        f".{path.parent.name}" for path in LIBRARY.glob("*/__init__.py")
+    }
+    assert found == {*NEED_NUMPY_ONLY, ".noise_scale", ".optimizers"}
 
 
 def test_no_module_is_named_like_one_of_the_standard_library(graph):
     assert not {module.split(".")[-1] for module in graph.modules} & set(sys.stdlib_module_names)
+
+
+def test_whatever_the_type_checker_is_told_to_ignore_has_a_code_and_a_reason():
+    said = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        for line in path.read_text().splitlines()
+        if re.search(r"#\s*(type:\s*ignore|mypy:|pyright:)", line)
+    ]
+    assert [line for line in said if not re.search(r"# type: ignore\[[a-z-]+\]  # \w.*\w", line)] == []
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -72,7 +121,7 @@ def test_help_does_not_load_the_heavy_libraries(program):
         f"import runpy, sys; sys.argv = ['x', '--help']\n"
         f"try: runpy.run_module({program!r}, run_name='__main__')\n"
         "except SystemExit as end: assert not end.code\n"
-        "heavy = {'numba', 'torch', 'pandas', 'matplotlib', 'jax', 'snakemake'} & set(sys.modules)\n"
+        "heavy = {'numba', 'torch', 'pandas', 'matplotlib', 'seaborn', 'jax', 'snakemake'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -80,38 +129,87 @@ def test_help_does_not_load_the_heavy_libraries(program):
     assert "usage: python -m " + program in done.stdout
 
 
-def test_every_rule_says_what_a_cluster_must_give_it():
-    rules = [
-        rule
-        for path in sorted(ROOT.glob("*/rules.smk"))
-        for rule in re.split(r"(?m)^rule ", path.read_text())[1:]
-        if "localrule: True" not in rule
+@pytest.fixture(scope="module")
+def jobs():
+    """What every job of the published configuration asks of a cluster, by rule, as a dry run lists it."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--dry-run", "--forceall"]
+    done = subprocess.run(
+        [*command, "--configfile", "config/full.yaml"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    listed = re.findall(r"(?m)^rule (\w+):\n(?:    .*\n)*?    resources: (.*)$", done.stdout)
+    return [
+        (rule, dict(re.findall(r"(\w+)=([^,]+)", resources))) for rule, resources in listed if rule != "all"
     ]
-    assert len(rules) > 10
-    for rule in rules:
-        trains = "python -m train." in rule
-        resources = rule.partition("    resources:\n")[2].partition("    shell:")[0]
-        stated = dict(re.findall(r"(?m)^        (\w+)=(.+),$", resources))
-        assert 1000 <= int(stated["mem_mb"]) <= 64_000, rule.split(":")[0]
-        # a training asks for what the configuration gives it; nothing else needs a GPU
-        needs = {"runtime": r'\w+\["minutes"\]', "gpu": r'\w+\["gpu"\]'} if trains else {"runtime": r"\d+"}
-        assert set(stated) == {"mem_mb", *needs}, rule.split(":")[0]
-        for need, pattern in needs.items():
-            assert re.fullmatch(pattern, stated[need]), rule.split(":")[0]
 
 
-def test_every_figure_is_in_the_report():
-    rules = re.split(r"(?m)^rule ", (ROOT / "analysis/rules.smk").read_text())
-    figures = [
-        rule for rule in rules if '.svg"' in rule.partition("    output:")[2].partition("    shell:")[0]
+def test_every_rule_says_what_a_cluster_must_give_it(jobs):
+    config = load(MAIN, "config/full.yaml")["train"]
+    assert len({rule for rule, _ in jobs}) > 20
+    for rule, resources in jobs:
+        assert 1000 <= int(resources["mem_mb"]) <= 64_000, rule
+        section = (
+            {"train_image_sweep": "image_sweep"}.get(rule, "sweep") if rule.startswith("train_") else None
+        )
+        if section:  # a training asks for what the configuration gives it; nothing else needs a GPU
+            assert int(resources["runtime"]) == config[section]["minutes"], rule
+            assert resources["gpu"] == "1", rule
+        else:
+            assert int(resources["runtime"]) <= 240, rule
+            assert "gpu" not in resources, rule
+
+
+def test_commands_with_other_default_resources_keep_those_of_the_profile():
+    """On the command line they take the place of the profile's, all of them."""
+    defaults = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())["default-resources"]
+    kept = f"--default-resources mem_mb={defaults['mem_mb']} runtime={defaults['runtime']} slurm_account=A"
+    for name in ("README.md", "profiles/slurm/config.yaml"):
+        assert kept in (ROOT / name).read_text(), name
+
+
+def test_rules_quote_every_file_that_they_hand_to_a_shell():
+    texts = [path.read_text() for path in sorted(ROOT.glob("*/*.smk"))]
+    files = [
+        name
+        for text in texts
+        for name in re.findall(r"\{((?:input|output|log|params\.(?:work|checkpoint))\b[^}]*)\}", text)
     ]
-    assert len(figures) > 9
-    for rule in figures:
-        assert rule.count('.svg"') == rule.count("report(") == 1, rule.split(":")[0]
-        (name, title) = re.findall(r'shown\(\s*"([^"]*)", "([^"]*)"', rule)[0]
-        found = ROOT / "analysis" / shown(name, title)["caption"]
-        assert found.resolve() == ROOT / f"paper/captions/{rule.split(':')[0]}.rst"
-        assert len(found.read_text().split()) > 10
+    assert len(files) > 50
+    assert {name for name in files if not name.endswith(":q")} == set()
+
+
+def test_every_drawing_program_has_a_rule_a_title_and_a_caption(jobs):
+    figures = captions.read()
+    programs = {path.stem for path in (ROOT / "analysis").glob("plot_*.py")}
+    drawn = {name.split("/")[0] for name in figures}
+    assert {program for program in programs if not any(name.startswith(program) for name in drawn)} == set()
+    assert programs <= {rule for rule, _ in jobs}
+    for name, figure in figures.items():
+        assert len(figure["title"].split()) > 1, name
+        assert len(figure["caption"].split()) > 10, name
+
+
+def test_no_caption_stands_in_two_places():
+    sections = {path.name: path.read_text() for path in (ROOT / "paper").rglob("*.typ")}
+    for name, text in sections.items():
+        assert "image(" not in text or name == "helpers.typ", (
+            name
+        )  # figures are shown by `fig`, which takes the caption
+    words = [figure["caption"].split() for figure in captions.read().values()]
+    beginnings = {" ".join(part[:8]) for part in words}
+    assert len(beginnings) == len(words)
+    others = [*sections.values(), *(path.read_text() for path in (ROOT / "paper/captions").glob("*.rst"))]
+    for beginning in beginnings:
+        assert not any(beginning in " ".join(text.split()) for text in others), beginning
+
+
+def test_release_date_is_that_of_the_changelog():
+    """Before a release neither file has a date; after it both have the same."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    version, date = re.search(r"(?m)^## (\S+) \((.*)\)$", (ROOT / "CHANGELOG.md").read_text()).groups()
+    assert version == citation["version"] == project["version"]
+    assert str(citation.get("date-released", "unreleased")) == date
 
 
 WRITERS = {
@@ -142,13 +240,70 @@ def test_every_file_is_written_by_atomic_write():
     """A killed writer leaves half a file at random moments only; this finds each place for certain."""
     found = {
         f"{path.relative_to(ROOT)}: {ast.unparse(node)}"
-        for package in ("sim", "train", "analysis", "bench")
+        for package in (*PACKAGES, "bench")
         for path in (ROOT / package).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and writes_by_name(node)
     }
     assert found == {
-        "sim/commands.py: os.open(os.devnull, os.O_WRONLY)",
-        "sim/records.py: open(name, 'a+')",  # a lock
-        "sim/records.py: tempfile.mkstemp(prefix=f'.{path.name}.', suffix=PART, dir=path.parent)",
+        "common/cli.py: os.open(os.devnull, os.O_WRONLY)",
+        "common/files.py: open(name, 'a+')",  # a lock
+        "common/files.py: tempfile.mkstemp(prefix=f'.{path.name}.', suffix=PART, dir=path.parent)",
     }
+
+
+CUT = {"split", "rsplit", "partition", "rpartition", "startswith", "endswith", "removeprefix", "removesuffix"}
+CUT |= {"contains", "extract", "match", "replace", "slice", "get"}
+
+
+def cuts_a_name(node):
+    """Whether a call cuts something out of the name of a case, or a comparison looks for a part of it."""
+    if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In | ast.NotIn):
+        return isinstance(node.left, ast.Constant) and re.search(
+            r"\bcase\b", ast.unparse(node.comparators[0])
+        )
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    return node.func.attr in CUT and re.search(r"\bcase\b", ast.unparse(node.func.value))
+
+
+def test_settings_are_not_cut_out_of_the_names_of_cases():
+    """A case is a row whose columns say what it is; its name is a label."""
+    found = [
+        f"{path.relative_to(ROOT)}: {ast.unparse(node)}"
+        for path in (ROOT / "analysis").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if cuts_a_name(node)
+    ]
+    words = r"split|starts-with|ends-with|contains|match|matches|replace|slice|find|position|trim"
+    for path in (ROOT / "paper").rglob("*.typ"):
+        found += [
+            f"{path.name}: {hit}" for hit in re.findall(rf"\.case\.(?:{words})\b|\.case ==", path.read_text())
+        ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("code", "cut"),
+    [
+        ('cell["case"].split(" ", 1)', True),
+        ('table["case"].str.contains("lr x")', True),
+        ('case.endswith("b2")', True),
+        ('" b2 " in case', True),
+        ('"case" in row', False),
+        ('cell["case"] == other["case"]', False),
+        ('cell["optimizer"].split(" ")', False),
+    ],
+)
+def test_cutting_of_names_is_seen(code, cut):
+    assert any(cuts_a_name(node) for node in ast.walk(ast.parse(code))) == cut
+
+
+def test_every_test_module_and_command_that_the_readme_names_exists():
+    text = (ROOT / "README.md").read_text()
+    modules = set(re.findall(r"`(test_\w+)`", text))
+    assert len(modules) > 15
+    assert not [name for name in modules if not (ROOT / "tests" / f"{name}.py").exists()]
+    programs = set(re.findall(r"python -m ((?:sim|train|analysis|common|bench)[.\w]*)", text))
+    assert len(programs) > 10
+    assert programs <= set(PROGRAMS)

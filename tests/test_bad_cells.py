@@ -163,7 +163,7 @@ def test_numbers_of_the_article_are_not_taken_from_columns_with_a_cell_left_empt
 
 
 def test_words_by_which_rows_are_counted_are_those_of_the_studies():
-    from analysis.article_numbers import KNOWN
+    from analysis.reductions import terms
     from sim.terms import STUDIES
 
-    assert KNOWN["study"] == STUDIES
+    assert terms.STUDIES == STUDIES

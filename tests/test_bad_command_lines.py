@@ -56,10 +56,10 @@ SMALL = {
     "sim.turning": "--n-samples 64 --batch-sizes 8 --min-batch-size 32 --n-epochs 1 --grid 0.5 0.9 --noise-scales 10",
     "sim.invariance": "--kappas 2 --cases least-squares-quiet --n-lr 3 --n-decades 0.5 --lrs 1e-3 --n-epochs 1"
     " --n-seeds 1 --n-threads 1 --problems least-squares",
-    "sim.generalization": CNN,
-    "sim.generalization_studies": f"{CNN} --study table --n-seeds 1 --n-steps 2 --cases adam",
+    "sim.feature_noise_run": CNN,
+    "sim.feature_noise_studies": f"{CNN} --study table --n-seeds 1 --cases adam",
     "train.run": f"{MODEL} --out o.csv",
-    "train.vision": "--width 2 --max-train-images 64 --n-epochs 1 --no-progress --out o.csv",
+    "train.image_sweep": "--width 2 --max-train-images 64 --n-epochs 1 --no-progress --out o.csv",
     "sim.expectation": f"{SIM} --n-permutations 100",
     "sim.closeness": "--beta1 0.5 --beta2 0.6 --eps-root 0.01 --lr-max 5e-4 --n-decades 1 --n-lr 3 --horizon 0.002"
     " --problem quadratics --n-threads 1",

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
 from tests.malformed import attempt, main_of, many
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -138,7 +138,7 @@ def test_corpus_file_is_read_or_refused(data, right_sum):
 @given(st.data())
 def test_images_that_are_no_images_are_refused(data):
     """Even with the right sum, as after a mistake in the published one."""
-    from train.pictures import images
+    from train.images import datasets
 
     file, way = io.BytesIO(), data.draw(st.sampled_from(["bytes", "member", "link", "short", "cut"]))
     with tarfile.open(fileobj=file, mode="w:gz") as tar:
@@ -160,9 +160,9 @@ def test_images_that_are_no_images_are_refused(data):
     Path("pictures").mkdir(exist_ok=True)
     Path("pictures/cifar-10-binary.tar.gz").write_bytes(content)
     with pytest.raises(InputError, match="is not CIFAR-10's binary archive"):
-        images.cifar10(Path("pictures"), sha256=sha256(content))
+        datasets.cifar10(Path("pictures"), sha256=sha256(content))
     with pytest.raises(InputError, match="sha256"):
-        images.cifar10(Path("pictures"))
+        datasets.cifar10(Path("pictures"))
 
 
 def one_line(read):
@@ -189,30 +189,30 @@ def binary_archive(labels, n_bytes=3072):
 
 @pytest.mark.parametrize(("labels", "reads"), [([0, 9], True), ([0, 10], False), ([255], False)])
 def test_labels_of_images_are_those_of_ten_classes(labels, reads):
-    from train.pictures import images
+    from train.images import datasets
 
     content = binary_archive(labels)
     Path("pictures").mkdir(exist_ok=True)
     Path("pictures/cifar-10-binary.tar.gz").write_bytes(content)
-    assert one_line(lambda: images.cifar10(Path("pictures"), sha256=sha256(content))) == reads
+    assert one_line(lambda: datasets.cifar10(Path("pictures"), sha256=sha256(content))) == reads
 
 
 def test_archive_with_too_few_images_to_train_on_is_refused(monkeypatch):
-    from train.pictures import images
+    from train.images import datasets
 
     content = binary_archive([1])
     Path("pictures").mkdir(exist_ok=True)
     Path("pictures/cifar-10-binary.tar.gz").write_bytes(content)
     with monkeypatch.context() as patch:
-        patch.setattr(images.cifar10, "__defaults__", (None, sha256(content), None))
+        patch.setattr(datasets.cifar10, "__defaults__", (None, sha256(content), None))
         with pytest.raises(InputError, match="holds 5 images to train on, allowed: more than 5000"):
-            images.load("cifar10", Path("pictures"))
+            datasets.load("cifar10", Path("pictures"))
 
 
 @pytest.fixture(scope="module")
 def jpegs(tmp_path_factory):
     """The arrays of a copy of seven images."""
-    from tests.test_train_images import jpeg_copy
+    from tests.test_train_datasets import jpeg_copy
 
     path = tmp_path_factory.mktemp("jpegs") / "cifar10-jpeg.npz"
     jpeg_copy(path, np.random.default_rng(0))
@@ -274,7 +274,7 @@ def test_copy_of_images_is_read_or_refused(jpegs):
 
 
 def copy_is_read_or_refused(jpegs, data):
-    from train.pictures import images
+    from train.images import datasets
 
     way = data.draw(st.sampled_from(["array"] * 4 + ["missing", "cut", "byte", "byte", "picture"]))
     arrays = dict(jpegs)
@@ -296,7 +296,7 @@ def copy_is_read_or_refused(jpegs, data):
         content = content[: data.draw(st.integers(0, len(content) - 1))]
     Path("cifar10-jpeg.npz").write_bytes(content)
     found = []
-    if one_line(lambda: found.append(images.cifar10_jpeg(Path(), sha256=sha256(content)))):
+    if one_line(lambda: found.append(datasets.cifar10_jpeg(Path(), sha256=sha256(content)))):
         assert way in ("byte", "array"), way
         for pixels, labels in found[0].values():
             assert (pixels.shape, pixels.dtype) == ((len(labels), 3, 32, 32), np.uint8)
@@ -327,7 +327,7 @@ def torch_bytes(value):
 def test_checkpoint_and_snapshot_that_are_none_are_refused(data):
     import torch
 
-    from train import checkpoints
+    from train.runtime import checkpoints
 
     way = data.draw(st.sampled_from(["no header", "payload", "object", "flip", "cut"]))
     whole = torch_bytes(

@@ -10,7 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.records import InputError, write_csv
+from adam_minibatch_noise.errors import InputError
+from common.files import write_csv
 from tests import malformed
 from tests.malformed import attempt, flags_of, main_of, many, parser_of, refuses
 from tests.test_architecture import PROGRAMS, ROOT
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def words_and(number):
-    from analysis.tables import TEXT
+    from analysis.inputs.tables import TEXT
 
     words = set(TEXT.split())
     return lambda name, i: "w" if name in words else number(i)
@@ -79,17 +80,17 @@ def test_tables_are_read_or_refused(program, tmp_path, monkeypatch):
     """The columns that a program asks for are found by asking it; then cells and whole files are spoilt."""
     import matplotlib.pyplot as plt
 
-    from analysis import tables
+    from analysis.inputs import tables
 
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "config", "config")
     parser, main, columns, read = parser_of(program), main_of(program), {}, tables.read
 
-    def asked(paths, names=()):
+    def asked(paths, names=(), finite=()):
         for path in paths:
             known = columns.setdefault(str(path), [])
-            known += [name for name in names if name not in known]
-        return read(paths, names)
+            known += [name for name in (*names, *finite) if name not in known]
+        return read(paths, names, finite)
 
     monkeypatch.setattr(tables, "read", asked)
     argv = []
@@ -175,7 +176,7 @@ def places(value, at=()):
     st.sampled_from(["set", "add", "drop"]),
 )
 def test_configuration_with_one_fault_is_allowed_or_refused_in_one_line(at, value, way):
-    from analysis.config import check
+    from common.config import check
 
     config = copy.deepcopy(CONFIG)
     inside = config

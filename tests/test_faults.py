@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.records import locked
+from common.files import locked
 from train import sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
@@ -164,7 +164,7 @@ def test_two_damaged_checkpoints_are_one_line(tmp_path):
 
 def test_lock_ends_with_the_process_that_held_it(undisturbed, tmp_path):
     out = tmp_path / "panel.csv"
-    holder = "import sys, time; from sim.records import take_lock; x = take_lock(sys.argv[1]); print(); time.sleep(99)"
+    holder = "import sys, time; from common.files import take_lock; x = take_lock(sys.argv[1]); print(); time.sleep(99)"
     words = [sys.executable, "-uc", holder, str(out)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=ROOT) as process:
         try:

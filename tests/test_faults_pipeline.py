@@ -12,7 +12,8 @@ import time
 import pytest
 import yaml
 
-from sim.records import InputError, locked
+from adam_minibatch_noise.errors import InputError
+from common.files import locked
 from tests.checkouts import BINARIES, copy_to, environment, snakemake
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from sim import theory
-from sim.expansion.second_order import adam_expectation, exact_c_total
-from sim.expansion.time_sums import main_sums, time_sums
+from adam_minibatch_noise import theory
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.expansion.second_order import adam_expectation, exact_c_total
+from adam_minibatch_noise.expansion.weight_sums import main_sums, weight_sums
+from adam_minibatch_noise.optimizers.adam import Adam, bias_correction
+from adam_minibatch_noise.optimizers.invariant_adam import BatchSizeInvariantAdamW
 from sim.losses.landscapes import quadratic_landscape
 from sim.losses.problems import LeastSquares, Quadratics, make_least_squares
 from sim.memory import memoryless
 from sim.monte_carlo import trajectories
-from sim.records import InputError
 from tests.fifty_digits import accept, exact_weights
-from train.invariant_adam import BatchSizeInvariantAdamW
 from train.language.cross_entropy import cross_entropy_sum
-from train.optimizers import Adam, bias_correction
 
 NEAR_ONE = [1 - 1e-12, math.nextafter(1, 0)]
 BETAS = [0.0, 5e-324, 1e-12, 0.1, 1 / 3, 0.5, 0.9, 0.99, 0.999, 1 - 1e-6, *NEAR_ONE]
@@ -116,8 +116,8 @@ def test_two_batch_estimates_match_exact_rationals():
 
 
 # --------------------------------------------------------------------------------------- expansion in noise
-def exact_time_sums(beta1, beta2, n_batches, t):
-    """Every sum of `TimeSums` from its definition."""
+def exact_weight_sums(beta1, beta2, n_batches, t):
+    """Every sum of `WeightSums` from its definition."""
     betas = (beta1, beta2)
     w = [exact_weights(beta, t) for beta in betas]
     past = [[exact_weights(beta, s) for s in range(t)] for beta in betas]  # x^l
@@ -157,9 +157,9 @@ def exact_time_sums(beta1, beta2, n_batches, t):
     [(b, r) for b in (0.0, 0.9, 1 - 1e-12) for r in (0.0, 0.9, 0.999, 1 - 1e-6, 1 - 1e-12)],
 )
 @pytest.mark.parametrize(("n_batches", "t"), [(1, 0), (1, 4), (2, 0), (4, 3), (4, 7)])
-def test_time_sums_match_exact_rationals(betas, n_batches, t):
+def test_weight_sums_match_exact_rationals(betas, n_batches, t):
     """Relative to the number of steps that each sum runs over: a sum of weights alone is of size 1."""
-    found, exact = time_sums(betas, n_batches, t), exact_time_sums(*betas, n_batches, t)
+    found, exact = weight_sums(betas, n_batches, t), exact_weight_sums(*betas, n_batches, t)
     for name, values in exact.items():
         accept("time sums", getattr(found, name), np.array(values, object), t + 1)
     for name, values in zip(exact, main_sums(betas, n_batches, t), strict=False):
@@ -169,7 +169,7 @@ def test_time_sums_match_exact_rationals(betas, n_batches, t):
 def test_full_batch_has_no_noise_term():
     """m = 1: the batch is the sample set, every noise sum is 0 and C_total is its noiseless part."""
     problem = make_least_squares(6, 2, 0.3, 0)
-    zeroth, second = adam_expectation(problem.moments(), time_sums((0.9, 0.999), 1, 6), 0.0)
+    zeroth, second = adam_expectation(problem.moments(), weight_sums((0.9, 0.999), 1, 6), 0.0)
     assert np.isfinite(zeroth).all()
     assert all((term == 0).all() for term in second.values())
     assert exact_c_total(0.9, 0.999, 0.0, 1) == pytest.approx(0, abs=1e-12)
@@ -178,7 +178,7 @@ def test_full_batch_has_no_noise_term():
 def test_expansion_refuses_a_gradient_component_of_zero():
     moments = Quadratics(np.array([[1.0, 1.0], [-1.0, 1.0]]), np.ones((2, 2, 2))).moments()
     with pytest.raises(InputError, match="component 0 of the gradient is 0"):
-        adam_expectation(moments, time_sums((0.9, 0.999), 2, 1), 1.0)
+        adam_expectation(moments, weight_sums((0.9, 0.999), 2, 1), 1.0)
 
 
 # ------------------------------------------------------------------------------------------------ trajectories

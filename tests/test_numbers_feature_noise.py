@@ -7,9 +7,9 @@ import mpmath
 import numpy as np
 import pytest
 
+from adam_minibatch_noise.errors import InputError
 from sim.feature_noise.settings import Settings
 from sim.feature_noise.training import Run
-from sim.records import InputError
 from tests.fifty_digits import MAX_RELATIVE_ERROR
 
 SMALL = Settings(

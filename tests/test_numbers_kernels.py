@@ -8,16 +8,16 @@ import mpmath
 import numpy as np
 import pytest
 
-from sim import theory
+from adam_minibatch_noise import theory
+from adam_minibatch_noise.errors import InputError
 from sim.losses import cnn
-from sim.losses.first_order import cnn_slopes
+from sim.losses.first_order import cnn_loss
 from sim.losses.problems import LeastSquares, Quadratics
 from sim.memory import memoryless
-from sim.monte_carlo import blocks, kernels, kernels_cnn
+from sim.monte_carlo import corr, corr_cnn, parallel_mean
 from sim.monte_carlo.control_variate import linear_part
 from sim.monte_carlo.sampling import draw_permutations, ordered_partitions
-from sim.records import InputError
-from tests.fifty_digits import (
+from tests.fifty_digits import (  # fmt: skip
     accept,
     batch_means,
     corr_and_size,
@@ -25,7 +25,7 @@ from tests.fifty_digits import (
     exact_network,
     fraction,
     mpf_array,
-)  # fmt: skip
+)
 
 # ------------------------------------------------------------------------------------ Corr along one order
 CASES = {
@@ -54,7 +54,7 @@ def test_corr_matches_50_digits(case, rng):
     scale = max(map(abs, exact))
     accept("adam_corr", theory.adam_corr(gradients, hessians, beta1, beta2, eps_root), exact, scale)
     orders = np.arange(m, dtype=np.int32)[None]
-    found = kernels.corr_of_permutations_quadratics(gradients, hessians, 1, beta1, beta2, eps_root, orders)
+    found = corr.corr_of_permutations_quadratics(gradients, hessians, 1, beta1, beta2, eps_root, orders)
     accept("Corr kernels", found[0], exact, scale)
     algorithm = memoryless.Algorithm("adam", beta1, beta2, eps_root)
     _, found = memoryless.main_and_corr(gradients, hessians, algorithm, np.arange(m)[:, None])
@@ -88,7 +88,7 @@ def test_control_variate_matches_50_digits(case, rng):
 @pytest.mark.parametrize("size", [1e-160, 1e-320, 1e200, 0.0])
 def test_corr_from_squares_beyond_float64_is_refused(size):
     """Where g^2 under- or overflows no finite number may come out as if nothing had happened."""
-    with pytest.raises(RuntimeWarning):  # `sim.commands.run` ends a program on it
+    with pytest.raises(RuntimeWarning):  # `common.cli.run` ends a program on it
         theory.adam_corr(np.full((3, 2), size), np.ones((3, 2, 2)), 0.9, 0.99, 0.0)
 
 
@@ -155,7 +155,7 @@ def test_corr_of_least_squares_matches_50_digits_at_every_scale(scales, noise, r
         features = of_features * draw_gradients(noise, rng, m, d) / 16
         residuals = of_residuals * draw_gradients("quiet", rng, m, 1)[:, 0] / 16
         orders = draw_permutations(m * BATCH, 2, seed=1)
-        found = kernels.corr_of_permutations_least_squares(
+        found = corr.corr_of_permutations_least_squares(
             features, residuals, BATCH, beta1, beta2, eps_root, orders
         )
         a, e = mpf_array(features), mpf_array(residuals)
@@ -190,7 +190,7 @@ def test_corr_of_quadratics_matches_50_digits_at_every_scale(scales, rng):
         half = of_hessians * (rng.standard_normal((m * BATCH, d, d)) / 16)
         hessians = half + half.transpose(0, 2, 1)
         orders = draw_permutations(m * BATCH, 2, seed=1)
-        found = kernels.corr_of_permutations_quadratics(
+        found = corr.corr_of_permutations_quadratics(
             gradients, hessians, BATCH, beta1, beta2, eps_root, orders
         )
         exact = mpf_array(gradients), mpf_array(hessians)
@@ -235,9 +235,9 @@ def test_corr_of_gradients_without_digits_is_refused(case):
     rows, orders = np.array(numbers)[:, None], np.arange(3, dtype=np.int32)[None]
     arguments = 1, 0.9, beta2, 0.0, orders
     with pytest.raises(InputError, match=message):
-        kernels.corr_of_permutations_quadratics(rows, of_hessians * np.ones((3, 1, 1)), *arguments)
+        corr.corr_of_permutations_quadratics(rows, of_hessians * np.ones((3, 1, 1)), *arguments)
     with pytest.raises(InputError, match=message):
-        kernels.corr_of_permutations_least_squares(np.ones((3, 1)), rows[:, 0], *arguments)
+        corr.corr_of_permutations_least_squares(np.ones((3, 1)), rows[:, 0], *arguments)
 
 
 @pytest.mark.parametrize("tiny", [0.0, 1e-140, 1e-160, 1e-310])
@@ -245,7 +245,7 @@ def test_faint_gradients_with_a_floor_have_a_defined_corr(tiny):
     numbers, orders = np.array([[tiny], [1.0], [0.5]]), np.arange(3, dtype=np.int32)[None]
     hessians = np.ones((3, 1, 1))
     for eps_root in (1e-300, 1e-280, 1e-8) if tiny != 1e-140 else (0.0, 1e-300, 1e-8):
-        found = kernels.corr_of_permutations_quadratics(numbers, hessians, 1, 0.9, 0.99, eps_root, orders)
+        found = corr.corr_of_permutations_quadratics(numbers, hessians, 1, 0.9, 0.99, eps_root, orders)
         exact = exact_corr(numbers, hessians, 0.9, 0.99, eps_root)
         accept("Corr of quadratics", found[0], exact)
 
@@ -254,12 +254,12 @@ def test_zero_gradients_with_a_floor_have_zero_corr():
     features, orders = np.ones((4, 2)), np.arange(4, dtype=np.int32)[None]
     for eps_root in (1e-320, 1e-300, 1e-8, 1e300):
         for one in (1.0, 1e-310, 1e300):
-            found = kernels.corr_of_permutations_least_squares(
+            found = corr.corr_of_permutations_least_squares(
                 one * features, np.zeros(4), 2, 0.9, 0.99, eps_root, orders
             )
             np.testing.assert_array_equal(found, np.zeros((1, 2)))
         zeros = np.zeros((4, 2)), np.ones((4, 2, 2))
-        found = kernels.corr_of_permutations_quadratics(*zeros, 2, 0.9, 0.99, eps_root, orders)
+        found = corr.corr_of_permutations_quadratics(*zeros, 2, 0.9, 0.99, eps_root, orders)
         np.testing.assert_array_equal(found, np.zeros((1, 2)))
 
 
@@ -286,9 +286,9 @@ def test_expected_corr_matches_50_digits(scales, beta1, beta2, rng):
         pairs = [exact_sample_corr(*exact, order, beta1, beta2, 0.0) for order in orders]
         mean, stderr, _ = exact_moments([corr for corr, _ in pairs])
         sizes = exact_moments([size for _, size in pairs])[2]
-        found = kernels.corr_of_permutations_least_squares(*problem, orders)
+        found = corr.corr_of_permutations_least_squares(*problem, orders)
         accept("E[Corr]", found.mean(axis=0), mean, sizes)
-    found, found_stderr = kernels.corr_moments_least_squares(*problem, 30, seed=5)
+    found, found_stderr = corr.corr_moments_least_squares(*problem, 30, seed=5)
     accept("E[Corr]", found, mean, sizes)
     accept("standard error", found_stderr, stderr, sizes)
     with np.errstate(over="ignore", invalid="ignore"):  # in the covariance, which is not used
@@ -298,7 +298,7 @@ def test_expected_corr_matches_50_digits(scales, beta1, beta2, rng):
                 linear_part(problem_at_0, BATCH, beta1, beta2)
             return
         control = linear_part(problem_at_0, BATCH, beta1, beta2)
-    found, less_stderr = kernels.corr_moments_least_squares(*problem, 30, seed=5, control=control)
+    found, less_stderr = corr.corr_moments_least_squares(*problem, 30, seed=5, control=control)
     subtracted = list(map(fraction, mpf_array(control(orders)).sum(axis=0) / 30))
     accept("control variate", found, [x - y for x, y in zip(mean, subtracted, strict=True)], sizes)
     assert beta1 == beta2 == 0 or (less_stderr > 0).all()
@@ -331,7 +331,7 @@ def test_control_variate_of_a_zero_gradient_is_refused():
 @pytest.mark.parametrize("unit", [5e-324, 1e-310, 1e-200, 1.0, 1e200, 1e300])
 def test_mean_and_standard_error_match_50_digits_at_every_scale(unit):
     """Squares of the deviations may be beyond float64, the standard error is not."""
-    n = 2 * blocks.BLOCK + 9
+    n = 2 * parallel_mean.BLOCK + 9
 
     def values(orders):
         return (
@@ -340,7 +340,7 @@ def test_mean_and_standard_error_match_50_digits_at_every_scale(unit):
         )
 
     exact = exact_moments([list(mpf_array(row)) for row in values(draw_permutations(8, n, 2))])
-    mean, stderr = blocks.mean_and_stderr(values, 8, n, 2)
+    mean, stderr = parallel_mean.mean_and_stderr(values, 8, n, 2)
     accept("E[Corr]", mean, exact[0], exact[2])
     accept("standard error", stderr, exact[1], exact[2])
 
@@ -427,7 +427,7 @@ def test_derivatives_of_the_network_match_50_digits(case, rng):
     check(name, cnn.gradients(weights, data, q), "gradient")
     products = cnn.hessian_vector_products(weights, vector, data, q)
     check(name, products, "hessian", lambda h: h @ v, lambda size: size @ abs(v))
-    slopes = cnn_slopes(weights, data, q)
+    slopes = cnn_loss(weights, data, q)
     for r, of_sample in enumerate(exact):
         gradient = np.zeros(weights.size)
         loss = slopes.gradient(slopes.start, slopes.arrays, r, gradient)
@@ -501,12 +501,12 @@ def test_corr_of_the_network_matches_50_digits(case, m, beta1, beta2, eps_root, 
     ]
     orders = draw_permutations(m * BATCH, 2, seed=1)
     settings = BATCH, beta1, beta2, eps_root
-    found = kernels_cnn.corr_of_permutations_cnn(weights, data, *settings, orders, q=q)
+    found = corr_cnn.corr_of_permutations_cnn(weights, data, *settings, orders, q=q)
     corr = [exact_sample_corr(*arrays[:2], order, *settings[1:], *arrays[2:]) for order in orders]
     for values, (true, sizes) in zip(found, corr, strict=True):
         accept("Corr of the network", values, list(map(fraction, true)), list(map(fraction, sizes)))
     if eps_root == 0:
-        mean, stderr = kernels_cnn.corr_moments_cnn(weights, data, *settings, 2, seed=1, q=q)
+        mean, stderr = corr_cnn.corr_moments_cnn(weights, data, *settings, 2, seed=1, q=q)
         exact_mean, exact_stderr, _ = exact_moments([true for true, _ in corr])
         sizes = exact_moments([size for _, size in corr])[2]
         accept("Corr of the network", mean, exact_mean, sizes)
@@ -522,4 +522,4 @@ def test_corr_of_a_network_without_digits_is_refused(case, rng):
     for eps_root in (0.0, 1e-320) if case == "tiny" else (0.0,):
         orders = draw_permutations(4, 2, 1)
         with pytest.raises(InputError, match=rf"gradient component . .* and eps_root is {eps_root:g}:"):
-            kernels_cnn.corr_of_permutations_cnn(weights, data, 2, 0.9, 0.99, eps_root, orders, q=q)
+            corr_cnn.corr_of_permutations_cnn(weights, data, 2, 0.9, 0.99, eps_root, orders, q=q)

@@ -66,13 +66,13 @@ def test_second_run_does_nothing(checkout):
     [
         ("analysis/plot_c_total.py", {"plot_c_total", "article"}),
         ("analysis/proofs/sturm.py", {"certify", "article_numbers", "article"}),
-        ("sim/monte_carlo/kernels.py", {"sim_expectation", "plot_expectation", "article_numbers", "article"}),
+        ("sim/monte_carlo/corr.py", {"sim_expectation", "plot_expectation", "article_numbers", "article"}),
         ("analysis/records_index.py", set()),
         ("analysis/plot_best_beta2.py", {"plot_best_beta2", "article_numbers", "article"}),
         (
-            "train/optimizers.py",
+            "adam_minibatch_noise/optimizers/adam.py",
             {"train_sweep", "train_run", "train_noise_scale", "plot_sweep", "best_betas", "plot_best_beta2"}
-            | {"plot_noise_scale", "train_vision", "plot_vision", "article_numbers", "article"},
+            | {"plot_noise_scale", "train_image_sweep", "plot_image_sweep", "article_numbers", "article"},
         ),
         ("paper/article.typ", {"article"}),
     ],

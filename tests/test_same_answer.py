@@ -27,8 +27,8 @@ THREADED = {
     " --horizon 0.02 --lr-max 5e-4",
     "sim.invariance": "--kappas 2 4 --cases least-squares-quiet --n-lr 3 --n-decades 1 --lrs 1e-5 1e-3 --n-epochs 2"
     " --n-seeds 3 --problems least-squares",
-    "sim.generalization": f"{CNN} --n-seeds 5",
-    "sim.generalization_studies": f"{CNN} --study table --n-seeds 3 --n-steps 20",
+    "sim.feature_noise_run": f"{CNN} --n-seeds 5",
+    "sim.feature_noise_studies": f"{CNN} --study table --n-seeds 3",
 }
 
 
@@ -73,7 +73,7 @@ def run(code, **variables):
 @pytest.mark.slow
 def test_same_bytes_with_the_jit_cache_fresh_read_and_off(tmp_path):
     """A kernel compiled now, the same read from the cache, and one compiled without a cache."""
-    flags = [*THREADED["sim.generalization"].split(), "--n-threads", "1", "--format", "csv", "--out"]
+    flags = [*THREADED["sim.feature_noise_run"].split(), "--n-threads", "1", "--format", "csv", "--out"]
     cache, tables = tmp_path / "cache", {}
     off = (
         "import numba.core.dispatcher as d; d.Dispatcher.enable_caching = lambda self: None\n"
@@ -82,7 +82,7 @@ def test_same_bytes_with_the_jit_cache_fresh_read_and_off(tmp_path):
     for way in ("fresh", "read", "off"):
         out = tmp_path / f"{way}.csv"
         before = len(list(cache.rglob("*.nbc")))
-        code = f"from sim.generalization import main; main({[*flags, str(out)]!r})"
+        code = f"from sim.feature_noise_run import main; main({[*flags, str(out)]!r})"
         run(
             (off if way == "off" else "") + code,
             NUMBA_CACHE_DIR=str(cache / ("off" if way == "off" else "on")),
@@ -93,7 +93,7 @@ def test_same_bytes_with_the_jit_cache_fresh_read_and_off(tmp_path):
     assert tables["fresh"] == tables["read"] == tables["off"]
 
 
-TARGETS = ["results-test/sim/closeness.csv", "results-test/train/vision/batch-adam.csv"]
+TARGETS = ["results-test/sim/closeness.csv", "results-test/train/image_sweep/batch-adam.csv"]
 
 
 @pytest.fixture(scope="module")

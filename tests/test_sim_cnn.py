@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from adam_minibatch_noise.errors import InputError
 from sim.losses import cnn
-from sim.records import InputError
 
 
 def draw(n_samples=6, n_filters=3, patch_length=7, init_std=0.6, seed=0):

@@ -1,7 +1,7 @@
 import json
 
+from adam_minibatch_noise.theory import c_total, limit_constants
 from sim import constants
-from sim.theory import c_total, limit_constants
 
 
 def test_prints_one_json_object(capsys):

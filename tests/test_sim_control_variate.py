@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from sim.expansion.second_order import adam_expectation
-from sim.expansion.time_sums import time_sums
+from adam_minibatch_noise.expansion.second_order import adam_expectation
+from adam_minibatch_noise.expansion.weight_sums import weight_sums
+from adam_minibatch_noise.theory import adam_corr
 from sim.losses.problems import make_least_squares, make_quadratics
-from sim.monte_carlo import kernels
+from sim.monte_carlo import corr as corr_kernels
 from sim.monte_carlo.control_variate import linear_part
 from sim.monte_carlo.sampling import draw_permutations, ordered_partitions
-from sim.theory import adam_corr
 
 
 def corr(problem, batch_size, orders, eps_root):
@@ -26,7 +26,7 @@ def test_linear_part_leaves_an_error_of_order_2(make, eps_root):
     left = []
     for noise in (2e-3, 1e-3):
         problem, orders = make(8, 3, noise, 0), draw_permutations(8, 50, 0)
-        quiet, _ = adam_expectation(problem.moments(), time_sums((0.8, 0.95), 4, 3), 0.0, eps_root)
+        quiet, _ = adam_expectation(problem.moments(), weight_sums((0.8, 0.95), 4, 3), 0.0, eps_root)
         linear = linear_part(problem, 2, 0.8, 0.95, eps_root)(orders)
         values = corr(problem, 2, orders, eps_root) - quiet
         left.append(np.abs(values - linear).max())
@@ -43,8 +43,8 @@ def test_linear_part_has_mean_zero_over_all_orders(make):
 def test_linear_part_cuts_the_standard_error_and_keeps_the_mean():
     problem = make_least_squares(128, 8, 0.05, 0)
     arguments = (problem.features, problem.residuals, 8, 0.9, 0.99, 0.0, 4000, 0)
-    plain, plain_stderr = kernels.corr_moments_least_squares(*arguments)
+    plain, plain_stderr = corr_kernels.corr_moments_least_squares(*arguments)
     control = linear_part(problem, 8, 0.9, 0.99)
-    mean, stderr = kernels.corr_moments_least_squares(*arguments, control=control)
+    mean, stderr = corr_kernels.corr_moments_least_squares(*arguments, control=control)
     assert np.all(stderr < plain_stderr / 10)
     assert np.all(np.abs(mean - plain) < 4 * plain_stderr)

@@ -13,7 +13,7 @@ def run(capsys, *argv):
 
 
 def test_zeroth_and_second_order_match_multi_epoch_enumeration(capsys, tmp_path):
-    from tests.test_sim_second_order import adam_corr, enumerated
+    from tests.test_library_second_order import adam_corr, enumerated
 
     problem = make_least_squares(6, 2, 0.01, 4)
     np.savez(tmp_path / "p.npz", **vars(problem))

@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from adam_minibatch_noise.expansion import bounds
+from adam_minibatch_noise.theory import batch_variance_factor, limit_constants
 from sim import expectation
-from sim.expansion import bounds
-from sim.losses.problem_flags import FEWEST_PERMUTATIONS
 from sim.losses.problems import make_least_squares, make_quadratics
-from sim.monte_carlo import kernels
+from sim.monte_carlo import corr, expectation_check
+from sim.monte_carlo.averaging_settings import FEWEST_PERMUTATIONS
 from sim.monte_carlo.control_variate import linear_part
 from sim.monte_carlo.sampling import ordered_partitions
-from sim.theory import batch_variance_factor, limit_constants
 
 
 def run(capsys, *argv):
@@ -41,15 +41,15 @@ def test_enumeration_agrees_with_the_formula_and_catches_every_wrong_constant(
     quadratics = problem if hasattr(problem, "hessians") else problem.quadratics()
     orders = ordered_partitions(8, 2)
     arrays = (quadratics.gradients, quadratics.hessians)
-    measured = kernels.corr_of_permutations_quadratics(*arrays, 2, beta1, beta2, 0.0, orders).mean(axis=0)
+    measured = corr.corr_of_permutations_quadratics(*arrays, 2, beta1, beta2, 0.0, orders).mean(axis=0)
     settings = (problem, 2, beta1, beta2, 0.0, measured, np.zeros(3))
-    assert expectation.compare(*settings).verdict == "agreed"
+    assert expectation_check.compare(*settings).verdict == "agreed"
     right = limit_constants(beta1, beta2)
     caught = []
     for name in vars(right):
         wrong = replace(right, **{name: -getattr(right, name)})
-        monkeypatch.setattr("sim.theory.limit_constants", lambda *_, wrong=wrong: wrong)
-        if expectation.compare(*settings).verdict == "violated":
+        monkeypatch.setattr(expectation_check, "limit_constants", lambda *_, wrong=wrong: wrong)
+        if expectation_check.compare(*settings).verdict == "violated":
             caught.append(name)
     # C4 multiplies a term that Lemma A.1 calls negligible: below the bound here, see test_sim_second_order
     assert set(caught) >= {"FB", "C1", "C2", "C3", "C5"}
@@ -60,7 +60,7 @@ def test_montecarlo_of_the_default_problem_agrees_and_catches_c2_with_its_sign_f
     status, result = run(capsys, *flags)
     assert (status, result["verdict"]) == (0, "agreed")
     right = limit_constants(0.9, 0.999)
-    monkeypatch.setattr("sim.theory.limit_constants", lambda *_: replace(right, C2=-right.C2))
+    monkeypatch.setattr(expectation_check, "limit_constants", lambda *_: replace(right, C2=-right.C2))
     status, result = run(capsys, *flags)
     assert (status, result["verdict"]) == (1, "violated")
 
@@ -71,8 +71,8 @@ def test_higher_order_bound_holds_on_enumeration(noise):
         problem = make_quadratics(6, 3, noise, seed)
         orders = ordered_partitions(6, 2)
         arrays = (problem.gradients, problem.hessians)
-        measured = kernels.corr_of_permutations_quadratics(*arrays, 2, 0.8, 0.9, 0.0, orders).mean(axis=0)
-        gap = bounds.left_out(problem, 2, 0.8, 0.9)
+        measured = corr.corr_of_permutations_quadratics(*arrays, 2, 0.8, 0.9, 0.0, orders).mean(axis=0)
+        gap = bounds.left_out(problem.gradients, problem.hessian_row, problem.moments(), 2, 0.8, 0.9)
         assert np.all(np.abs(measured - gap.exact) <= gap.higher_order + 1e-12 * np.abs(measured))
         assert np.any(np.abs(measured - gap.exact) >= 1e-5 * gap.higher_order)  # it is a bound, not a blanket
 
@@ -91,7 +91,8 @@ def test_noise_sizes_match_enumeration(rng):
 
 
 def test_left_out_second_order_vanishes_for_short_memory_and_many_batches():
-    gaps = [bounds.left_out(make_quadratics(n, 2, 0.01, 0), 1, 0.3, 0.5) for n in (200, 800)]
+    problems = [make_quadratics(n, 2, 0.01, 0) for n in (200, 800)]
+    gaps = [bounds.left_out(p.gradients, p.hessians, p.moments(), 1, 0.3, 0.5) for p in problems]
     assert np.all(np.abs(gaps[1].second_order) < 1e-4 * np.abs(gaps[1].exact))
 
 
@@ -142,7 +143,9 @@ def test_what_is_off_or_no_number_is_violated_from_100_random_orders_on(off):
     def verdict(n_permutations):
         measured, none, one = np.array([1.0, off]), np.zeros(2), np.ones(2)
         values = {"measured": measured, "stderr": none, "predicted": one, "exact": one, "left_out": none}
-        return expectation.Comparison(**values, bound=none, rho=0.1, n_permutations=n_permutations).verdict
+        return expectation_check.Comparison(
+            **values, bound=none, rho=0.1, n_permutations=n_permutations
+        ).verdict
 
     assert [verdict(n) for n in (2, 99, 100, None)] == ["too few orders"] * 2 + ["violated"] * 2
 
@@ -157,12 +160,12 @@ def test_with_the_fewest_orders_a_true_formula_is_hardly_ever_violated(n_permuta
     problem, settings = make_least_squares(4, 2, 0.02, 0), (2, 0.9, 0.0, 0.0)
     orders = ordered_partitions(4, 2)
     arrays = (problem.features, problem.residuals)
-    values = kernels.corr_of_permutations_least_squares(*arrays, *settings, orders)
+    values = corr.corr_of_permutations_least_squares(*arrays, *settings, orders)
     values -= linear_part(problem, *settings)(orders)
-    assert expectation.compare(problem, *settings, values.mean(axis=0), np.zeros(2)).excess.max() < 0.1
+    assert expectation_check.compare(problem, *settings, values.mean(axis=0), np.zeros(2)).excess.max() < 0.1
     drawn = values[np.random.default_rng(0).integers(0, 6, (1000, n_permutations))]
     stderr = drawn.std(axis=1, ddof=1) / np.sqrt(n_permutations)
-    gap = expectation.compare(problem, *settings, drawn.mean(axis=1), stderr)
+    gap = expectation_check.compare(problem, *settings, drawn.mean(axis=1), stderr)
     assert (gap.excess.max(axis=1) > 1).sum() in n_violated
 
 

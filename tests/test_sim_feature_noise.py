@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from sim.feature_noise import catch_up, network
+from adam_minibatch_noise.errors import InputError
+from sim.feature_noise import lazy_adam_steps, network
 from sim.feature_noise.data import TEST, make_samples
 from sim.feature_noise.settings import Settings
 from sim.feature_noise.training import Run, batches, record_steps, train
 from sim.losses import cnn
-from sim.records import InputError
 
 SMALL = Settings(
     n_samples=12,
@@ -192,7 +192,7 @@ def test_no_row_is_pending_long_enough_to_matter_but_all_are_checked():
         weights = weights * (1 - s.lr * 2.0) - s.lr * first / (np.sqrt(second) + s.eps)
     run.advance(len(order), order)
     np.testing.assert_allclose(run.filters, weights, rtol=1e-11, atol=1e-13)
-    assert len(catch_up.tables(s.lr, 0.9, 0.999, 1e-8, 0.0, s.decay)[1]) - 1 < 700
+    assert len(lazy_adam_steps.tables(s.lr, 0.9, 0.999, 1e-8, 0.0, s.decay)[1]) - 1 < 700
 
 
 def test_stopping_on_the_way_changes_rounding_only():
@@ -212,7 +212,7 @@ def test_tables_match_the_sum_over_steps(eps, eps_inside, beta2):
     lr, beta1, decay = 0.1, 0.9, 1 - 1e-4
     v = 10.0 ** np.arange(-20, 3)
     eps, eps_root = (0.0, eps) if eps_inside else (eps, 0.0)
-    series, centers, decays, powers1, powers2 = catch_up.tables(lr, beta1, beta2, eps, eps_root, decay)
+    series, centers, decays, powers1, powers2 = lazy_adam_steps.tables(lr, beta1, beta2, eps, eps_root, decay)
     assert len(centers) - 1 >= (10 if beta2 == 0.999 else 1)
     for n in range(1, len(centers)):
         k = np.arange(n)

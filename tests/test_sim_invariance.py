@@ -8,20 +8,23 @@ import numpy as np
 import pytest
 import torch
 
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.optimizers.invariant_adam import BatchSizeInvariantAdamW
+from adam_minibatch_noise.theory import batch_variance_factor, scaling_rule
 from sim import invariance
+from sim.batch_invariance import slopes as slope_study
+from sim.batch_invariance.cases import CASES, RULES
+from sim.batch_invariance.kappas import settings_of
+from sim.batch_invariance.micro_batches import Settings, micro_batch_trajectory
+from sim.batch_invariance.slopes import relative_distance
+from sim.batch_invariance.small_lr_limit import limit_trajectory
+from sim.batch_invariance.spread import breaking_points, spreads
 from sim.losses import cnn
-from sim.losses.first_order import cnn_slopes, least_squares_slopes
+from sim.losses.first_order import cnn_loss, least_squares_loss
 from sim.losses.landscapes import cnn_landscape, quadratic_landscape
 from sim.losses.problems import LeastSquares, make_least_squares
-from sim.memory.memoryless import Algorithm, draw_batches, with_memory
-from sim.monte_carlo import invariance_slopes
-from sim.monte_carlo.invariance_slopes import CASES, relative_distance
-from sim.monte_carlo.invariance_spread import breaking_points, spreads
-from sim.monte_carlo.micro_batches import Settings, micro_batch_trajectory
-from sim.monte_carlo.small_lr_limit import limit_trajectory
-from sim.records import InputError
-from sim.theory import batch_variance_factor, scaling_rule
-from train.invariant_adam import BatchSizeInvariantAdamW
+from sim.memory.memoryless import Algorithm, with_memory
+from sim.monte_carlo.sampling import draw_batches
 
 TINY = ["--cases", "least-squares-quiet", "--n-decades", "1", "--n-lr", "3", "--kappas", "2", "4"]
 TINY += ["--lrs", "1e-5", "1e-3", "--n-seeds", "2", "--n-epochs", "1"]
@@ -33,12 +36,12 @@ def network():
     return cnn.make_weights(2, 4, init_std=0.5, seed=3), data
 
 
-def naive(slopes, settings, micro_batches):
+def naive(loss, settings, micro_batches):
     """The published order of updates, a micro-batch gradient at a time."""
-    s, theta = settings, slopes.start.copy()
+    s, theta = settings, loss.start.copy()
     m, v, step, waiting, points = np.zeros_like(theta), np.zeros_like(theta), 0, [], [theta]
     for micro_batch in micro_batches:
-        waiting.append(slopes.loss_and_gradient(theta, micro_batch)[1])
+        waiting.append(loss.loss_and_gradient(theta, micro_batch)[1])
         if len(waiting) < s.kappa:
             continue
         step += 1
@@ -56,12 +59,12 @@ def naive(slopes, settings, micro_batches):
 @pytest.mark.parametrize("squares", [True, False])
 @pytest.mark.parametrize("betas", [(0.9, 0.95), (0.0, 0.3), (1 - 3e-8, 1 - 1e-8)])
 def test_trajectory_matches_naive(squares, betas):
-    slopes = least_squares_slopes(make_least_squares(12, 3, 0.5, 1))
+    loss = least_squares_loss(make_least_squares(12, 3, 0.5, 1))
     settings = Settings(3, 0.02, *betas, 1e-3, 0.1, squares)
     micro_batches = draw_batches(12, 2, 36, 0)
-    got = micro_batch_trajectory(slopes, settings, micro_batches, every=3)
-    np.testing.assert_allclose(got, naive(slopes, settings, micro_batches), rtol=1e-12)
-    np.testing.assert_array_equal(micro_batch_trajectory(slopes, settings, micro_batches, 9), got[::3])
+    got = micro_batch_trajectory(loss, settings, micro_batches, every=3)
+    np.testing.assert_allclose(got, naive(loss, settings, micro_batches), rtol=1e-12)
+    np.testing.assert_array_equal(micro_batch_trajectory(loss, settings, micro_batches, 9), got[::3])
 
 
 @pytest.mark.parametrize("squares", [True, False])
@@ -69,12 +72,12 @@ def test_one_micro_batch_reduces_to_adam(network, squares):
     problem, batches = make_least_squares(12, 3, 0.5, 1), draw_batches(12, 2, 40, 0)
     settings = Settings(1, 0.01, 0.9, 0.95, 1e-3, squares_micro_batches=squares)
     pairs = [
-        (least_squares_slopes(problem), quadratic_landscape(problem)),
-        (cnn_slopes(*network), cnn_landscape(*network)),
+        (least_squares_loss(problem), quadratic_landscape(problem)),
+        (cnn_loss(*network), cnn_landscape(*network)),
     ]
-    for slopes, landscape in pairs:
+    for loss, landscape in pairs:
         want = with_memory(landscape, Algorithm("adam", 0.9, 0.95, 1e-3), batches, 0.01)
-        got = micro_batch_trajectory(slopes, settings, batches)
+        got = micro_batch_trajectory(loss, settings, batches)
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-14)
 
 
@@ -82,7 +85,7 @@ def test_one_micro_batch_reduces_to_adam(network, squares):
 def test_trajectory_matches_the_torch_optimizer(kappa):
     problem, micro_batches = make_least_squares(16, 4, 1.0, 2), draw_batches(16, 2, 40, 0)
     got = micro_batch_trajectory(
-        least_squares_slopes(problem), Settings(kappa, 0.01, 0.9, 0.95, 1e-6, 0.1), micro_batches, kappa
+        least_squares_loss(problem), Settings(kappa, 0.01, 0.9, 0.95, 1e-6, 0.1), micro_batches, kappa
     )
     theta = torch.nn.Parameter(torch.tensor(problem.theta))
     optimizer = BatchSizeInvariantAdamW([theta], 0.01, (0.9, 0.95), 0.0, 1e-6, 0.1)
@@ -99,15 +102,15 @@ def test_gradients_and_losses_match_those_of_the_problems(network):
     weights, data = network
     losses, gradients = cnn.losses(weights, data), cnn.gradients(weights, data).reshape(12, -1)
     problem = make_least_squares(12, 3, 0.5, 1)
-    cases = [(cnn_slopes(*network), losses, gradients)]
-    cases += [(least_squares_slopes(problem), 0.5 * problem.residuals**2, problem.gradients)]
-    for slopes, want_losses, want_gradients in cases:
+    cases = [(cnn_loss(*network), losses, gradients)]
+    cases += [(least_squares_loss(problem), 0.5 * problem.residuals**2, problem.gradients)]
+    for loss, want_losses, want_gradients in cases:
         for r in range(12):
-            loss, gradient = slopes.loss_and_gradient(slopes.start, np.array([r]))
-            assert loss == pytest.approx(want_losses[r], rel=1e-12)
+            value, gradient = loss.loss_and_gradient(loss.start, np.array([r]))
+            assert value == pytest.approx(want_losses[r], rel=1e-12)
             np.testing.assert_allclose(gradient, want_gradients[r], rtol=1e-12, atol=1e-15)
-        loss, gradient = slopes.loss_and_gradient(slopes.start)
-        assert loss == pytest.approx(want_losses.mean(), rel=1e-12)
+        value, gradient = loss.loss_and_gradient(loss.start)
+        assert value == pytest.approx(want_losses.mean(), rel=1e-12)
         np.testing.assert_allclose(gradient, want_gradients.mean(axis=0), rtol=1e-12, atol=1e-15)
 
 
@@ -117,10 +120,10 @@ def test_limit_starts_at_the_ratio_of_speeds(noise, speed):
     """One parameter, a short path: speed (g^2 + v(b) S)^(1/2) / (g^2 + v(4 b) S)^(1/2), here b = 1."""
     rng = np.random.default_rng(0)
     targets = 1 + noise * rng.standard_normal(64)
-    slopes = least_squares_slopes(LeastSquares(np.ones((64, 1)), targets, np.zeros(1)))
+    loss = least_squares_loss(LeastSquares(np.ones((64, 1)), targets, np.zeros(1)))
     mean, variance = targets.mean() ** 2, targets.var()
     one, four = (mean + batch_variance_factor(64, b) * variance for b in (1, 4))
-    ends = [limit_trajectory(slopes, b, s, (1.0, 1.0), 1e-6, 10)[-1, 0] for b, s in ((1, 1.0), (4, speed))]
+    ends = [limit_trajectory(loss, b, s, (1.0, 1.0), 1e-6, 10)[-1, 0] for b, s in ((1, 1.0), (4, speed))]
     assert ends[1] / ends[0] == pytest.approx(speed * np.sqrt(one / four), rel=1e-4)
 
 
@@ -128,16 +131,16 @@ def test_limit_starts_at_the_ratio_of_speeds(noise, speed):
 def test_trajectories_tend_to_the_limit(rule):
     """Not only their distances: at lr = 1e-5 each of them is within 1 % of its path of the limit."""
     case, horizon, n, kappa = CASES["least-squares-even"], 0.2, 20_000, 8
-    slopes, (scaling, squares) = case.slopes(1), invariance_slopes.RULES[rule]
+    loss, (scaling, squares) = case.loss(1), RULES[rule]
     taus = 0.025, 0.25
     lr, betas = horizon / n, [1 - horizon / n / tau for tau in taus]
-    settings = invariance_slopes.settings_of(rule, kappa, lr, tuple(betas))
+    settings = settings_of(rule, kappa, lr, tuple(betas))
     assert (settings.lr, settings.beta1, settings.beta2) == scaling_rule(scaling, kappa, lr, *betas)
-    got = micro_batch_trajectory(slopes, settings, draw_batches(256, 1, n, 0), n // 100)
+    got = micro_batch_trajectory(loss, settings, draw_batches(256, 1, n, 0), n // 100)
     speed, size = (kappa**-0.5, kappa) if rule == "square-root" else (1.0, 1 if squares else kappa)
-    want = limit_trajectory(slopes, size, speed, taus, horizon, 2000)[::20]
+    want = limit_trajectory(loss, size, speed, taus, horizon, 2000)[::20]
     assert relative_distance(got, want) < 0.01
-    other = limit_trajectory(slopes, size, 1.1 * speed, taus, horizon, 2000)[::20]
+    other = limit_trajectory(loss, size, 1.1 * speed, taus, horizon, 2000)[::20]
     assert relative_distance(got, other) > 0.03
 
 
@@ -146,10 +149,10 @@ def test_distance_of_the_invariant_rule_has_order_1_and_others_a_floor(case):
     """Two decades from the default's largest learning rate, kappa = 8, a seed the default does not use."""
     counts, kappa = [800, 8000, 80_000], 8
     gaps = [
-        invariance_slopes.distances(CASES[case], [kappa], 0.2 / n, (1 - 8 / n, 1 - 0.8 / n), n, seed=7)
+        slope_study.distances(CASES[case], [kappa], 0.2 / n, (1 - 8 / n, 1 - 0.8 / n), n, seed=7)
         for n in counts
     ]
-    rows = invariance_slopes.curves(case, [kappa], counts, gaps, (0.025, 0.25), 0.2, 7)
+    rows = slope_study.curves(case, [kappa], counts, gaps, (0.025, 0.25), 0.2, 7)
     by_rule = {row["rule"]: row for row in rows}  # the last, smallest learning rate
     assert by_rule["invariant"]["slope"] == pytest.approx(1, abs=0.1)
     assert by_rule["invariant"]["limit"] == 0
@@ -162,9 +165,10 @@ def test_distance_of_the_invariant_rule_has_order_1_and_others_a_floor(case):
 
 def test_a_rule_that_is_not_invariant_is_violated(monkeypatch):
     """Plain Adam put in the place of the invariant rule: slope 0."""
-    monkeypatch.setitem(invariance_slopes.RULES, "invariant", ("invariant", False))
-    args = invariance.parser().parse_args([*TINY, "--cases", "least-squares-even"])
-    rows = invariance.slope_rows(args, lambda n: None)
+    monkeypatch.setitem(RULES, "invariant", ("invariant", False))
+    rows = slope_study.slope_rows(
+        ["least-squares-even"], [2, 4], [800, 2400, 8000], (0.99, 0.999), 2.5e-4, 0.2, 10
+    )
     assert {row["verdict"] for row in rows if row["rule"] == "invariant"} == {"violated"}
 
 
@@ -248,7 +252,7 @@ def test_settings_reject_values_out_of_range(changes):
 
 
 def test_trajectory_rejects_numbers_that_do_not_divide():
-    slopes = least_squares_slopes(make_least_squares(12, 3, 0.5, 1))
+    loss = least_squares_loss(make_least_squares(12, 3, 0.5, 1))
     for every in (3, 8, 0):
         with pytest.raises(InputError, match=f"every is {every}"):
-            micro_batch_trajectory(slopes, Settings(2, 0.1, 0.9, 0.9), draw_batches(12, 2, 12, 0), every)
+            micro_batch_trajectory(loss, Settings(2, 0.1, 0.9, 0.9), draw_batches(12, 2, 12, 0), every)

@@ -4,8 +4,8 @@ import math
 import numpy as np
 import pytest
 
+from adam_minibatch_noise.errors import InputError
 from sim.monte_carlo import sampling
-from sim.records import InputError
 from tests import naive
 
 
@@ -33,9 +33,14 @@ def test_draw_permutations_matches_naive(n_samples, seed):
 def test_pick_matches_naive_where_words_are_rejected():
     # At 2^31 + 2 values nearly half of the 32-bit words are rejected.
     with np.errstate(over="ignore"):
-        picks = [int(sampling._pick(np.uint64(key), np.uint64(2**31 + 1))) for key in range(200)]
+        place = np.uint64(2**31 + 1)
+        picks = [int(sampling._pick(np.uint64(key), place)) for key in range(200)]
         scaled = [
-            int(sampling._scaled_word(np.uint64(key), np.uint64(2**31 + 1), np.uint64(0)))
+            int(
+                sampling._scaled_word(
+                    np.uint64(key), place, np.uint64(sampling._counter(place, np.uint64(0)))
+                )
+            )
             for key in range(200)
         ]
     n_first = sum(pick == word >> 32 for pick, word in zip(picks, scaled, strict=True))
@@ -51,7 +56,8 @@ def test_draw_permutations_matches_naive_where_a_word_is_rejected():
     np.testing.assert_array_equal(sampling.draw_permutations(**arguments)[0], expected)
     with np.errstate(over="ignore"):
         key = np.uint64(sampling._stream_key(np.uint64(1), np.uint64(9587)))  # Numba returns an int
-        scaled = int(sampling._scaled_word(key, np.uint64(836), np.uint64(0)))
+        place = np.uint64(836)
+        scaled = int(sampling._scaled_word(key, place, np.uint64(sampling._counter(place, np.uint64(0)))))
     assert scaled % 2**32 < 2**32 % 837
 
 

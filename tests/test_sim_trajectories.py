@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from adam_minibatch_noise.errors import InputError
 from sim.monte_carlo import sampling, trajectories
-from sim.records import InputError
 from tests import naive
 
 

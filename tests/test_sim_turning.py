@@ -3,10 +3,11 @@ import json
 import numpy as np
 import pytest
 
+from adam_minibatch_noise.expansion import turning_points
+from adam_minibatch_noise.expansion.second_order import exact_c_total
+from adam_minibatch_noise.expansion.weight_sums import batch_correlation
+from adam_minibatch_noise.theory import batch_variance_factor, c_total, critical_batch_size
 from sim import turning
-from sim.expansion.second_order import exact_c_total
-from sim.expansion.time_sums import batch_correlation
-from sim.theory import batch_variance_factor, c_total, critical_batch_size
 
 SMALL = [
     "--n-samples",
@@ -45,12 +46,12 @@ def test_map_is_c_total_in_the_limit_and_exact_c_total(capsys):
 
 
 def test_a_batch_size_above_n_samples_means_the_full_batch():
-    assert turning.epoch_geometry(16_317, 16_384) == (1, 0.0, 0.0)
-    m, v, correlation = turning.epoch_geometry(16_317, 8192)  # half of the samples are never seen
+    assert turning_points.epoch_geometry(16_317, 16_384) == (1, 0.0, 0.0)
+    m, v, correlation = turning_points.epoch_geometry(16_317, 8192)  # half of the samples are never seen
     assert m == 1
     assert v == pytest.approx((16_317 / 8192 - 1) / 16_316)
     assert correlation == 0
-    m, v, correlation = turning.epoch_geometry(16_317, 128)
+    m, v, correlation = turning_points.epoch_geometry(16_317, 128)
     assert m == 127
     assert correlation * v == pytest.approx(-1 / 16_316)
 
@@ -58,7 +59,7 @@ def test_a_batch_size_above_n_samples_means_the_full_batch():
 def test_turning_points_of_the_limit_are_those_of_the_lemmas(capsys):
     """Lemma 3.4: increasing in beta2 above lam = 0.50818, decreasing below 0.49453; Lemma 3.6 for beta1."""
     flags = ["--n-epochs", 1, "--batch-sizes", 512, "--min-batch-size", 200]
-    rows = {(row["which"], row["noise_scale"]): row for row in result(capsys, *flags)["turning"]}
+    rows = {(row["swept_beta"], row["noise_scale"]): row for row in result(capsys, *flags)["turning"]}
     for noise_scale in (200, 300, 500, 1000):
         after, at = critical_batch_size(16_317, noise_scale, np.array([0.50818788, 0.4945365]))
         row = rows["beta2", noise_scale]
@@ -91,9 +92,9 @@ def test_turning_point_of_a_written_out_table():
     up, hill, down, flat = [0, 1, 2], [0, 1, 0], [2, 1, 0], [0, 0, 0]
     sizes = np.arange(10, 17)
     values = np.array([up, up, hill, down, hill, down, flat])
-    assert turning.turning_point(values, sizes, 1) == (11, 15)
-    assert turning.turning_point(-values, sizes, -1) == (11, 15)
-    assert turning.turning_point(values[2:5], sizes[2:5], 1) == (None, None)
+    assert turning_points.turning_point(values, sizes, 1) == (11, 15)
+    assert turning_points.turning_point(-values, sizes, -1) == (11, 15)
+    assert turning_points.turning_point(values[2:5], sizes[2:5], 1) == (None, None)
 
 
 def test_csv_files_hold_the_same_as_json(capsys, tmp_path):
@@ -108,15 +109,15 @@ def test_csv_files_hold_the_same_as_json(capsys, tmp_path):
         assert len(lines) == len(want[key])
     turning.main([*SMALL, *GRID])
     text = capsys.readouterr().out
-    assert text.split()[:3] == ["which", "noise_scale", "n_epochs"]
+    assert text.split()[:3] == ["swept_beta", "noise_scale", "n_epochs"]
     assert "c_total_exact" in text
 
 
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        (["--n-samples", "10"], "--min-batch-size is 64, allowed: 1 to 10"),
-        (["--grid", "0.9", "0.8"], "--grid"),
+        (["--n-samples", "10"], "min_batch_size is 64, allowed: 1 to 10"),
+        (["--grid", "0.9", "0.8"], "grid is not ascending"),
         (["--grid", "1"], "--grid"),
         (["--n-epochs", "1000000"], "100000 steps"),
         (["--noise-scales", "0"], "--noise-scales"),

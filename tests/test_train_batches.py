@@ -6,8 +6,9 @@ import torch
 from torch.nn import functional
 
 from train.language import batches
-from train.language.batches import epoch_order, mean_loss, stream_order, to_windows
+from train.language.batches import mean_loss, to_windows
 from train.language.transformer_xl import TransformerXL
+from train.runtime.sample_order import epoch_order, stream_order
 
 
 def test_shuffled_order_is_a_permutation_of_seed_and_epoch_alone():

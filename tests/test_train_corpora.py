@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
 from train.language import corpora
 
 DATA_DIR = Path(os.environ.get("DATA_DIR") or "/nonexistent")
@@ -200,3 +200,9 @@ def test_windows_have_a_successor_for_every_word(n_tokens, n_windows):
     assert inputs.shape == targets.shape == (n_windows, 4)
     assert (targets == inputs + 1).all()
     assert inputs.ravel().tolist() == list(range(4 * n_windows))
+
+
+def test_every_name_of_a_corpus_has_a_loader():
+    from common import names
+
+    assert list(corpora.LOADERS) == list(names.CORPORA)

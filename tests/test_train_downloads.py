@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sim.records import InputError
-from train import downloads
+from adam_minibatch_noise.errors import InputError
+from train.runtime import downloads
 
 ROOT = Path(__file__).parent.parent
 SOURCES = [
@@ -40,7 +40,7 @@ def imports(path):
 
 def test_one_module_alone_can_ask_a_network():
     asking = {str(path.relative_to(ROOT)) for path in SOURCES if NETWORK & set(imports(path))}
-    assert asking == {"train/downloads.py"}
+    assert asking == {"train/runtime/downloads.py"}
 
 
 def test_every_address_of_a_file_is_https_and_has_a_sha256():

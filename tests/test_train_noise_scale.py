@@ -8,22 +8,23 @@ import numpy as np
 import pytest
 import torch
 
-from sim.records import InputError
-from sim.theory import batch_variance_factor
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.noise_scale.sample_gradients import gradient_noise
+from adam_minibatch_noise.noise_scale.two_batch import sq_norm
+from adam_minibatch_noise.theory import batch_variance_factor
 from train import noise_scale
 from train.language import corpora
+from train.language.noise_measurements import draw_measurements
+from train.language.per_sample import window_moments
 from train.language.settings import Settings
 from train.language.snapshots import Snapshot, load_snapshot, save_snapshot
 from train.language.transformer_xl import TransformerXL
-from train.noise.per_sample import window_moments
-from train.noise.sample_gradients import gradient_noise
-from train.noise.two_batch import sq_norm
-from train.noise_scale import draw_measurements
 
 SETTINGS = Settings(
     n_layer=1, d_model=8, d_head=4, d_inner=8, tgt_len=8, dropout=0.3, max_train_windows=48, batch_size=16, seed=3
 )  # fmt: skip
-FLAGS = ["--small-size", 4, "--big-size", 16, "--n-draws", 30, "--no-progress"]
+BATCHES = ["--small-size", 4, "--big-size", 16, "--n-draws", 30]
+FLAGS = [*BATCHES, "--no-progress"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -70,7 +71,8 @@ def snapshots(tmp_path_factory):
 
 def call(tmp_path, snapshots, *flags, form="csv"):
     out = tmp_path / f"noise_scale.{form}"
-    argv = ["--snapshots", *snapshots, *FLAGS, *flags, "--format", form, "--out", out]
+    batches = [] if "exact" in flags else BATCHES  # the exact method draws none
+    argv = ["--snapshots", *snapshots, *batches, "--no-progress", *flags, "--format", form, "--out", out]
     noise_scale.main([str(word) for word in argv])
     return out
 
@@ -161,6 +163,14 @@ def test_each_method_alone_leaves_the_columns_of_the_other_empty(tmp_path, snaps
         assert exact[name] == both[name]
     for name in ("b_simple_estimate", "b_simple_high", "level", "n_measurements"):
         assert drawn[name] == both[name]
+
+
+def test_flags_of_a_method_that_is_not_used_are_refused(snapshots, fails):
+    start = ["--snapshots", snapshots[0], "--no-progress"]
+    complaint = fails(noise_scale.main, *start, "--method", "exact", "--n-draws", 40)
+    assert "--n-draws is 40, allowed only with --method two-batch or both" in complaint
+    complaint = fails(noise_scale.main, *start, "--method", "two-batch", "--chunk", 0)
+    assert "--chunk is 0, allowed only with --method exact or both" in complaint
 
 
 def test_fewer_windows_are_another_data_set(tmp_path, snapshots):

@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from adam_minibatch_noise.noise_scale.sample_gradients import FAR, LEVELS, GradientMoments, gradient_noise
+from train.language.per_sample import window_moments
 from train.language.transformer_xl import TransformerXL
-from train.noise.per_sample import window_moments
-from train.noise.sample_gradients import FAR, LEVELS, GradientMoments, gradient_noise
 
 N, TGT_LEN, N_TOKEN = 13, 6, 7  # words repeat in a window, and word 6 occurs in none
 

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from sim.records import InputError, locked
+from adam_minibatch_noise.errors import InputError
+from common.files import locked
 from tests.kills import kill_in_the_middle
-from train import checkpoints, downloads, run
+from train import run
 from train.language import corpora, loop
 from train.language.corpora import Corpus
 from train.language.settings import Settings
 from train.language.trainer import Trainer
+from train.runtime import checkpoints, downloads
 
 CPU = torch.device("cpu")
 TINY = Settings(

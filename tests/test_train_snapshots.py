@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from sim.records import InputError
-from train import checkpoints
+from adam_minibatch_noise.errors import InputError
 from train.language import loop
 from train.language.corpora import Corpus
 from train.language.settings import Settings
 from train.language.snapshots import load_snapshot, restore, save_snapshot
 from train.language.trainer import Trainer
+from train.runtime import checkpoints
 
 CPU = torch.device("cpu")
 SETTINGS = Settings(

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from sim.records import locked
+from common.files import locked
 from train import run, sweep
 
 FLAGS = [
@@ -78,7 +78,7 @@ def test_says_how_the_runs_were_made_and_leaves_no_work_behind(undisturbed):
 
 def test_resumes_from_the_state_of_the_current_run_alone(undisturbed, tmp_path, monkeypatch):
     """Stopped in the second run: the first is read, the second continues, the others are made."""
-    from train import checkpoints
+    from train.runtime import checkpoints
 
     out, save, n_saved = tmp_path / "panel.csv", checkpoints.save, 0
 
@@ -106,7 +106,7 @@ def test_resumes_from_the_state_of_the_current_run_alone(undisturbed, tmp_path, 
 
 
 def count_steps(monkeypatch):
-    from train.optimizers import Adam
+    from adam_minibatch_noise.optimizers.adam import Adam
 
     steps, step = [], Adam.step
 
@@ -177,7 +177,7 @@ def test_rejects_the_work_of_another_sweep(tmp_path, fails):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--beta2 0.9 0.9", "hold a value twice"),
+        ("--beta2 0.9 0.9", "allowed: each value once"),
         ("--beta2 0.9 1", "argument --beta2: is '1', allowed: a finite number >= 0 and < 1"),
         ("--seed -1", "argument --seed: is '-1'"),
         ("--lr 0.1 0.2", "unrecognized arguments: 0.2"),

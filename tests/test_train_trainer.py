@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from sim.records import InputError
-from train import optimizers
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.optimizers import adam
+from adam_minibatch_noise.optimizers.adam import Adam
 from train.language import loop
 from train.language.corpora import Corpus
 from train.language.settings import Settings
 from train.language.trainer import ALIGNMENT, Trainer, flatten
 from train.language.transformer_xl import TransformerXL
-from train.optimizers import Adam
-from train.ranks import Ranks
+from train.runtime.distributed import Ranks
 
 CPU = torch.device("cpu")
 TINY = Settings(n_layer=1, d_model=8, d_head=4, d_inner=8, tgt_len=8, batch_size=16, n_epochs=2, lr=1e-2)
@@ -119,8 +119,8 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np
 sys.path.insert(0, sys.argv[1])
-from tests.test_train_trainer import TINY, CPU
-from train import ranks
+from tests.test_train_trainer import (TINY, CPU)
+from train.runtime import distributed
 from train.language import loop
 from train.language.corpora import Corpus
 from train.language.trainer import Trainer
@@ -128,7 +128,7 @@ from train.language.trainer import Trainer
 text = np.random.default_rng(3).integers(0, 11, 801)
 corpus = Corpus("toy", tuple("abcdefghijk"), text[:481], text[481:641], text[641:], "of the toy corpus")
 settings = replace(TINY, batch_size=15, micro_batch_size=4)
-with ranks.joined("cpu") as (peers, device):
+with distributed.joined("cpu") as (peers, device):
     trainer = Trainer(settings, corpus, device, ranks=peers)
     trainer.start(settings)
     nll, _ = trainer.gradient(torch.arange(20, 35))
@@ -181,7 +181,7 @@ def test_more_processes_than_samples_are_refused(corpus):
 
 
 def test_coefficients_are_those_of_the_step():
-    numbers = optimizers.coefficients(2, 0.1, 0.9, 0.99, 1e-3, 1e-2, 0.5)
+    numbers = adam.coefficients(2, 0.1, 0.9, 0.99, 1e-3, 1e-2, 0.5)
     expected = [0.1, 0.01, 0.1 / 0.19, 0.95, np.sqrt(1 - 0.99**2), 1e-2 * (1 - 0.99**2), 1e-3]
     np.testing.assert_allclose(numbers.numpy(), expected, rtol=1e-12)
 
@@ -216,7 +216,7 @@ def test_noise_scale_is_in_every_row_and_survives_a_restart(corpus, tmp_path, mo
 
     def save_and_stop(path, state):
         save(path, state)
-        if state["course"]["step"] == 7:
+        if state["run_state"]["step"] == 7:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -283,7 +283,7 @@ def test_resumed_run_on_cuda_goes_on_where_it_stopped(wide, dropout, tmp_path, m
 
     def save_and_stop(path, state):
         save(path, state)
-        if state["course"]["step"] == 7:
+        if state["run_state"]["step"] == 7:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
 from tests import naive_transformer
 from train.language.transformer_xl import INIT_STD, TransformerXL, relative_shift, sinusoids
 

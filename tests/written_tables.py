@@ -9,9 +9,9 @@ from tests import (
     sweep_runs,
     test_analysis_plot_best_beta2,
     test_analysis_plot_closeness,
-    test_analysis_plot_generalization,
+    test_analysis_plot_feature_noise,
+    test_analysis_plot_image_sweep,
     test_analysis_plot_noise_scale,
-    test_analysis_plot_vision,
 )
 from tests.malformed import attempt, main_of
 from tests.test_architecture import ROOT
@@ -27,7 +27,7 @@ def study(program, *flags):
 
 
 def expectation():
-    flags = "--n-samples 6 --n-params 2 --method enumerate --noise 0.2 --beta1 0.5"
+    flags = "--n-samples 6 --n-params 2 --method enumerate --noise 0.05 --beta1 0.5"
     names = [f"b{b}_{beta2}.csv" for b in (1, 2) for beta2 in (0.5, 0.9)]
     for name in names:
         size, beta2 = name[1:-4].split("_")
@@ -73,8 +73,8 @@ def closeness():
 
 
 def terms():
-    flags = "--n-samples 6 --batch-size 2 --n-params 2 --beta1 0.8 --beta2 0.95 --method enumerate"
-    study("sim.terms", flags, "--rho 0.1 0.01 --out a.csv")
+    flags = "--n-samples 6 --batch-size 2 --n-params 2 --beta1 0.8 --beta2 0.95"
+    study("sim.terms", flags, "--method enumerate --rho 0.1 0.01 --out a.csv")
     study("sim.terms", flags, "--study lines --rho 0.01 --out l.csv")
     return ["--tables", "a.csv", "l.csv", "--summary", "s.csv", "--out", "f.svg"]
 
@@ -106,16 +106,16 @@ def invariance(*more):
 
 
 def generalization(figure):
-    tables = test_analysis_plot_generalization.write_tables(Path())
+    tables = test_analysis_plot_feature_noise.write_tables(Path())
     return ["--figure", figure, "--tables", *tables, "--out", "f.svg"]
 
 
 def verdicts():
-    return ["--tables", *test_analysis_plot_generalization.write_tables(Path()), "--out", "v.json"]
+    return ["--tables", *test_analysis_plot_feature_noise.write_tables(Path()), "--out", "v.json"]
 
 
-def vision():
-    written = test_analysis_plot_vision.written.__wrapped__(Path())
+def image_sweep():
+    written = test_analysis_plot_image_sweep.written.__wrapped__(Path())
     return [*written, "--numbers", "v.json", "--out", "f.svg"]
 
 
@@ -159,12 +159,12 @@ READERS = {
     "analysis.plot_terms": terms,
     "analysis.plot_turning": turning,
     "analysis.plot_invariance": invariance,
-    "analysis.generalization_verdicts": verdicts,
-    "analysis.plot_vision": vision,
+    "analysis.feature_noise_verdicts": verdicts,
+    "analysis.plot_image_sweep": image_sweep,
     "analysis.article_numbers": article_numbers,
     "analysis.records_index": records_index,
     **{
-        f"analysis.plot_generalization {f}": lambda f=f: generalization(f)
+        f"analysis.plot_feature_noise {f}": lambda f=f: generalization(f)
         for f in ("batch", "decay", "alignments", "confounders")
     },
 }

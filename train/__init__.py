@@ -1,4 +1,8 @@
-"""Trainer: corpora, Transformer-XL, optimisers, the training loop, in torch.
+"""Training programs in PyTorch: Transformer-XL on text, networks on images, and their noise scale.
 
-Of the rest of the project it imports only ``sim.theory``, ``sim.commands`` and ``sim.records``.
+Imports the library ``adam_minibatch_noise`` and ``common``.
 """
+
+from common.programs import refuse_others
+
+refuse_others(__name__)

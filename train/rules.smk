@@ -1,3 +1,4 @@
+DATA = flags({"data_dir": config["data_dir"]})
 SWEEP = config["train"]["sweep"]
 PANELS = [
     f"{R}/train/sweep/{curve}_b{batch_size}_lr{lr}"
@@ -14,30 +15,28 @@ rule train_sweep:
         csv=f"{R}/train/sweep/{{curve}}_b{{batch_size}}_lr{{lr}}.csv",
         json=f"{R}/train/sweep/{{curve}}_b{{batch_size}}_lr{{lr}}.json",
         evaluations=f"{R}/train/sweep/{{curve}}_b{{batch_size}}_lr{{lr}}_evaluations.csv",
-    params:
-        settings=flags(SWEEP["settings"]),
-        curve=lambda wildcards: flags(SWEEP["curves"][wildcards.curve]),
-        seed=flags({"seed": SWEEP["seed"]}),
-        data=flags({"data_dir": config["data_dir"]}),
-        work=f"{R}/checkpoints/train/sweep/{{curve}}_b{{batch_size}}_lr{{lr}}",
     log:
         f"{R}/logs/train/sweep/{{curve}}_b{{batch_size}}_lr{{lr}}.log",
     benchmark:
         f"{R}/benchmarks/train/sweep/{{curve}}_b{{batch_size}}_lr{{lr}}.tsv"
-    conda:
-        "../envs/train.yaml"
     wildcard_constraints:
         curve="|".join(SWEEP["curves"]),
         batch_size=r"\d+",
+    conda:
+        "../envs/train.yaml"
     threads: 1
     resources:
-        gpu=SWEEP["gpu"],
-        mem_mb=8000,
-        runtime=SWEEP["minutes"],
+        **training(SWEEP),
+    params:
+        settings=flags(SWEEP["settings"]),
+        curve=lambda wildcards: flags(SWEEP["curves"][wildcards.curve]),
+        seed=flags({"seed": SWEEP["seed"]}),
+        data=DATA,
+        work=f"{R}/checkpoints/train/sweep/{{curve}}_b{{batch_size}}_lr{{lr}}",
     shell:
         "python -m train.sweep {params.settings} {params.data} --batch-size {wildcards.batch_size}"
         " --lr {wildcards.lr} {params.curve} {params.seed} --n-threads {threads}"
-        " --work {params.work} --out {output.csv} > {log} 2>&1"
+        " --work {params.work:q} --out {output.csv:q} > {log:q} 2>&1"
 
 
 rule train_run:  # along which the noise scale is measured; the model is that of the sweep
@@ -47,25 +46,23 @@ rule train_run:  # along which the noise scale is measured; the model is that of
         csv=f"{R}/train/run/{{case}}.csv",
         json=f"{R}/train/run/{{case}}.json",
         snapshots=temp(directory(f"{R}/train/run/{{case}}_snapshots")),
-    params:
-        settings=lambda wildcards: flags({**SWEEP["settings"], **config["train"]["run"][wildcards.case]}),
-        data=flags({"data_dir": config["data_dir"]}),
     log:
         f"{R}/logs/train/run/{{case}}.log",
     benchmark:
         f"{R}/benchmarks/train/run/{{case}}.tsv"
-    conda:
-        "../envs/train.yaml"
     wildcard_constraints:
         case="|".join(config["train"]["run"]),
+    conda:
+        "../envs/train.yaml"
     threads: 1
     resources:
-        gpu=SWEEP["gpu"],
-        mem_mb=8000,
-        runtime=SWEEP["minutes"],
+        **training(SWEEP),
+    params:
+        settings=lambda wildcards: flags(SWEEP["settings"] | config["train"]["run"][wildcards.case]),
+        data=DATA,
     shell:
         "python -m train.run {params.settings} {params.data} --n-threads {threads}"
-        " --snapshots {output.snapshots} --out {output.csv} > {log} 2>&1"
+        " --snapshots {output.snapshots:q} --out {output.csv:q} > {log:q} 2>&1"
 
 
 rule train_noise_scale:
@@ -74,9 +71,6 @@ rule train_noise_scale:
         snapshots=rules.train_run.output.snapshots,
     output:
         f"{R}/train/noise_scale/{{case}}.csv",
-    params:
-        settings=flags(config["train"]["noise_scale"]),
-        data=flags({"data_dir": config["data_dir"]}),
     log:
         f"{R}/logs/train/noise_scale/{{case}}.log",
     benchmark:
@@ -85,40 +79,39 @@ rule train_noise_scale:
         "../envs/train.yaml"
     threads: 1
     resources:
-        gpu=SWEEP["gpu"],
-        mem_mb=8000,
-        runtime=SWEEP["minutes"],
-    shell:
-        "python -m train.noise_scale --snapshots {input.snapshots}/*.pt {params.settings} {params.data}"
-        " --n-threads {threads} --format csv --out {output} > {log} 2>&1"
-
-
-VISION = config["train"]["vision"]
-
-
-rule train_vision:
-    input:
-        sources("train.vision"),
-    output:
-        csv=f"{R}/train/vision/{{case}}.csv",
-        json=f"{R}/train/vision/{{case}}.json",
+        **training(SWEEP),
     params:
-        settings=lambda wildcards: flags(VISION["cases"][wildcards.case]),
-        data=flags({"data_dir": config["data_dir"]}),
-        checkpoint=f"{R}/checkpoints/train/vision/{{case}}.pt",
+        settings=flags(config["train"]["noise_scale"]),
+        data=DATA,
+    shell:
+        "python -m train.noise_scale --snapshots {input.snapshots:q}/*.pt {params.settings} {params.data}"
+        " --n-threads {threads} --format csv --out {output:q} > {log:q} 2>&1"
+
+
+IMAGE_SWEEP = config["train"]["image_sweep"]
+
+
+rule train_image_sweep:
+    input:
+        sources("train.image_sweep"),
+    output:
+        csv=f"{R}/train/image_sweep/{{case}}.csv",
+        json=f"{R}/train/image_sweep/{{case}}.json",
     log:
-        f"{R}/logs/train/vision/{{case}}.log",
+        f"{R}/logs/train/image_sweep/{{case}}.log",
     benchmark:
-        f"{R}/benchmarks/train/vision/{{case}}.tsv"
+        f"{R}/benchmarks/train/image_sweep/{{case}}.tsv"
+    wildcard_constraints:
+        case="|".join(IMAGE_SWEEP["cases"]),
     conda:
         "../envs/train.yaml"
-    wildcard_constraints:
-        case="|".join(VISION["cases"]),
     threads: 1
     resources:
-        gpu=VISION["gpu"],
-        mem_mb=8000,
-        runtime=VISION["minutes"],
+        **training(IMAGE_SWEEP),
+    params:
+        settings=lambda wildcards: flags(IMAGE_SWEEP["cases"][wildcards.case]),
+        data=DATA,
+        checkpoint=f"{R}/checkpoints/train/image_sweep/{{case}}.pt",
     shell:
-        "python -m train.vision {params.settings} {params.data} --n-threads {threads}"
-        " --checkpoint {params.checkpoint} --out {output.csv} > {log} 2>&1"
+        "python -m train.image_sweep {params.settings} {params.data} --n-threads {threads}"
+        " --checkpoint {params.checkpoint:q} --out {output.csv:q} > {log:q} 2>&1"

@@ -8,25 +8,30 @@ processes share each batch.
 from dataclasses import asdict
 from pathlib import Path
 
-from sim.commands import Parser, run
-from sim.records import locked, write_csv, write_json
-from train import machine
-from train.language.settings import add_flags, from_flags
+from common.cli import Parser, run
+from common.files import locked, write_csv, write_json
+from common.settings import add_flags, from_flags
+from train.language.settings import Settings
+from train.runtime import device_flags
 
 
 def main(argv: list[str] | None = None) -> int:
     """Read the flags, train, write FILE.json and FILE.csv."""
-    arguments = _parser().parse_args(argv)
-    settings, out, checkpoint = from_flags(arguments), arguments.out, arguments.checkpoint
-    machine.check_out(out, checkpoint)
+    arguments = parser().parse_args(argv)
+    settings, out, checkpoint = from_flags(Settings, arguments), arguments.out, arguments.checkpoint
+    device_flags.check_out(out, checkpoint)
 
-    from train import provenance, ranks
+    from common import provenance
     from train.language import corpora, loop
     from train.language.trainer import Trainer
+    from train.runtime import distributed
 
-    with ranks.joined(machine.device_type(arguments)) as (peers, device), locked(out, peers.rank == 0):
+    with (
+        distributed.joined(device_flags.device_type(arguments)) as (peers, device),
+        locked(out, peers.rank == 0),
+    ):
         corpus = corpora.load(settings.corpus, arguments.data_dir, arguments.cache_dir)
-        compiled = machine.compiled(arguments, device)
+        compiled = device_flags.compiled(arguments, device)
         trainer = Trainer(settings, corpus, device, compiled=compiled, ranks=peers)
         rows, outcome = loop.train(
             trainer,
@@ -40,7 +45,11 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         made = {
             "corpus": corpora.describe(corpus),
-            "made_with": {**provenance.describe(device), "compiled": compiled, "n_processes": peers.size},
+            "made_with": {
+                **provenance.describe_device(device),
+                "compiled": compiled,
+                "n_processes": peers.size,
+            },
         }
         write_json(out.with_suffix(".json"), {**outcome, "settings": asdict(settings), **made})
         write_csv(out, rows)
@@ -51,9 +60,17 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="python -m train.run", description=__doc__)
-    add_flags(parser)
+def parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser(
+        prog="python -m train.run",
+        description=__doc__,
+        examples=[
+            "python -m train.run --batch-size 32 --n-epochs 4 --out run.csv",
+            "python -m train.run --batch-size 32 --beta2 0.99 --snapshots snapshots --out run.csv",
+        ],
+    )
+    add_flags(parser, Settings)
     files = parser.add_argument_group("files and machine")
     files.add_argument(
         "--out", type=Path, required=True, metavar="FILE.csv", help="metrics, one row an evaluation"
@@ -64,7 +81,7 @@ def _parser() -> Parser:
     files.add_argument(
         "--snapshots", type=Path, metavar="FOLDER", help="keep the parameters of each evaluation here"
     )
-    machine.add_flags(files)
+    device_flags.add_flags(files)
     return parser
 
 

@@ -91,7 +91,7 @@ class Segment:
 
     def others(self) -> Point:
         """Name the rate that stays, if there is one."""
-        if self.variable == "beta":
+        if self.fixed is None:
             return {}
         return {"beta2" if self.variable == "beta1" else "beta1": self.fixed}
 
@@ -148,7 +148,8 @@ class Positive(Claim):
     def prove(self) -> Proof:
         """Decide the claim; the enclosure is the last zero between 0 and 1, if there is one."""
         function, low = self.segment.on(self.function).derivative(self.order), self.segment.low
-        turn, zeros = (), isolate(function.numerator, ZERO, ONE) if function.numerator else []
+        turn: tuple[Enclosure, ...] = ()
+        zeros = isolate(function.numerator, ZERO, ONE) if function.numerator else []
         if zeros:
             ball = root_ball(function.numerator, zeros[-1])
             turn = (Enclosure(ball, f"last zero below 1, at {self.segment.variable}"),)

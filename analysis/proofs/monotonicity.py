@@ -74,7 +74,9 @@ def _not_positive(a: RationalFunction, b: RationalFunction, segment: Segment, la
     for end in lam.at_ends(a, b):
         x = below_zero(end, segment.low, ONE)
         if x is not None:
-            return segment.at(x, lam=lam.where_negative(a(x), b(x)))
+            negative = lam.where_negative(a(x), b(x))
+            assert negative is not None  # one end of the range is
+            return segment.at(x, lam=negative)
     return None
 
 
@@ -181,7 +183,7 @@ class TurnsPositive(Claim):
     def statement(self) -> str:
         """Return what is claimed, in words."""
         pair = ", ".join(f"{name} = {decimal_text(value)}" for name, value in self._pair().items())
-        low, high = decimal_text(self.lam.low), decimal_text(self.lam.high)
+        low, high = map(decimal_text, self._ends())
         return f"{pair}: C_total < 0 for 0 <= lam <= {low} and > 0 for lam >= {high}"
 
     def prove(self) -> Proof:
@@ -191,10 +193,15 @@ class TurnsPositive(Claim):
         zero = -start / slope
         enclosure = (Enclosure(arb(zero), "C_total = 0", zero),)
         # Affine in lam: < 0 at 0 and at lam.low is < 0 between; < 0 at 0 and > 0 at lam.high is > 0 beyond.
-        for lam, sign in ((fmpq(0), -1), (self.lam.low, -1), (self.lam.high, 1)):
+        low, high = self._ends()
+        for lam, sign in ((fmpq(0), -1), (low, -1), (high, 1)):
             if sign * (start + slope * lam) <= 0:
                 return Proof({**pair, "lam": lam}, enclosure)
         return Proof(None, enclosure)
+
+    def _ends(self) -> tuple[fmpq, fmpq]:
+        assert self.lam.high is not None  # the claim is about two ends
+        return self.lam.low, self.lam.high
 
     def _pair(self) -> Point:
         return dict(sorted(self.segment.at(self.segment.low).items()))

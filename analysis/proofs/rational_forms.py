@@ -14,7 +14,7 @@ References
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 from flint import arb, fmpq, fmpq_poly
 
@@ -84,6 +84,10 @@ class RationalFunction:
 
     __radd__, __rmul__ = __add__, __mul__
 
+    @overload
+    def __call__(self, x: fmpq) -> fmpq: ...
+    @overload
+    def __call__(self, x: arb) -> arb: ...
     def __call__(self, x: fmpq | arb) -> fmpq | arb:
         """Evaluate exactly at a rational number, or enclose the values on a ball.
 

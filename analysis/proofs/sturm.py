@@ -57,11 +57,12 @@ def short_decimal(low: fmpq, high: fmpq) -> fmpq:
     """Return the decimal fraction of fewest digits with low < decimal < high; ValueError unless low < high."""
     if not low < high:
         raise ValueError(f"no number between {low} and {high}")
-    for digits in itertools.count():
-        scale = 10**digits
+    scale = 1
+    while True:
         candidate = fmpq(int((low * scale).floor()) + 1, scale)
         if candidate < high:
             return candidate
+        scale *= 10
 
 
 def isolate(polynomial: fmpq_poly, low: fmpq, high: fmpq) -> list[Interval]:

@@ -1,4 +1,4 @@
-"""Means over seeds of the studies of stochastic Adam, and the thresholds of their rules.
+"""Means over seeds of the studies of feature noise, and the thresholds of their rules.
 
 The rules are those of `sim.feature_noise.studies`, written down before the runs.
 """
@@ -21,30 +21,45 @@ CRITICAL_CORRELATION = 0.648
 """Of Spearman's correlation at 5%, two-sided, 10 pairs."""
 
 
-def ends(table: "pd.DataFrame") -> "pd.DataFrame":
+def last_measurements(table: "pd.DataFrame") -> "pd.DataFrame":
     """Return the last measurement of each run."""
     return table.loc[table.groupby(["case", "seed"], sort=False)["step"].idxmax()]
 
 
+SETTINGS = (
+    *("optimizer", "batch_size", "n_samples", "weight_decay", "lr", "init_std", "q", "eps", "eps_root"),
+    *("bias_correction", "n_steps", "beta1", "beta2", "replacement"),
+    *("batch", "layout", "noise_norm", "form"),
+)
+"""Columns that say what a case is."""
+
+
 def cells(table: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Return means and standard deviations over seeds of the last measurement of each case, in order."""
+    """Return means and standard deviations over seeds of the last measurement of each case, in order.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        See `analysis.inputs.feature_noise.read`.
+
+    Returns
+    -------
+    list of dict
+        case, a label; `SETTINGS`; n_seeds; train_error, test_error, signal, noise: means; test_error_std, stderr: of
+        the test error, 0 for one seed; test_errors: each seed's, ascending.
+    """
     rows = []
-    for case, part in ends(table).groupby("case", sort=False):
+    for case, part in last_measurements(table).groupby("case", sort=False):
         first, n = part.iloc[0], len(part)
         std = float(part["test_error"].std(ddof=1)) if n > 1 else 0.0
+        settings = {name: first[name] for name in SETTINGS}
         rows.append(
             {
                 "case": case,
                 **{
-                    name: first[name].item()
-                    for name in ("batch_size", "n_samples", "weight_decay", "lr", "init_std")
+                    name: value if isinstance(value, str) else value.item()
+                    for name, value in settings.items()
                 },
-                **{
-                    name: first[name].item()
-                    for name in ("q", "eps", "eps_root", "bias_correction", "n_steps")
-                },
-                **{name: first[name].item() for name in ("beta1", "beta2")},
-                "optimizer": first["optimizer"],
                 "n_seeds": n,
                 "train_error": float(part["train_error"].mean()),
                 "test_error": float(part["test_error"].mean()),
@@ -56,11 +71,6 @@ def cells(table: "pd.DataFrame") -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def size(cell: dict[str, Any]) -> str:
-    """Return "small" for batch 2, else "large"."""
-    return "small" if cell["batch_size"] == 2 else "large"
 
 
 def reproduces(cell: dict[str, Any], published: float) -> bool:

@@ -1,16 +1,13 @@
-"""What the article's text quotes of the sweeps: bests and gains, noise scale, and what of the published grid exists."""
+"""What the article quotes of the sweeps: bests and gains, and what of the published grid exists."""
 
-import json
 import math
 from typing import TYPE_CHECKING, Any
-
-from sim.records import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def of_sweep(paths: list[str]) -> dict[str, Any]:
+def summarize(paths: list[str]) -> dict[str, Any]:
     """Sum up the bests (tables of `analysis.best_betas`, one a swept beta).
 
     Parameters
@@ -23,7 +20,7 @@ def of_sweep(paths: list[str]) -> dict[str, Any]:
         n_seeds (the fewest), n_diverged, error (kind of the bars of the means), and a list of rows under "beta1" and
         "beta2"; what a row leaves empty is None.
     """
-    from analysis import tables
+    from analysis.inputs import tables
 
     columns = ["swept", "status", "n_seeds", "n_diverged", "error", "gain_low", "gain_high"]
     table = tables.read(paths, columns)
@@ -47,36 +44,3 @@ def records(table: "pd.DataFrame") -> list[dict[str, Any]]:
         }
         for row in rows
     ]
-
-
-def of_noise_scale(paths: list[str], critical: str) -> dict[str, Any]:
-    """Sum up B_simple (tables of `train.noise_scale`) and the critical batch sizes (of `analysis.plot_best_beta2`).
-
-    Parameters
-    ----------
-    paths : list of str
-        Tables; may be empty.
-    critical : str
-        Path of JSON.
-    """
-    from analysis.reductions import noise_scales
-
-    with open(critical, encoding="utf-8") as file:
-        try:
-            summary = json.load(file)
-        except ValueError as error:
-            raise InputError(f"{critical}: is not JSON ({error})") from error
-    if not paths:
-        return {"n_snapshots": 0, "critical": summary}
-    table = noise_scales.read(paths)
-    first, last, best = table.iloc[0], table.iloc[-1], table.loc[table["valid_perplexity"].idxmin()]
-    ratio = {name: best[f"component_{name}"] / best["b_simple"] for name in ("q05", "q50", "q95")}
-    return {
-        "n_snapshots": len(table),
-        "n_samples": int(table["n_samples"].max()),
-        **{name: int(best[name]) for name in ("batch_size",)},
-        **{f"{name}_epoch": row["epoch"] for name, row in (("first", first), ("best", best), ("last", last))},
-        **{name: row["noise_scale"] for name, row in (("first", first), ("best", best), ("last", last))},
-        "components": ratio,
-        "critical": summary,
-    }

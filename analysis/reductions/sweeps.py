@@ -3,12 +3,10 @@
 Error bars: with three seeds or more the 95 % interval of the mean by Student's t, with two their range, with one none.
 """
 
-import argparse
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from sim.commands import beta, count, positive
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,52 +38,6 @@ OTHER = {"beta1": "beta2", "beta2": "beta1"}
 """The beta that is held fixed while one is swept."""
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add --tables and the grid, whose cells are reported even where there is no run."""
-    add = parser.add_argument
-    add("--tables", nargs="*", default=[], metavar="CSV", help="written by train.sweep, one row a run")
-    add("--swept", choices=["beta1", "beta2"], default="beta2", help="the beta on the axis")
-    add("--lr", type=positive, nargs="*", default=[], help="learning rates wanted beside those in the tables")
-    add("--batch-size", type=count, nargs="*", default=[], help="batch sizes wanted, likewise")
-    add("--beta1", type=beta, nargs="+", default=[0.9], help="values wanted; one value, if not swept")
-    add("--beta2", type=beta, nargs="+", default=[0.999], help="values wanted; one value, if not swept")
-
-
-def read_cells(args: argparse.Namespace) -> tuple["pd.DataFrame", "pd.DataFrame"]:
-    """Read what the flags of `add_flags` name.
-
-    Parameters
-    ----------
-    args : Namespace
-
-    Returns
-    -------
-    runs : pandas.DataFrame
-        See `read_runs`; those at the fixed value of the beta that is not swept.
-    cells : pandas.DataFrame
-        See `cells`.
-
-    Raises
-    ------
-    InputError
-        More than one value of the beta that is not swept; nothing measured and nothing wanted.
-    """
-    fixed = getattr(args, OTHER[args.swept])
-    if len(fixed) != 1:
-        raise InputError(
-            f"--{OTHER[args.swept]} has {len(fixed)} values, allowed: 1 while {args.swept} is swept"
-        )
-    runs = read_runs(args.tables)
-    runs = runs[(runs[OTHER[args.swept]] - fixed[0]).abs() < 1e-12]
-    wanted = {"lr": args.lr, "batch_size": args.batch_size, args.swept: getattr(args, args.swept)}
-    table = cells(runs, args.swept, fixed[0], wanted)
-    if table.empty:
-        raise InputError(
-            "there is no run, allowed: tables with runs, or --lr and --batch-size of those wanted"
-        )
-    return runs, table
-
-
 def read_runs(paths: list[str]) -> "pd.DataFrame":
     """Read tables of runs; of a run that occurs twice (a beta on both curves) the first is kept.
 
@@ -106,7 +58,7 @@ def read_runs(paths: list[str]) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    from analysis import tables
+    from analysis.inputs import tables
 
     columns = [*KEYS, *SHARED, *OUTCOME]
     if not paths:
@@ -186,6 +138,12 @@ def with_error(values: "np.ndarray") -> tuple[float, float, float, str]:
     quantile = float(special.stdtrit(n - 1, (1 + LEVEL) / 2))  # of Student's distribution
     half = quantile * float(values.std(ddof=1)) / n**0.5
     return mean, mean - half, mean + half, INTERVAL
+
+
+def error_bar(values: "pd.Series") -> tuple[float, float]:
+    """Return the ends of the error bar of `with_error`, nan without one: seaborn's `errorbar`."""
+    _, low, high, error = with_error(values.to_numpy(float))
+    return (low, high) if error != NONE else (float("nan"), float("nan"))
 
 
 def paired_gain(runs: "pd.DataFrame", swept: str, value: float, baseline: float) -> tuple[int, Any]:

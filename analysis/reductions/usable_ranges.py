@@ -8,11 +8,10 @@ from analysis.reductions.feature_noise import FAILS, FINE, SMALL_ERROR, cells
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import ArrayLike
 
-    from sim.theory import Array
 
-
-def of_batch(table: "pd.DataFrame") -> dict[str, Any]:
+def summarize_batch(table: "pd.DataFrame") -> dict[str, Any]:
     """Find the batch size at which the test error turns, for each number of samples, and how it grows with it."""
     rows = cells(table)
     turns = []
@@ -34,30 +33,30 @@ def _turn(curve):
     return None
 
 
-def fit(x: "Array", y: "Array") -> tuple[float, float]:
+def fit(x: "ArrayLike", y: "ArrayLike") -> tuple[float, float]:
     """Fit a line to log y against log x by least squares; slope and its standard error (nan for two points)."""
     import numpy as np
 
-    x, y = np.log(np.asarray(x, float)), np.log(np.asarray(y, float))
-    x, y = x - x.mean(), y - y.mean()
-    slope = x @ y / (x @ x)
-    rest = ((y - slope * x) ** 2).sum()
-    return float(slope), float(np.sqrt(rest / (len(x) - 2) / (x @ x))) if len(x) > 2 else math.nan
+    log_x, log_y = np.log(np.asarray(x, np.float64)), np.log(np.asarray(y, np.float64))
+    dx, dy = log_x - log_x.mean(), log_y - log_y.mean()
+    slope = dx @ dy / (dx @ dx)
+    rest = ((dy - slope * dx) ** 2).sum()
+    return float(slope), float(np.sqrt(rest / (len(dx) - 2) / (dx @ dx))) if len(dx) > 2 else math.nan
 
 
-def of_decay(table: "pd.DataFrame") -> dict[str, Any]:
+def summarize_decay(table: "pd.DataFrame") -> dict[str, Any]:
     """Find the usable decays of each optimiser, and how their upper end scales."""
     rows = cells(table)
-    ranges, groups = [], {}
+    ranges: list[dict[str, Any]] = []
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for cell in rows:
         groups.setdefault((cell["optimizer"], cell["batch_size"], cell["init_std"]), []).append(cell)
     for (optimizer, batch_size, init_std), part in groups.items():
         part.sort(key=lambda cell: cell["weight_decay"])
         good = [c["train_error"] <= FINE and c["test_error"] <= SMALL_ERROR for c in part]
         n_good = next((i for i, ok in enumerate(good) if not ok), len(good))  # up to the first that is not
-        last = n_good - 1 if n_good else None
-        inside = last is not None and last + 1 < len(part)
-        upper = math.sqrt(part[last]["weight_decay"] * part[last + 1]["weight_decay"]) if inside else None
+        inside = 0 < n_good < len(part)
+        upper = math.sqrt(part[n_good - 1]["weight_decay"] * part[n_good]["weight_decay"]) if inside else None
         ranges.append(
             {
                 "optimizer": optimizer,
@@ -67,7 +66,7 @@ def of_decay(table: "pd.DataFrame") -> dict[str, Any]:
                 "largest_training": max(
                     (c["weight_decay"] for c in part if c["train_error"] <= FINE), default=None
                 ),
-                "largest_usable": None if last is None else part[last]["weight_decay"],
+                "largest_usable": part[n_good - 1]["weight_decay"] if n_good else None,
                 "upper": upper,
             }
         )

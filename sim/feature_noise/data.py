@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.records import InputError
-from sim.theory import Array
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.theory import Array
 
 TRAIN, TEST = 2, 4
 """Streams of a seed: training samples (that of `sim.losses.cnn.make_data`), test samples."""

@@ -6,7 +6,7 @@ touches the 1 + n_noise rows of its noise patch, whole rows at a time.
 
 A row that no sample of a batch touches has gradient 0 there: its moments only shrink, m <- beta1 m, v <- beta2 v.
 Unless L2 makes every gradient non-zero, such steps are left pending and made good in one go when the row is next
-read, `_settle`, exactly: `sim.feature_noise.catch_up` has the formula and its tables.
+read, `_settle`, exactly: `sim.feature_noise.lazy_adam_steps` has the formula and its tables.
 
 With L2 weights may decay to nothing: what is below 2.3e-308 counts as 0, and `at_rest` finds filters that are over.
 
@@ -17,8 +17,8 @@ those of the first pending step; with none, those of the next step but for its g
 import numpy as np
 from numba import njit
 
-from sim.feature_noise.catch_up import DEGREE
-from sim.monte_carlo.vectors import flush_subnormals, lanes_of, load, reciprocal_sqrt, store
+from sim.feature_noise.lazy_adam_steps import DEGREE
+from sim.monte_carlo.simd import flush_subnormals, lanes_of, load, reciprocal_sqrt, square_root, store
 
 WEIGHT, FIRST, SECOND = 0, 1, 2
 """Middle index of `state`."""
@@ -100,7 +100,7 @@ def _settle(state, c, n_pending, eps, eps_root, tables, zero):
                 if eps > 0:
                     inverse = 1.0 / (square * inverse + eps)
             else:
-                root = second * reciprocal_sqrt(second + TINY)
+                root = square_root(second + TINY)
                 inverse = 1.0 / (root * center + eps)
                 z = root * inverse
             total = zero + series[n, DEGREE]
@@ -143,8 +143,7 @@ def _step_all_rows(state, slots, gradient, bias1, bias2, settings, zero):
             first = load(state, (c, FIRST, f), zero) + g * (1 - beta1)
             second = load(state, (c, SECOND, f), zero) + g * g * (1 - beta2)
             square = second * over_bias2 + floor
-            inverse = reciprocal_sqrt(square)
-            step = first / (square * inverse + eps) if eps > 0 else first * inverse
+            step = first / (square_root(square) + eps) if eps > 0 else first * reciprocal_sqrt(square)
             store(state, (c, WEIGHT, f), w * decay + step * rate)
             store(state, (c, FIRST, f), first * beta1)
             store(state, (c, SECOND, f), second * beta2)

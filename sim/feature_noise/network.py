@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adam_minibatch_noise.theory import Array
 from sim.feature_noise import kernels
 from sim.feature_noise.data import Samples
-from sim.monte_carlo.vectors import aligned_zeros, zero_vector
-from sim.theory import Array
+from sim.monte_carlo.simd import aligned_zeros, zero_vector
 
 LANES = 8
 """Columns are filled up to a multiple of this."""

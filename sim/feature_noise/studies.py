@@ -26,11 +26,11 @@ decay          lambda is usable if mean training error <= 0.01 and mean test err
 """
 
 import itertools
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
+from adam_minibatch_noise.errors import InputError
 from sim.feature_noise.settings import Settings
-from sim.records import InputError
 
 PUBLISHED_DECAY = {"adam": 1e-5, "adamw": 1e-2}
 """lambda of the published table."""
@@ -53,6 +53,40 @@ BETAS = [(b1, b2) for b1 in (0.0, 0.5, 0.9) for b2 in (0.5, 0.9, 0.95) if b1**2 
 Cases = dict[str, Settings]
 
 
+@dataclass(frozen=True)
+class Study:
+    """One study of the list.
+
+    Attributes
+    ----------
+    title : str
+        One sentence.
+    sets : tuple of str
+        Settings of a run that the study decides itself.
+    cases : callable
+        From the settings that all runs share to those of every run, by the name of its case.
+    """
+
+    title: str
+    sets: tuple[str, ...]
+    cases: Callable[[Settings], Cases]
+
+
+STUDIES: dict[str, Study] = {}
+"""Every study, by its name."""
+
+
+def _study(*sets: str) -> Callable[[Callable[[Settings], Cases]], Callable[[Settings], Cases]]:
+    """List a function as the study of its name, and the settings that it decides."""
+
+    def add(cases: Callable[[Settings], Cases]) -> Callable[[Settings], Cases]:
+        STUDIES[cases.__name__] = Study((cases.__doc__ or "").split("\n")[0], sets, cases)
+        return cases
+
+    return add
+
+
+@_study("optimizer", "weight_decay", "batch_size")
 def table(base: Settings) -> Cases:
     """The published cells and the two too large decays, at batch n/2 and 2."""
     return {
@@ -65,9 +99,11 @@ def table(base: Settings) -> Cases:
     }
 
 
+@_study("optimizer", "weight_decay", "batch_size", "q", "eps", "eps_root", "bias_correction")
 def choices(base: Settings) -> Cases:
     """What the paper does not state: q, eps, bias correction, mean or sum over the batch; at batch n/2."""
-    large, cases = base.n_samples // 2, {}
+    large = base.n_samples // 2
+    cases: Cases = {}
     for (optimizer, decay), q, (form, (eps, eps_root, summed)), correction in itertools.product(
         PUBLISHED_DECAY.items(), (3, 4), FORMS.items(), (True, False)
     ):
@@ -84,12 +120,14 @@ def choices(base: Settings) -> Cases:
     return cases
 
 
+@_study("optimizer", "weight_decay", "batch_size")
 def steps(base: Settings) -> Cases:
     """More noise or more steps: each batch size for as many steps, and for as much lr * steps, as the other.
 
     Few steps are those of --n-epochs at the large batch; many are those at batch 2, at most --n-steps if that is not 0.
     """
-    large, cases = base.n_samples // 2, {}
+    large = base.n_samples // 2
+    cases: Cases = {}
     if large < SMALL:
         raise InputError(f"--n-samples is {base.n_samples}, allowed with --study steps: >= {2 * SMALL}")
     few = base.n_epochs * base.n_samples // large
@@ -115,6 +153,7 @@ def steps(base: Settings) -> Cases:
     return cases
 
 
+@_study("optimizer", "weight_decay", "batch_size", "supports")
 def supports(base: Settings) -> Cases:
     """Disjoint against overlapping supports, everything else equal: fewer noise coordinates.
 
@@ -146,6 +185,7 @@ def supports(base: Settings) -> Cases:
     }
 
 
+@_study("optimizer", "weight_decay", "batch_size", "replacement")
 def replacement(base: Settings) -> Cases:
     """Batches drawn with and without replacement."""
     return {
@@ -158,6 +198,7 @@ def replacement(base: Settings) -> Cases:
     }
 
 
+@_study("batch_size", "beta1", "beta2")
 def betas(base: Settings) -> Cases:
     """The published sweep of betas at both batch sizes."""
     return {
@@ -167,6 +208,7 @@ def betas(base: Settings) -> Cases:
     }
 
 
+@_study("batch_size")
 def batch(base: Settings) -> Cases:
     """Batch sizes 1, 2, 4, ... and a tenth, a fifth, half and all of the samples, for three numbers of samples."""
     cases = {}
@@ -178,6 +220,7 @@ def batch(base: Settings) -> Cases:
     return cases
 
 
+@_study("optimizer", "weight_decay", "batch_size")
 def decay(base: Settings) -> Cases:
     """Weight decay for three first weights at batch 2, and for AdamW three more batch sizes."""
     grids = {
@@ -197,6 +240,27 @@ def decay(base: Settings) -> Cases:
     return cases
 
 
-STUDIES: dict[str, Callable[[Settings], Cases]] = {
-    study.__name__: study for study in (table, choices, steps, supports, replacement, betas, batch, decay)
-}
+def chosen_cases(study: str, base: Settings, parts: Sequence[str] = ()) -> Cases:
+    """Return the runs of a study, by the name of their case.
+
+    Parameters
+    ----------
+    study : str
+        Of `STUDIES`.
+    base : Settings
+        What all runs share.
+    parts : sequence of str
+        Only the cases whose names contain one of these; default: all.
+
+    Raises
+    ------
+    InputError
+        If a run cannot be done, or no case is left.
+    """
+    every = STUDIES[study].cases(base)
+    cases = {name: case for name, case in every.items() if not parts or any(part in name for part in parts)}
+    if not cases:
+        raise InputError(f"--cases is {' '.join(parts)!r}, allowed: parts of the names {'; '.join(every)}")
+    for settings in cases.values():
+        settings.check()
+    return cases

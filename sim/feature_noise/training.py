@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from sim.feature_noise import catch_up, kernels, network
+from adam_minibatch_noise.theory import one_minus_power
+from sim.feature_noise import kernels, lazy_adam_steps, network
 from sim.feature_noise.data import TEST, make_samples
 from sim.feature_noise.settings import Settings
 from sim.losses.cnn import make_weights
 from sim.monte_carlo.sampling import draw_permutations
-from sim.monte_carlo.vectors import aligned_zeros, zero_vector
-from sim.theory import one_minus_power
+from sim.monte_carlo.simd import aligned_zeros, zero_vector
 
 BLOCK = 8192
 """Steps whose batches are drawn together, about."""
@@ -76,7 +76,7 @@ class Run:
         self._kept = np.arange(2 * s.n_filters)  # which of them the first columns of the state are
         self._gradient = aligned_zeros((s.patch_length + 1, self._state.shape[2]))
         self._row_steps = np.zeros(s.patch_length, np.int64)
-        self._tables = catch_up.tables(s.lr, s.beta1, s.beta2, s.eps, s.eps_root, s.decay)
+        self._tables = lazy_adam_steps.tables(s.lr, s.beta1, s.beta2, s.eps, s.eps_root, s.decay)
         self._blocks, self._left = batches(s), np.empty((0, s.batch_size), np.int32)
 
     def advance(self, n_steps: int, samples: np.ndarray | None = None) -> None:

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from sim.records import InputError
-from sim.theory import Array
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.theory import Array
 
 CLASS_SIGNS = np.array([1.0, -1.0])
 """The class j of each slice of the weights."""

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from adam_minibatch_noise.theory import Array
 from sim.losses.cnn import CnnData
 from sim.losses.problems import LeastSquares
-from sim.theory import Array
 
 
 @dataclass(frozen=True)
-class Slopes:
+class FirstOrderLoss:
     """Losses of n_samples samples, by their gradients.
 
     Attributes
@@ -53,12 +53,14 @@ def mean_loss(gradient, arrays, theta, samples, out):
     return loss / len(samples)
 
 
-def least_squares_slopes(problem: LeastSquares) -> Slopes:
+def least_squares_loss(problem: LeastSquares) -> FirstOrderLoss:
     """Return the losses 1/2 (features_r . theta - targets_r)^2, from the problem's own point."""
-    return Slopes(_least_squares, (problem.features, problem.targets), problem.theta, problem.n_samples)
+    return FirstOrderLoss(
+        _least_squares, (problem.features, problem.targets), problem.theta, problem.n_samples
+    )
 
 
-def cnn_slopes(weights: Array, data: CnnData, q: int = 3) -> Slopes:
+def cnn_loss(weights: Array, data: CnnData, q: int = 3) -> FirstOrderLoss:
     """Return the losses of the two-layer CNN of `sim.losses.cnn`; theta is the flattened array of its filters.
 
     Parameters
@@ -72,9 +74,9 @@ def cnn_slopes(weights: Array, data: CnnData, q: int = 3) -> Slopes:
 
     Returns
     -------
-    Slopes
+    FirstOrderLoss
     """
-    return Slopes(_cnn, (data.patches, data.labels, q), weights.ravel(), data.n_samples)
+    return FirstOrderLoss(_cnn, (data.patches, data.labels, q), weights.ravel(), data.n_samples)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

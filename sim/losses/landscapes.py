@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from adam_minibatch_noise.theory import Array
 from sim.losses.cnn import CnnData, sample_derivatives
 from sim.losses.problems import LeastSquares, Quadratics
-from sim.theory import Array
 
 
 @dataclass(frozen=True)

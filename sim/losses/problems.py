@@ -5,13 +5,12 @@ per sample. Seeded generators make instances in which the gradient dominates the
 Cattaneo and Shigida (2026) asks.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from sim.records import InputError
-from sim.theory import Array, Moments
+from adam_minibatch_noise.theory import Array, Moments
 
 
 @dataclass(frozen=True)
@@ -177,55 +176,7 @@ def make_quadratics(n_samples: int, n_params: int, noise: float, seed: int) -> Q
     return Quadratics(gradients, hessians)
 
 
-GENERATORS = {"least-squares": make_least_squares, "quadratics": make_quadratics}
-
-
-def load_least_squares(path: str | Path) -> LeastSquares:
-    """Read a least-squares problem from an .npz file; never unpickles.
-
-    Parameters
-    ----------
-    path : path
-        Arrays `features` (n_samples, n_params), `targets` (n_samples,), `theta` (n_params,), real and finite.
-
-    Returns
-    -------
-    LeastSquares
-        In float64.
-
-    Raises
-    ------
-    InputError
-        Naming the file, the array and what is allowed.
-    """
-    names = ("features", "targets", "theta")
-    try:
-        with open(path, "rb") as handle:
-            file = np.load(handle, allow_pickle=False)
-            missing = [name for name in names if name not in getattr(file, "files", ())]
-            if missing:
-                raise InputError(f"{path}: array {missing[0]!r} is missing, needed: {', '.join(names)}")
-            features, targets, theta = (_real(path, name, file[name]) for name in names)
-    except (InputError, OSError):
-        raise
-    except Exception as error:  # each part of a file has a parser of its own, with errors of its own
-        raise InputError(f"{path}: is not a readable .npz file of plain arrays ({error})") from error
-    if features.ndim != 2 or 0 in features.shape:
-        raise InputError(
-            f"{path}: array 'features' has shape {features.shape}, allowed: (N, d) with N, d >= 1"
-        )
-    for name, array, shape in (
-        ("targets", targets, features.shape[:1]),
-        ("theta", theta, features.shape[1:]),
-    ):
-        if array.shape != shape:
-            raise InputError(f"{path}: array {name!r} has shape {array.shape}, allowed: {shape}")
-    return LeastSquares(features, targets, theta)
-
-
-def _real(path: str | Path, name: str, array: np.ndarray) -> Array:
-    if array.dtype.kind not in "fiu":
-        raise InputError(f"{path}: array {name!r} has type {array.dtype}, allowed: real numbers")
-    if not np.isfinite(array).all():
-        raise InputError(f"{path}: array {name!r} holds nan or infinity, allowed: finite numbers")
-    return np.ascontiguousarray(array, dtype=np.float64)
+GENERATORS: dict[str, Callable[..., Problem]] = {
+    "least-squares": make_least_squares,
+    "quadratics": make_quadratics,
+}

@@ -19,11 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.theory import Array
 from sim.losses.landscapes import Landscape
 from sim.memory.memoryless_kernels import main_and_corr_at, run_with_memory, run_without_memory
-from sim.monte_carlo.sampling import draw_permutations
-from sim.records import InputError
-from sim.theory import Array
 
 NEGLIGIBLE = 1e-18
 """Relative weight below which a past step is left out: far below the rounding of a sum."""
@@ -128,26 +127,6 @@ def without_memory(
         correction, algorithm.numbers, trajectory,
     )  # fmt: skip
     return trajectory
-
-
-def draw_batches(n_samples: int, batch_size: int, n_steps: int, seed: int) -> np.ndarray:
-    """Draw batches without replacement, reshuffled every epoch.
-
-    Parameters
-    ----------
-    n_samples, batch_size, n_steps : int
-        `batch_size` divides `n_samples`.
-    seed : int
-        >= 0.
-
-    Returns
-    -------
-    (n_steps, batch_size) ndarray of int
-        Samples ascend within a batch; fewer steps with the same seed give the first rows.
-    """
-    n_epochs = -(-n_steps * batch_size // n_samples)
-    orders = draw_permutations(n_samples, n_epochs, seed)
-    return np.sort(orders.reshape(-1, batch_size)[:n_steps], axis=1)
 
 
 def distance(

@@ -92,7 +92,7 @@ def _newest_weight(beta, t):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _one_minus_power(beta, n):
-    """As `sim.theory.one_minus_power`, for n >= 1."""
+    """As `theory.one_minus_power`, for n >= 1."""
     return -np.expm1(n * np.log1p(beta - 1)) if beta - 1 > -1 else 1.0
 
 

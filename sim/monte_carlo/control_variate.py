@@ -15,9 +15,9 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.theory import Array, ema_weights, one_minus_power
 from sim.losses.problems import Problem
-from sim.records import InputError
-from sim.theory import Array, ema_weights, one_minus_power
 
 
 def linear_part(

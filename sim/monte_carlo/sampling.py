@@ -16,7 +16,7 @@ import math
 import numpy as np
 from numba import njit
 
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
 
 MAX_PARTITIONS = 1_000_000
 """Most ordered partitions that `ordered_partitions` lists."""
@@ -46,9 +46,15 @@ def _stream_key(seed, index):
 
 
 @njit(cache=True)
-def _scaled_word(key, i, attempt):
+def _counter(i, attempt):
+    """Hash of what is the same for every key."""
+    return _mix(_GOLDEN * (i | (attempt << _32)))
+
+
+@njit(cache=True)
+def _scaled_word(key, i, counter):
     """Return x (i + 1) for 32 random bits x: the high half is in 0..i, a small low half rejects it."""
-    word = _mix(key ^ _mix(_GOLDEN * (i | (attempt << _32))))
+    word = _mix(key ^ counter)
     return (word >> _32) * (i + _ONE)
 
 
@@ -57,42 +63,54 @@ def _pick(key, i):
     """Draw a uniform integer of 0..i, rejecting the few words that would favour some of them [2]_."""
     unfair = (_LOW_WORD - i) % (i + _ONE)  # 2^32 mod (i + 1)
     attempt = np.uint64(0)
-    scaled = _scaled_word(key, i, attempt)
+    scaled = _scaled_word(key, i, _counter(i, attempt))
     while (scaled & _LOW_WORD) < unfair:
         attempt += _ONE
-        scaled = _scaled_word(key, i, attempt)
+        scaled = _scaled_word(key, i, _counter(i, attempt))
     return scaled >> _32
 
 
 @njit(cache=True)
-def _shuffle(order, picks, key):
-    """Fill `order` with a permutation of 0..n-1; `picks` is (n,) uint32 working space."""
+def _shuffle(order, picks, counters, key):
+    """Fill `order` with a permutation of 0..n-1."""
     doubtful = False
     for step in range(order.size):
         i = np.uint64(step)
-        scaled = _scaled_word(key, i, np.uint64(0))
+        scaled = _scaled_word(key, i, counters[step])
         picks[step] = scaled >> _32
         doubtful |= (scaled & _LOW_WORD) <= i
     if doubtful:  # low word < i + 1: perhaps unfair (about one permutation in 2^33 / n^2)
         for step in range(order.size):
             picks[step] = _pick(key, np.uint64(step))
-    for i in range(order.size):  # Fisher-Yates, inside out
-        j = picks[i]
-        order[i] = order[j]
-        order[j] = i
+    for place in range(order.size):  # Fisher-Yates, inside out
+        other = picks[place]
+        order[place] = order[other]
+        order[other] = place
 
 
 @njit(cache=True)
-def fill_permutation(order, picks, seed, index):
-    """Write permutation number `index` of a seed (both uint64) into `order`, (n,) integers; `picks` is (n,) uint32."""
-    _shuffle(order, picks, _stream_key(seed, index))
+def make_counters(n_samples):
+    """Hash the places of a permutation, (n_samples,) uint64: the part of `fill_permutation` that all share."""
+    counters = np.empty(n_samples, np.uint64)
+    for i in range(n_samples):
+        counters[i] = _counter(np.uint64(i), np.uint64(0))
+    return counters
+
+
+@njit(cache=True)
+def fill_permutation(order, picks, counters, seed, index):
+    """Write permutation number `index` of a seed (both uint64) into `order`, (n,) integers.
+
+    `picks` is (n,) uint32 working space, `counters` comes from `make_counters`.
+    """
+    _shuffle(order, picks, counters, _stream_key(seed, index))
 
 
 @njit(cache=True, nogil=True)
 def _draw(orders, seed, first_index):
-    picks = np.empty(orders.shape[1], np.uint32)
+    picks, counters = np.empty(orders.shape[1], np.uint32), make_counters(orders.shape[1])
     for i in range(orders.shape[0]):
-        fill_permutation(orders[i], picks, seed, first_index + np.uint64(i))
+        fill_permutation(orders[i], picks, counters, seed, first_index + np.uint64(i))
 
 
 def draw_permutations(n_samples: int, n_permutations: int, seed: int, first_index: int = 0) -> np.ndarray:
@@ -131,6 +149,26 @@ def draw_permutations(n_samples: int, n_permutations: int, seed: int, first_inde
     with np.errstate(over="ignore"):  # uint64 wraps around by design; NumPy would warn where Numba is off
         _draw(orders, np.uint64(seed), np.uint64(first_index))
     return orders
+
+
+def draw_batches(n_samples: int, batch_size: int, n_steps: int, seed: int) -> np.ndarray:
+    """Draw batches without replacement, reshuffled every epoch.
+
+    Parameters
+    ----------
+    n_samples, batch_size, n_steps : int
+        `batch_size` divides `n_samples`.
+    seed : int
+        >= 0.
+
+    Returns
+    -------
+    (n_steps, batch_size) ndarray of int
+        Samples ascend within a batch; fewer steps with the same seed give the first rows.
+    """
+    n_epochs = -(-n_steps * batch_size // n_samples)
+    orders = draw_permutations(n_samples, n_epochs, seed)
+    return np.sort(orders.reshape(-1, batch_size)[:n_steps], axis=1)
 
 
 def n_ordered_partitions(n_samples: int, batch_size: int) -> int:

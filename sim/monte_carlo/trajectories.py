@@ -16,12 +16,21 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from sim.monte_carlo.blocks import in_threads
-from sim.monte_carlo.rows import shifted_rows_dot_vector, weighted_sum_of_rows
-from sim.monte_carlo.sampling import fill_permutation
-from sim.monte_carlo.vectors import aligned_zeros, lanes_of, load, padded, reciprocal_sqrt, store, zero_vector
-from sim.records import InputError
-from sim.theory import one_minus_power
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.theory import one_minus_power
+from sim.monte_carlo.gathered_rows import shifted_rows_dot_vector, weighted_sum_of_rows
+from sim.monte_carlo.parallel_mean import in_threads
+from sim.monte_carlo.sampling import fill_permutation, make_counters
+from sim.monte_carlo.simd import (
+    aligned_zeros,
+    lanes_of,
+    load,
+    padded,
+    panel_lanes,
+    reciprocal_sqrt,
+    store,
+    zero_vector,
+)
 
 RUNS_IN_BLOCK = 32
 """Runs that a thread takes at a time."""
@@ -42,8 +51,8 @@ class Data(NamedTuple):
 class Run(NamedTuple):
     """A run under way: parameters, (biased) moving sums of gradients and squares, its epoch's order.
 
-    `theta`, `exp_avg`, `exp_avg_sq` are (1, width), `errors` (1, batch_size + 3), `order` and `picks` (working space)
-    (n_samples,), `minus_targets` (n_samples + 3,) in that order.
+    `theta`, `exp_avg`, `exp_avg_sq` are (1, width), `errors` (1, batch_size + 3), `order`, `picks` (working space) and
+    `counters` (`sim.monte_carlo.sampling.make_counters`) (n_samples,), `minus_targets` (n_samples + 3,) in that order.
     """
 
     theta: np.ndarray
@@ -52,6 +61,7 @@ class Run(NamedTuple):
     errors: np.ndarray
     order: np.ndarray
     picks: np.ndarray
+    counters: np.ndarray
     minus_targets: np.ndarray
 
 
@@ -97,7 +107,7 @@ def adam_runs(
     progress : callable, optional
         Called with the number of runs done since the last call.
     n_threads : int, optional
-        As in `sim.monte_carlo.blocks.in_threads`.
+        As in `sim.monte_carlo.parallel_mean.in_threads`.
 
     Returns
     -------
@@ -182,17 +192,23 @@ def _train(
     if not 0 <= seed < 2**63:
         raise InputError(f"seed is {seed}, allowed: 0 to {2**63 - 1}")
     n_samples, d = features.shape
-    zero = zero_vector(8 if d <= 16 else 32)
+    zero = zero_vector(panel_lanes(d))
     data = Data(padded(features, zero.size), targets, theta, batch_size, np.uint64(seed))
     result = np.empty((n_runs, n_epochs, d))
+    with np.errstate(over="ignore"):  # as in `sim.monte_carlo.sampling.draw_permutations`
+        counters = make_counters(n_samples)
 
     def block(start):
         rows = result[start : start + RUNS_IN_BLOCK]
+        theta_of_run, exp_avg, exp_avg_sq = (aligned_zeros((1, data.features.shape[1])) for _ in range(3))
         run = Run(
-            *(aligned_zeros((1, data.features.shape[1])) for _ in range(3)),
+            theta_of_run,
+            exp_avg,
+            exp_avg_sq,
             errors=np.zeros((1, batch_size + 3)),
             order=np.empty(n_samples, np.uint32),
             picks=np.empty(n_samples, np.uint32),
+            counters=counters,
             minus_targets=np.zeros(n_samples + 3),
         )
         with np.errstate(over="ignore"):  # as in `sim.monte_carlo.sampling.draw_permutations`
@@ -233,10 +249,11 @@ def _adam(data, run, first_run, zero, result, beta1, beta2, eps_root, scale1, sc
         for epoch in range(result.shape[1]):
             _shuffle_samples(data, run, first_run, i, epoch)
             for start in range(0, n_samples, batch_size):
-                _batch_errors(data, run, start, zero)
+                batch = run.order[start : start + batch_size]
+                _batch_errors(data, run, start, batch)
                 t = (epoch * n_samples + start) // batch_size
                 for c in range(0, d, lanes_of(zero)):
-                    g = weighted_sum_of_rows(data.features, run.order, start, batch_size, run.errors, c, zero)
+                    g = weighted_sum_of_rows(data.features, batch, run.errors, c, zero)
                     exp_avg = load(run.exp_avg, (0, c), zero) * beta1 + g
                     exp_avg_sq = load(run.exp_avg_sq, (0, c), zero) * beta2 + g * g
                     step = exp_avg * -scale1[t] * reciprocal_sqrt(exp_avg_sq * scale2[t] + eps)
@@ -255,9 +272,10 @@ def _sgd(data, run, first_run, zero, result, beta1, lr):
         for epoch in range(result.shape[1]):
             _shuffle_samples(data, run, first_run, i, epoch)
             for start in range(0, n_samples, batch_size):
-                _batch_errors(data, run, start, zero)
+                batch = run.order[start : start + batch_size]
+                _batch_errors(data, run, start, batch)
                 for c in range(0, d, lanes_of(zero)):
-                    g = weighted_sum_of_rows(data.features, run.order, start, batch_size, run.errors, c, zero)
+                    g = weighted_sum_of_rows(data.features, batch, run.errors, c, zero)
                     exp_avg = load(run.exp_avg, (0, c), zero) * beta1 + g
                     store(run.exp_avg, (0, c), exp_avg)
                     store(run.theta, (0, c), load(run.theta, (0, c), zero) + exp_avg * -lr)
@@ -276,15 +294,13 @@ def _begin(data, run):
 def _shuffle_samples(data, run, first_run, i, epoch):
     """Draw the order of an epoch of run `first_run` + i, and put the targets in that order."""
     index = first_run + np.uint64(i) + np.uint64(epoch) * np.uint64(2**32)
-    fill_permutation(run.order, run.picks, data.seed, index)
+    fill_permutation(run.order, run.picks, run.counters, data.seed, index)
     for k in range(run.order.size):  # once an epoch: in each step it would hold up the sum of rows
         run.minus_targets[k] = -data.targets[run.order[k]]
 
 
 @njit(cache=True, error_model="numpy", forceinline=True)
-def _batch_errors(data, run, start, zero):
-    """Write (a_r . theta - y_r) / b for the samples of a batch."""
-    b = data.batch_size
-    shifted_rows_dot_vector(
-        data.features, run.order, start, b, run.theta, 0, run.minus_targets, 1 / b, run.errors, zero
-    )
+def _batch_errors(data, run, start, batch):
+    """Write (a_r . theta - y_r) / b for the samples of `batch`, from place `start` of the epoch on."""
+    shifts = run.minus_targets[start:]
+    shifted_rows_dot_vector(data.features, batch, run.theta, 0, shifts, 1 / data.batch_size, run.errors)

@@ -8,49 +8,14 @@ import torch
 from torch import Tensor
 
 from train.language.corpora import windows
-from train.ranks import Ranks
+from train.runtime.distributed import Ranks
+from train.runtime.sample_order import stream_order
 
 if TYPE_CHECKING:
     from train.language.transformer_xl import TransformerXL
 
 EVALUATION_STREAMS = 32  # windows at a time
 CUDA_EVALUATION_STREAMS = 128  # enough to fill a GPU
-
-
-def epoch_order(n_windows: int, n_streams: int, shuffle: bool, seed: int, epoch: int) -> Tensor:
-    """Order the windows of one epoch; its batch k takes entries k batch_size ... (k + 1) batch_size - 1.
-
-    Parameters
-    ----------
-    n_windows : int
-    n_streams : int
-        Windows in a micro-batch; of no effect if `shuffle`.
-    shuffle : bool
-        A uniformly random permutation, which depends on `seed` and `epoch` alone, or `stream_order`.
-    seed, epoch : int >= 0
-
-    Returns
-    -------
-    Tensor of int64, shape (n_windows,)
-    """
-    if shuffle:
-        return torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(n_windows))
-    return stream_order(n_windows, n_streams)
-
-
-def stream_order(n_windows: int, n_streams: int) -> Tensor:
-    """Order windows so that each group of `n_streams` continues the group before it, stream by stream.
-
-    The text is cut into `n_streams` contiguous streams of equally many windows; a group holds one window of each.
-    The windows left over come last, as they stand in the text.
-
-    Returns
-    -------
-    Tensor of int64, shape (n_windows,)
-    """
-    n_groups = n_windows // n_streams
-    in_streams = torch.arange(n_groups * n_streams).view(n_streams, n_groups).T.flatten()
-    return torch.cat([in_streams, torch.arange(n_groups * n_streams, n_windows)])
 
 
 def to_windows(tokens: np.ndarray, tgt_len: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -19,8 +19,8 @@ from typing import IO
 
 import numpy as np
 
-from sim.records import InputError
-from train.downloads import check, fetch
+from adam_minibatch_noise.errors import InputError
+from train.runtime.downloads import check, fetch
 
 SPLITS = ("train", "valid", "test")
 EOS, UNKNOWN = "<eos>", "<unk>"
@@ -69,7 +69,8 @@ def load(name: str, data_dir: Path | None = None, cache_dir: Path | None = None)
 
     Parameters
     ----------
-    name : {"pydoc", "wikitext-2"}
+    name : str
+        One of `LOADERS`.
     data_dir, cache_dir : path, optional
         See `wikitext2`; `pydoc` uses neither.
 
@@ -78,13 +79,9 @@ def load(name: str, data_dir: Path | None = None, cache_dir: Path | None = None)
     InputError
         Unknown name; a file that is missing, damaged or cannot be downloaded.
     """
-    if name == "pydoc":
-        from pydoc_data.topics import topics
-
-        return pydoc(topics)
-    if name == "wikitext-2":
-        return wikitext2(data_dir, cache_dir)
-    raise InputError(f"corpus is {name!r}, allowed: pydoc, wikitext-2")
+    if name not in LOADERS:
+        raise InputError(f"corpus is {name!r}, allowed: {', '.join(LOADERS)}")
+    return LOADERS[name](data_dir, cache_dir)
 
 
 def describe(corpus: Corpus) -> dict[str, str | int]:
@@ -130,7 +127,7 @@ def wikitext2(
     sha256 : mapping from str to str
         Expected sha256 of each split's file.
     opener : callable, optional
-        See `train.downloads.fetch`.
+        See `train.runtime.downloads.fetch`.
 
     Raises
     ------
@@ -206,7 +203,7 @@ def pydoc_words(text: str) -> list[str]:
 
 
 def _without_repeats(texts: Iterable[str]) -> Iterable[str]:
-    seen = set()
+    seen: set[str] = set()
     for text in texts:
         paragraphs = {" ".join(block.split()): block for block in re.split(r"\n\s*\n", text)}
         yield "\n".join(block for key, block in paragraphs.items() if key not in seen)
@@ -225,3 +222,16 @@ def _number(name: str, words: Mapping[str, Sequence[str]], counts: Counter[str])
     for split in SPLITS:
         digest.update(splits[split].astype("<i4").tobytes())
     return Corpus(name, vocabulary, sha256=digest.hexdigest(), **splits)
+
+
+def _pydoc_of_this_python() -> Corpus:
+    from pydoc_data.topics import topics
+
+    return pydoc(topics)
+
+
+LOADERS: dict[str, Callable[[Path | None, Path | None], Corpus]] = {
+    "pydoc": lambda data_dir, cache_dir: _pydoc_of_this_python(),
+    "wikitext-2": wikitext2,
+}
+"""How each of `common.names.CORPORA` is read, from `data_dir` and `cache_dir`."""

@@ -8,12 +8,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from train import checkpoints
-from train.language.batches import epoch_order
-from train.language.course import Course, perplexity
+from train.language.run_state import RunState, perplexity
 from train.language.settings import Settings
 from train.language.snapshots import save_snapshot
 from train.language.trainer import Trainer
+from train.runtime import checkpoints
+from train.runtime.sample_order import epoch_order
 
 
 def train(
@@ -58,45 +58,50 @@ def train(
     n_words = s.batch_size * s.tgt_len  # in a step
     trainer.start(s)
     noise = trainer.noise_estimator()
-    identity, course = {**asdict(s), "corpus_sha256": trainer.corpus.sha256, "n_ranks": ranks.size}, Course()
+    identity, run_state = (
+        {**asdict(s), "corpus_sha256": trainer.corpus.sha256, "n_ranks": ranks.size},
+        RunState(),
+    )
     if checkpoint and checkpoints.exists(checkpoint):
         state = checkpoints.load(checkpoint, identity, trainer.device)
         trainer.load_state_dict(state["trainer"])
         if noise:
             noise.load_state_dict(state["noise"])
         checkpoints.set_rng_state(state["rng"][ranks.rank])
-        course = Course(**state["course"])
-        started -= course.seconds
+        run_state = RunState(**state["run_state"])
+        started -= run_state.seconds
 
     trainer.say_what_is_dropped()
     order = None
-    bar = tqdm(total=n_steps, initial=course.step, unit="step", disable=not progress or ranks.rank > 0)
-    while not course.end:
-        epoch, i_batch = divmod(course.step, n_batches)
+    bar = tqdm(total=n_steps, initial=run_state.step, unit="step", disable=not progress or ranks.rank > 0)
+    while not run_state.end:
+        epoch, i_batch = divmod(run_state.step, n_batches)
         if i_batch == 0 or order is None:
             order = epoch_order(n_windows, trainer.micro_batch_size, s.shuffle, s.seed, epoch).to(
                 trainer.device
             )
         batch = order[i_batch * s.batch_size : (i_batch + 1) * s.batch_size]
-        measured = noise if noise and course.step % s.noise_interval == 0 else None
-        nll, course.memory = trainer.gradient(batch, course.memory if i_batch else None, measured)
+        measured = noise if noise and run_state.step % s.noise_interval == 0 else None
+        nll, run_state.memory = trainer.gradient(batch, run_state.memory if i_batch else None, measured)
         trainer.optimizer.step()
-        course.add_step(nll, n_words)
+        run_state.add_step(nll, n_words)
         bar.update()
 
-        if course.step % interval == 0 or course.step == n_steps:
+        if run_state.step % interval == 0 or run_state.step == n_steps:
             before = time.perf_counter()
             valid_loss = trainer.loss("valid")
-            course.evaluation_seconds += time.perf_counter() - before
-            if course.record(valid_loss, s, n_batches, noise.result().columns() if noise else {}):
-                course.best_values = trainer.values.detach().clone()
+            run_state.evaluation_seconds += time.perf_counter() - before
+            if run_state.record(valid_loss, s, n_batches, noise.result().columns() if noise else {}):
+                run_state.best_values = trainer.values.detach().clone()
             if snapshots and not ranks.rank:
-                save_snapshot(snapshots / f"step-{course.step}.pt", trainer.snapshot(course.rows[-1]))
-            bar.set_postfix(valid=f"{perplexity(valid_loss):.4g}", best=f"{perplexity(course.best_loss):.4g}")
-        course.seconds = time.perf_counter() - started
+                save_snapshot(snapshots / f"step-{run_state.step}.pt", trainer.snapshot(run_state.rows[-1]))
+            bar.set_postfix(
+                valid=f"{perplexity(valid_loss):.4g}", best=f"{perplexity(run_state.best_loss):.4g}"
+            )
+        run_state.seconds = time.perf_counter() - started
         if checkpoint and ranks.agree(time.perf_counter() - saved >= checkpoint_seconds):
             rng = ranks.gather(checkpoints.get_rng_state())
-            state = {"trainer": trainer.state_dict(), "course": vars(course), "rng": rng}
+            state = {"trainer": trainer.state_dict(), "run_state": vars(run_state), "rng": rng}
             state["noise"] = noise.state_dict() if noise else None
             if not ranks.rank:
                 checkpoints.save(checkpoint, {"settings": identity, **state})
@@ -104,22 +109,22 @@ def train(
     bar.close()
 
     test_loss = math.nan
-    if course.best_values is not None:
-        trainer.load_values(course.best_values)
+    if run_state.best_values is not None:
+        trainer.load_values(run_state.best_values)
         test_loss = trainer.loss("test")
-    return course.rows, {
-        "status": course.rows[-1]["status"],
-        "ended_by": course.end,
-        "min_valid_perplexity": perplexity(course.best_loss),
+    return run_state.rows, {
+        "status": run_state.rows[-1]["status"],
+        "ended_by": run_state.end,
+        "min_valid_perplexity": perplexity(run_state.best_loss),
         "test_perplexity": perplexity(test_loss),
-        "step_of_min": course.best_step,
-        "epoch_of_min": course.best_step / n_batches,
-        "n_steps": course.step,
+        "step_of_min": run_state.best_step,
+        "epoch_of_min": run_state.best_step / n_batches,
+        "n_steps": run_state.step,
         "n_params": trainer.n_params,
         "n_windows": n_windows,
         "n_batches": n_batches,
         "n_dropped_windows": trainer.n_dropped,
-        "seconds": course.seconds,
-        "evaluation_seconds": course.evaluation_seconds,
-        "tokens_per_second": course.step * n_words / (course.seconds - course.evaluation_seconds),
+        "seconds": run_state.seconds,
+        "evaluation_seconds": run_state.evaluation_seconds,
+        "tokens_per_second": run_state.step * n_words / (run_state.seconds - run_state.evaluation_seconds),
     }

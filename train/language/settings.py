@@ -1,14 +1,14 @@
-"""Everything that decides the numbers of a run, and the flags that set it."""
+"""Everything that decides the numbers of a run."""
 
-import argparse
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any
 
-from sim.commands import Parser, beta, count, nonnegative, number, positive, seed
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
+from common import names
+from common.settings import BETA, COUNT, NONNEGATIVE, POSITIVE, SEED, SHARE, WHOLE, setting
 
-SWEPT = "seed beta1 beta2"
+SWEPT = ("seed", "beta1", "beta2")
 """Settings of which `train.sweep` takes lists, the first changing slowest."""
-CORPORA = ("pydoc", "wikitext-2")
 DTYPES = ("float32", "bfloat16")
 PUBLISHED_SIZES = (
     "Published sizes: --n-layer 6 --n-head 8 --d-model 512 --d-head 64 --d-inner 2048 --tgt-len 128 "
@@ -18,40 +18,63 @@ PUBLISHED_SIZES = (
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of one run; see `add_flags` for the meaning and range of each.
+    """Settings of one run.
 
     The defaults train a small model on `pydoc` past its best validation perplexity within half a minute on one
     core.
     """
 
-    corpus: str = "pydoc"
-    max_train_windows: int = 0
-    n_layer: int = 2
-    n_head: int = 2
-    d_model: int = 64
-    d_head: int = 32
-    d_inner: int = 128
-    tgt_len: int = 16
-    mem_len: int = 0
-    dropout: float = 0.0
-    dropatt: float = 0.0
-    batch_size: int = 8
-    micro_batch_size: int = 0
-    lr: float = 2e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    eps_root: float = 0.0
-    weight_decay: float = 0.0
-    n_epochs: int = 16
-    patience: int = 2
-    evaluations_per_epoch: float = 1.0
-    noise_interval: int = 0
-    seed: int = 0
-    shuffle: bool = True
-    dtype: str = "float32"
+    corpus: str = setting("pydoc", "text to train on", choices=tuple(names.CORPORA), group="corpus")
+    max_train_windows: int = setting(
+        0, "train on the first so many windows only; 0: on all", WHOLE, unit="windows", group="corpus"
+    )
+    n_layer: int = setting(2, "layers", COUNT, group="model")
+    n_head: int = setting(2, "heads", COUNT, group="model")
+    d_model: int = setting(64, "width", COUNT, group="model")
+    d_head: int = setting(32, "width of a head", COUNT, group="model")
+    d_inner: int = setting(128, "width inside the feed-forward block", COUNT, group="model")
+    tgt_len: int = setting(16, "length of a window, which is one sample", COUNT, unit="words", group="model")
+    mem_len: int = setting(
+        0, "hidden states of earlier windows kept; needs --no-shuffle", WHOLE, unit="words", group="model"
+    )
+    dropout: float = setting(0.0, "dropout of activations", SHARE, group="model")
+    dropatt: float = setting(0.0, "dropout of attention weights", SHARE, group="model")
+    batch_size: int = setting(
+        8, "windows a step; a remainder of the epoch is dropped", COUNT, unit="windows", group="run"
+    )
+    micro_batch_size: int = setting(
+        0, "windows at a time, gradients summed; 0: all", WHOLE, unit="windows", group="run"
+    )
+    lr: float = setting(2e-3, "learning rate, constant", POSITIVE, group="optimizer")
+    beta1: float = setting(0.9, "decay rate of the first moment", BETA, group="optimizer")
+    beta2: float = setting(0.999, "decay rate of the second moment", BETA, group="optimizer")
+    eps: float = setting(1e-8, "added outside the square root", NONNEGATIVE, group="optimizer")
+    eps_root: float = setting(0.0, "added inside the square root", NONNEGATIVE, group="optimizer")
+    weight_decay: float = setting(0.0, "decoupled weight decay, times lr", NONNEGATIVE, group="optimizer")
+    n_epochs: int = setting(16, "at most so many epochs", COUNT, unit="epochs", group="run")
+    patience: int = setting(
+        2,
+        "stop after so many evaluations without a new best; 0: never",
+        WHOLE,
+        unit="evaluations",
+        group="run",
+    )
+    evaluations_per_epoch: float = setting(1.0, "below 1: one every several epochs", POSITIVE, group="run")
+    noise_interval: int = setting(
+        0, "estimate the noise scale from every so many-th step; 0: never", WHOLE, unit="steps", group="run"
+    )
+    seed: int = setting(0, "of initial weights, order and dropout", SEED, group="run")
+    shuffle: bool = setting(
+        True,
+        "a fresh permutation of the windows every epoch; otherwise a fixed order, in which micro-batch "
+        "after micro-batch continues the same parallel streams of text",
+        group="run",
+    )
+    dtype: str = setting(
+        "float32", "of the matrix products; weights and moments stay float32", choices=DTYPES, group="run"
+    )
 
-    def model(self) -> dict[str, int | float]:
+    def model(self) -> dict[str, Any]:
         """Arguments of `TransformerXL`, but for the size of the vocabulary."""
         names = "n_layer n_head d_model d_head d_inner dropout dropatt mem_len"
         return {name: getattr(self, name) for name in names.split()}
@@ -91,67 +114,3 @@ class Settings:
                 f"--micro-batch-size is {self.micro_batch_size}, allowed with --mem-len: a divisor of "
                 f"--batch-size {self.batch_size}"
             )
-
-
-def add_flags(parser: Parser, but: str = "") -> None:
-    """Add one flag a field of `Settings`, of the same name, except for the fields named in `but`."""
-
-    def add(group: argparse._ArgumentGroup, name: str, *args: object, **kwargs: object) -> None:
-        if name not in but.split():
-            _add(group, name, *args, **kwargs)
-
-    share = number(float, 0, 1, open_high=True)
-    corpus = parser.add_argument_group("corpus")
-    model = parser.add_argument_group("model", PUBLISHED_SIZES)
-    optimiser = parser.add_argument_group("optimiser")
-    course = parser.add_argument_group("course of training")
-    add(corpus, "corpus", "text to train on", choices=CORPORA)
-    add(corpus, "max_train_windows", "train on the first so many windows only; 0: on all", number(int, 0))
-    add(model, "n_layer", "layers", count)
-    add(model, "n_head", "heads", count)
-    add(model, "d_model", "width", count)
-    add(model, "d_head", "width of a head", count)
-    add(model, "d_inner", "width inside the feed-forward block", count)
-    add(model, "tgt_len", "words in a window, which is one sample", count)
-    add(model, "mem_len", "hidden states of earlier windows kept; needs --no-shuffle", number(int, 0))
-    add(model, "dropout", "dropout of activations", share)
-    add(model, "dropatt", "dropout of attention weights", share)
-    add(optimiser, "lr", "learning rate, constant", positive)
-    add(optimiser, "beta1", "decay of the first moment", beta)
-    add(optimiser, "beta2", "decay of the second moment", beta)
-    add(optimiser, "eps", "added outside the square root", nonnegative)
-    add(optimiser, "eps_root", "added inside the square root", nonnegative)
-    add(optimiser, "weight_decay", "decoupled weight decay, times lr", nonnegative)
-    add(course, "batch_size", "windows a step; a remainder of the epoch is dropped", count)
-    add(course, "micro_batch_size", "windows at a time, gradients summed; 0: all", number(int, 0))
-    add(course, "n_epochs", "at most so many epochs", count)
-    add(course, "patience", "stop after so many evaluations without a new best; 0: never", number(int, 0))
-    add(course, "evaluations_per_epoch", "below 1: one every several epochs", positive)
-    add(
-        course,
-        "noise_interval",
-        "estimate the noise scale from every so many-th step; 0: never",
-        number(int, 0),
-    )
-    add(course, "seed", "of initial weights, order and dropout", seed)
-    add(
-        course,
-        "shuffle",
-        "a fresh permutation of the windows every epoch; otherwise a fixed order, in which micro-batch "
-        "after micro-batch continues the same parallel streams of text",
-        action=argparse.BooleanOptionalAction,
-    )
-    add(course, "dtype", "of the matrix products; weights and moments stay float32", choices=DTYPES)
-
-
-def from_flags(arguments: argparse.Namespace) -> Settings:
-    """Collect the settings that `add_flags` has read; of a list the first value."""
-    values = {field.name: getattr(arguments, field.name) for field in fields(Settings)}
-    return Settings(**{name: v[0] if isinstance(v, list) else v for name, v in values.items()})
-
-
-def _add(group: argparse._ArgumentGroup, name: str, help: str, type: object = None, **kwargs: object) -> None:
-    if type is not None:
-        kwargs |= {"type": type, "metavar": name.rsplit("_", 1)[-1].upper()}
-    default = Settings.__dataclass_fields__[name].default
-    group.add_argument("--" + name.replace("_", "-"), default=default, help=help, **kwargs)

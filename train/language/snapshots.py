@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sim.records import InputError
-from train import checkpoints
+from adam_minibatch_noise.errors import InputError
 from train.language.corpora import Corpus
 from train.language.settings import Settings
 from train.language.transformer_xl import TransformerXL
+from train.runtime import checkpoints
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ def load_snapshot(path: Path, device: torch.device) -> Snapshot:
     unknown = sorted(set(settings) - SETTINGS)
     if unknown:
         raise InputError(f"{path}: setting {unknown[0]!r} is unknown to this version of the program")
-    return Snapshot(Settings(**settings), sha256, *(content[name] for name in OTHERS), state=content[STATE])
+    others = {name: content[name] for name in OTHERS}
+    return Snapshot(Settings(**settings), sha256, state=content[STATE], **others)
 
 
 def restore(snapshot: Snapshot, corpus: Corpus, device: torch.device) -> TransformerXL:

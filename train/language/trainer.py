@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.noise_scale.two_batch import TwoBatchEstimator, sq_norm
+from adam_minibatch_noise.optimizers.adam import Adam
 from train.language.batches import mean_loss, to_windows
 from train.language.snapshots import Snapshot
 from train.language.transformer_xl import TransformerXL
-from train.noise.two_batch import TwoBatchEstimator, sq_norm
-from train.optimizers import Adam
-from train.ranks import Ranks
+from train.runtime.distributed import Ranks
 
 if TYPE_CHECKING:
     from train.language.corpora import Corpus
@@ -101,7 +101,7 @@ class Trainer:
         torch.manual_seed(s.seed)
         fresh = flatten(self._fresh_model())  # drawn on the CPU: the same on every device
         self.load_values(fresh)
-        self.values.grad.zero_()
+        self._gradient().zero_()
         self.optimizer.reset(s.lr, (s.beta1, s.beta2), s.eps, s.eps_root, s.weight_decay)
         if self.ranks.rank:  # dropout differs from process to process
             torch.manual_seed(s.seed + (self.ranks.rank << 32))
@@ -130,9 +130,10 @@ class Trainer:
         """
         n_words = windows.numel() * self.inputs.shape[1]
         nll = torch.zeros((), dtype=torch.float64, device=self.device)
-        self.values.grad.zero_()
+        total = self._gradient()
+        total.zero_()
         size = noise.small_size if noise else self.micro_batch_size
-        small_sq_norm = None
+        small_sq_norm: Tensor | None = None
         for part in self.ranks.share(windows).split(size):
             # a size met only once an epoch is not worth compiling for
             forward = self.forward if len(part) == size else self.model
@@ -143,10 +144,11 @@ class Trainer:
             if (
                 noise and small_sq_norm is None
             ):  # so far the gradient of the first part, over the words of all
-                small_sq_norm = sq_norm([self.values.grad]) * (len(windows) / size) ** 2
+                small_sq_norm = sq_norm([total]) * (len(windows) / size) ** 2
         if noise:
-            noise.add(small_sq_norm, sq_norm([self.values.grad]))
-        self.ranks.sum_(self.values.grad)
+            assert small_sq_norm is not None  # every process has windows of the batch
+            noise.add(small_sq_norm, sq_norm([total]))
+        self.ranks.sum_(total)
         self.ranks.sum_(nll)
         return nll, memory
 
@@ -194,6 +196,10 @@ class Trainer:
     def n_params(self) -> int:
         """Number of parameters."""
         return sum(param.numel() for param in self.model.parameters())
+
+    def _gradient(self) -> Tensor:
+        assert self.values.grad is not None  # `flatten` has made it
+        return self.values.grad
 
     def _fresh_model(self) -> TransformerXL:
         return TransformerXL(n_token=len(self.corpus.vocabulary), **self.settings.model())

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sim.records import InputError
+from adam_minibatch_noise.errors import InputError
 from train.language.cross_entropy import cross_entropy_sum
 
 INIT_STD = 0.02

@@ -1,0 +1,58 @@
+"""Advice on betas from a noise-to-signal ratio; NumPy only.
+
+References
+----------
+.. [1] Cattaneo and Shigida, "The Effect of Mini-Batch Noise on the Implicit Bias of Adam",
+   arXiv:2602.01642, 2026.
+"""
+
+from dataclasses import dataclass
+
+from adam_minibatch_noise.ranges import NONNEGATIVE_OR_INFINITE, within
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What the rule of thumb says at one noise-to-signal ratio.
+
+    Attributes
+    ----------
+    regime : {"noise", "between", "signal"}
+        lam > 1, 1/2 <= lam <= 1, lam < 1/2.
+    beta1, beta2 : float or None
+        Values to start from; None where the rule names no number.
+    text : str
+        One sentence.
+    """
+
+    regime: str
+    beta1: float | None
+    beta2: float | None
+    text: str
+
+
+def rule_of_thumb(lam: float) -> Advice:
+    """Which betas favour flat minima at noise-to-signal ratio `lam`, after Lemmas 3.4 to 3.7 of [1]_.
+
+    Parameters
+    ----------
+    lam : float
+        >= 0 (`theory.noise_to_signal`), a single number; infinite where the gradient is zero.
+
+    Returns
+    -------
+    Advice
+
+    Raises
+    ------
+    InputError
+        What is no such number.
+    """
+    lam = float(within("lam", lam, NONNEGATIVE_OR_INFINITE, ()))
+    if lam > 1:
+        return Advice(
+            "noise", 0.9, 0.999, "small batch: a small beta1 and a large beta2, such as 0.9 and 0.999"
+        )
+    if lam < 0.5:
+        return Advice("signal", None, None, "large batch: beta1 = beta2, as high as training still converges")
+    return Advice("between", 0.9, None, "between the critical batch sizes: the best beta2 depends on beta1")

@@ -1,0 +1,245 @@
+r"""What Proposition 3.3 leaves out: the distance between E[Corr_n] and its prediction, certified.
+
+Three things are left out. Two are computed with their sign, by a route that shares nothing with the closed
+forms of C1..C5: the finite epoch (truncated sums, and the correlation -v/(m-1) of different batches) and
+eps > 0. Both sit in the second-order expectation of `expansion.second_order`, from which the limit, summed term
+by term over lags, is subtracted. The third, noise of order three and more, is bounded.
+
+Derivation of the bound. Write d_{k,i} = g_i x_{k,i} and d_{k,ij} = W_ij y_{k,ij}. Corr_{n,j} is a power
+series in all x and y. Replace every coefficient by its absolute value and every x, y by t: since the weights mu
+and nu sum to 1, each average of x becomes t, and R_i^2 = (g_i^2 + eps)(1 + q_i sum_k nu_k (2x + x^2)), q_i <= 1,
+becomes (g_i^2 + eps)(1 - 2t - t^2), so that with s(t) = (1 - 2t - t^2)^(-1/2), f(t) = (1 + t) s(t)
+
+    Corr_j << sum_i |F_i|/R_j (|H_ij| + W_ij t) f(t) ( Lag_mu s(t) + q_j Lag_nu (1 + t)^2 s(t)^3 ),
+
+Lag_w = sum_k w_k (n - k). By Hoelder the expectation of a product of p of the variables is at most the
+largest p-th absolute moment of one of them: v3 times the third per-sample moment for p = 3 (exact for one
+batch, smaller where the batches differ), M4 = max E x^4 for p = 4, and at most M4 rho^(p-4) beyond, where always
+rho >= |x|, |y|. W_ij is chosen so that y obeys the bounds of x. Hence, with A_p the coefficients of a
+majorant A,
+
+    | terms of order >= 3 |  <=  A_3 v3 max mean|x_r|^3  +  M4 (A(rho) - A_0 - .. - A_3 rho^3)/rho^4,
+
+which is finite for rho < sqrt(2) - 1: the gradient must dominate the noise of every possible batch. In the mean over
+the noise and its mirror image odd orders cancel, the term with v3 drops out, and the rest bounds orders >= 4.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.expansion.second_order import adam_constants, adam_expectation
+from adam_minibatch_noise.expansion.weight_sums import (
+    FIRST,
+    SECOND,
+    WeightSums,
+    limit_weight_sums,
+    weight_sums,
+)
+from adam_minibatch_noise.theory import Array, Moments, batch_variance_factor, expected_corr_terms
+
+RADIUS = np.sqrt(2) - 1
+"""Radius of convergence of the series in the noise."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """E[Corr_n] less Proposition 3.3, component by component.
+
+    Attributes
+    ----------
+    exact : (n_params,) ndarray
+        E[Corr_n] to second order in the noise (`expansion.second_order`).
+    second_order : (n_params,) ndarray
+        Finite epoch, batch correlations and eps: `exact` less its limit; exact, with sign.
+    higher_order : (n_params,) ndarray
+        Bound on noise of order three and more; inf where the noise is too large for one.
+    rho : float
+        Largest relative noise a batch can have; the bound is finite below sqrt(2) - 1.
+    """
+
+    exact: Array
+    second_order: Array
+    higher_order: Array
+    rho: float
+
+
+HessianRows = Array | Callable[[int], Array]
+"""Hessians of all samples, (n_samples, n_params, n_params), or a function from i to the row i of each."""
+
+
+def left_out(
+    gradients: Array,
+    hessian_rows: HessianRows,
+    moments: Moments,
+    batch_size: int,
+    beta1: float,
+    beta2: float,
+    eps_root: float = 0.0,
+) -> LeftOut:
+    """Compute and bound E[Corr_n] - Proposition 3.3 at the last step n = m - 1 of one epoch.
+
+    Parameters
+    ----------
+    gradients : (n_samples, n_params) ndarray
+        Gradient of every sample's loss at the point.
+    hessian_rows : (n_samples, n_params, n_params) ndarray, or callable
+        Hessian of every sample's loss; or a function that returns row i of each, (n_samples, n_params), where all of
+        them are too large to be held at once.
+    moments : Moments
+        Of these gradients and Hessians.
+    batch_size : int
+        Divides the number of samples.
+    beta1, beta2 : float
+        In [0, 1).
+    eps_root : float
+        >= 0.
+
+    Returns
+    -------
+    LeftOut
+
+    Raises
+    ------
+    InputError
+        If a component of the gradient is 0.
+    """
+    n_samples = len(gradients)
+    n_batches = n_samples // batch_size
+    v = float(batch_variance_factor(n_samples, batch_size))
+    sums = weight_sums((beta1, beta2), n_batches, n_batches - 1)
+    zeroth, terms = adam_expectation(moments, sums, v, eps_root)
+    if not moments.gradient.all():
+        i = int(np.flatnonzero(moments.gradient == 0)[0])
+        raise InputError(f"component {i} of the gradient is 0: Proposition 3.3 divides by it")
+    limit = expected_corr_terms(moments, adam_constants(limit_weight_sums((beta1, beta2))), v)
+    exact = zeroth + sum(terms.values())
+    higher_order, rho = higher_order_bound(gradients, hessian_rows, moments, batch_size, sums, eps_root)
+    return LeftOut(exact, exact - sum(limit.values()), higher_order, rho)
+
+
+def higher_order_bound(
+    gradients: Array,
+    hessian_rows: HessianRows,
+    moments: Moments,
+    batch_size: int,
+    sums: WeightSums,
+    eps_root: float = 0.0,
+    odd_orders: bool = True,
+) -> tuple[Array, float]:
+    """Bound the terms of E[Corr_n] of order three and more in the noise, or of four and more (`odd_orders`).
+
+    Derivation: module docstring.
+
+    Parameters
+    ----------
+    gradients : (n_samples, n_params) ndarray
+        Gradient of every sample's loss at the point; no component of their mean is 0.
+    hessian_rows : (n_samples, n_params, n_params) ndarray, or callable
+        Hessian of every sample's loss; or a function that returns row i of each, (n_samples, n_params), where all of
+        them are too large to be held at once.
+    moments : Moments
+        Of these gradients and Hessians.
+    batch_size : int
+    sums : WeightSums
+        Of the last step of the epoch.
+    eps_root : float
+        >= 0.
+    odd_orders : bool
+        False where they cancel, in the mean over the noise and its mirror image: then order four is the first that
+        is bounded.
+
+    Returns
+    -------
+    bound : (n_params,) ndarray
+    rho : float
+    """
+    g, hessian = moments.gradient, moments.hessian
+    row_of_each = hessian_rows if callable(hessian_rows) else lambda i: hessian_rows[:, i]
+    third, fourth, rho = (values.max() for values in noise_sizes((gradients - g) / np.abs(g), batch_size))
+    if rho >= RADIUS:
+        return np.full_like(g, np.inf), float(rho)
+    scale = np.zeros_like(hessian)  # W
+    if rho > 0:
+        for i in range(len(g)):
+            sizes = noise_sizes(row_of_each(i) - hessian[i], batch_size)
+            ratios = zip(sizes, (third, fourth, rho), (1 / 3, 1 / 4, 1), strict=True)
+            scale[i] = np.max([_ratio(size, unit) ** power for size, unit, power in ratios], axis=0)
+    if not odd_orders:
+        third = 0.0
+    root = np.sqrt(g**2 + eps_root)
+    update, q = np.abs(g) / root, (g / root) ** 2
+    bound = np.zeros_like(g)
+    for weight, factor, majorant in ((FIRST, 1.0, _first_majorant), (SECOND, q, _second_majorant)):
+        direct = _tail(majorant, 0, third, fourth, rho) * (np.abs(hessian) @ update)
+        through_hessian = _tail(majorant, 1, third, fourth, rho) * (scale @ update)
+        bound += sums.lag[weight] * factor / root * (direct + through_hessian)
+    return bound, float(rho)
+
+
+def noise_sizes(noise: Array, batch_size: int) -> tuple[Array, Array, Array]:
+    """Sizes of the mean over a batch drawn without replacement of values that sum to zero.
+
+    Parameters
+    ----------
+    noise : (n_samples, n) ndarray
+        Columns with mean zero.
+    batch_size : int
+        b <= n_samples.
+
+    Returns
+    -------
+    third : (n,) ndarray
+        v3 times mean |noise|^3; |E of a product of three| is at most the largest of them, by Hoelder, with
+        v3 = (N-b)(N-2b)/(b^2 (N-1)(N-2)) and the mixed third moments of one or more batches.
+    fourth : (n,) ndarray
+        E (batch mean)^4, exact.
+    largest : (n,) ndarray
+        Largest absolute batch mean.
+    """
+    n, b = len(noise), batch_size
+    if b == n:
+        return (np.zeros(noise.shape[1]),) * 3
+    v3 = abs((n - b) * (n - 2 * b)) / (b**2 * (n - 1) * max(n - 2, 1))
+    drawn = np.cumprod([(b - k) / (n - k) if n > k else 0.0 for k in range(4)])  # P(k samples in the batch)
+    s2, s4 = np.sum(noise**2, axis=0), np.sum(noise**4, axis=0)
+    # sums over distinct indices, by sum(noise) = 0: i; i,i,i,j; i,i,j,j; i,i,j,k; i,j,k,l
+    distinct = (
+        drawn[0] * s4
+        - 4 * drawn[1] * s4
+        + 3 * drawn[1] * (s2**2 - s4)
+        + 6 * drawn[2] * (2 * s4 - s2**2)
+        + drawn[3] * (3 * s2**2 - 6 * s4)
+    )
+    ordered = np.sort(noise, axis=0)
+    largest = np.maximum(ordered[-b:].mean(axis=0), -ordered[:b].mean(axis=0))
+    return v3 * np.mean(np.abs(noise) ** 3, axis=0), distinct / b**4, largest
+
+
+def _ratio(size: Array, unit: float) -> Array:
+    if unit == 0:  # third moments vanish for b = N/2: then they do for all
+        return np.zeros_like(size)
+    return np.maximum(size, 0) / unit
+
+
+def _first_majorant(t: Any) -> Any:  # of a number or an array, real or complex
+    return (1 + t) / (1 - 2 * t - t**2)  # f s
+
+
+def _second_majorant(t: Any) -> Any:
+    return (1 + t) ** 3 / (1 - 2 * t - t**2) ** 2  # f (1 + t)^2 s^3
+
+
+def _tail(majorant: Callable[[Any], Any], shift: int, third: float, fourth: float, rho: float) -> float:
+    """Bound the terms of order >= 3 of t^shift A(t), >= 4 if `third` is 0 (module docstring); grows with rho."""
+    # Taylor coefficients from values on a circle inside the radius of convergence, to machine precision
+    radius, n_points = 0.2, 64
+    circle = radius * np.exp(2j * np.pi * np.arange(n_points) / n_points)
+    coefficients = np.fft.fft(majorant(circle) * circle**shift).real / n_points
+    low = coefficients[:4] / radius ** np.arange(4)
+    rho = max(rho, 0.02)  # below, the subtraction would lose its digits; larger is still a bound
+    tail = (majorant(rho) * rho**shift - low @ rho ** np.arange(4)) / rho**4
+    return float(low[3] * third + fourth * tail)

@@ -1,0 +1,1 @@
+"""What every program shares: command line, files, configuration, settings, and how a result was made."""

@@ -1,0 +1,193 @@
+"""What the Snakemake rules ask of Python: a checked configuration, command lines, the sources of a program."""
+
+import functools
+import itertools
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adam_minibatch_noise.errors import InputError
+from common.files import atomic_write
+
+MAIN = "config/config.yaml"
+"""The configuration that names everything; the others change only what differs."""
+
+
+def check(config: Mapping[str, Any], schema: str) -> None:
+    """Refuse a configuration that its schema does not allow.
+
+    Parameters
+    ----------
+    config : mapping
+        As read from YAML.
+    schema : str
+        Path of a JSON Schema written in YAML.
+
+    Raises
+    ------
+    InputError
+        Naming the key, the value and what is allowed; the first fault only.
+    """
+    import jsonschema
+    import yaml
+
+    with open(schema, encoding="utf-8") as file:
+        validator = jsonschema.Draft202012Validator(yaml.safe_load(file))
+    try:
+        plain = json.loads(json.dumps(config))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"configuration, top level: {error}; allowed: what JSON can say") from error
+    for fault in sorted(validator.iter_errors(plain), key=lambda fault: (-len(fault.path), str(fault.path))):
+        key = ".".join(map(str, fault.absolute_path)) or "top level"
+        allowed = f"{fault.validator} {fault.validator_value}"
+        limit = "" if fault.validator == "additionalProperties" else f"; allowed: {allowed}"
+        raise InputError(f"configuration, {key}: {fault.message}{limit}")
+
+
+def load(*paths: str) -> dict[str, Any]:
+    """Read configuration files as Snakemake does: each changes only what it names, section by section.
+
+    Parameters
+    ----------
+    *paths : str
+        The first is the one that names everything.
+
+    Raises
+    ------
+    InputError
+        A file that is not a mapping in YAML.
+    """
+    import yaml
+
+    merged: dict[str, Any] = {}
+    for path in paths:
+        with open(path, encoding="utf-8") as file:
+            try:
+                section = yaml.safe_load(file)
+            except (yaml.YAMLError, ValueError, RecursionError) as error:
+                raise InputError(f"{path}: is not YAML ({error})") from error
+        if not isinstance(section, Mapping):
+            raise InputError(f"{path}: holds {type(section).__name__}, allowed: a mapping of names to values")
+        _update(merged, section)
+    return merged
+
+
+def _update(old, new):
+    for key, value in new.items():
+        if isinstance(value, Mapping) and isinstance(old.get(key), Mapping):
+            _update(old[key], value)
+        else:
+            old[key] = value
+
+
+def write_html(path: str, config: Mapping[str, Any]) -> None:
+    """Write a configuration as a page for the report."""
+    import html
+
+    import yaml
+
+    text = yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False)
+    with atomic_write(path) as file:
+        file.write(f"<!doctype html><pre>{html.escape(text)}</pre>\n")
+
+
+def report_entry(name: str, titles: Mapping[str, str]) -> dict[str, Any]:
+    """Return how the report shows a figure: under its title, with its caption from `paper/figures.yaml`.
+
+    Parameters
+    ----------
+    name : str
+        Of the file without ".svg", wildcards in braces.
+    titles : mapping of str to str
+        Title of each file (`common.captions.titles`).
+    """
+
+    def labels(wildcards: Mapping[str, str]) -> dict[str, str]:
+        file = name.format(**wildcards)
+        return {"figure": titles[file], "file": f"{file}.svg"}
+
+    return {"caption": "../paper/captions/figure.rst", "category": "Figures", "labels": labels}
+
+
+def recorded_tables(folder: str) -> list[str]:
+    """Return the tables of measurements that are kept in a folder of `records`, without those of evaluations.
+
+    Parameters
+    ----------
+    folder : str
+        May be missing.
+    """
+    paths = sorted(Path(folder).glob("*.csv"))
+    return [str(path) for path in paths if not path.stem.endswith("_evaluations")]
+
+
+def grid(section: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return every combination of the lists in `section["grid"]`, the last key running fastest.
+
+    Parameters
+    ----------
+    section : mapping
+        Its key "grid" maps names of settings to lists of values.
+
+    Returns
+    -------
+    list of dict
+    """
+    names = list(section["grid"])
+    return [dict(zip(names, values, strict=True)) for values in itertools.product(*section["grid"].values())]
+
+
+def flags(settings: Mapping[str, Any]) -> str:
+    """Write settings as a person would type them: ``batch_size: 16`` becomes ``--batch-size 16``.
+
+    Parameters
+    ----------
+    settings : mapping
+        None leaves a flag out; true and false become --name and --no-name; a list or tuple becomes several words.
+
+    Returns
+    -------
+    str
+        For a shell: what holds blanks or other signs is quoted.
+    """
+    words = []
+    for name, value in settings.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, list | tuple):
+            words += [f"--{flag}", *map(str, value)]
+        elif value is not None:
+            words += [f"--{flag}", str(value)]
+    return shlex.join(words)
+
+
+def sources(module: str) -> list[str]:
+    """Return the files of a module and of all it imports, so that a changed import re-runs its rule.
+
+    Parameters
+    ----------
+    module : str
+        Dotted name, for example "sim.expectation".
+
+    Returns
+    -------
+    list of str
+        Paths below the project's root.
+    """
+    found = {module} | _imports().find_upstream_modules(module)
+    paths = [Path(name.replace(".", "/")) for name in found]
+    return sorted(str(path / "__init__.py" if path.is_dir() else path.with_suffix(".py")) for path in paths)
+
+
+PACKAGES = ("adam_minibatch_noise", "common", "sim", "train", "analysis")
+"""The project's packages, the lowest first: each may import those before it, but `analysis` does not import `train`."""
+
+
+@functools.cache
+def _imports():
+    import grimp
+
+    return grimp.build_graph(*PACKAGES, cache_dir=None)

@@ -1,0 +1,20 @@
+"""Names: a registry for each kind, from the word in flags, configuration and tables to its title.
+
+Titles are those of figures, reports and the article, in the order in which figures show them.
+"""
+
+OPTIMIZERS = {
+    "sgd-momentum": "SGD with momentum",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "invariant-adamw": "invariant Adam",
+}
+SCALINGS = {"invariant": "invariant rule", "square-root": "square-root rule", "linear": "linear rule"}
+"""Rules by which learning rate and betas follow the batch size; "linear" is the control of `sim.invariance`."""
+PROBLEMS = {"least-squares": "least squares", "quadratics": "quadratics", "cnn": "two-layer CNN"}
+CORPORA = {"pydoc": "Python's language reference", "wikitext-2": "WikiText-2"}
+"""Texts that `train.language.corpora` loads; another corpus is the user's own text and keeps its name."""
+DATASETS = {"digits": "handwritten digits", "cifar10": "CIFAR-10", "cifar10-jpeg": "CIFAR-10 (JPEG copy)"}
+"""Images that `train.images.datasets` loads."""
+NETWORKS = {"small-cnn": "small CNN", "resnet18": "ResNet18", "vgg16": "VGG16"}
+NORMS = {"batch": "batch norm", "layer": "layer norm", "none": "no norm"}

@@ -1,1 +1,0 @@
-"""The expansion of E[Corr] to second order in the noise: exact sums over time, terms, lines, bounds."""

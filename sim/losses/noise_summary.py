@@ -1,0 +1,133 @@
+r"""How large the batch noise of a problem is: B_simple, lambda and rho, and the C_total that follows from them.
+
+rho is the largest deviation of a batch gradient from the gradient g, over batches and components, relative to that
+component of g. The expansion in the noise converges, and its remainder has a bound, where rho < sqrt(2) - 1
+(`expansion.bounds`). As rho^2 >= E d_j^2/g_j^2 for every component j, it is at least lambda = E|d|^2/|g|^2 too: from
+lambda = (sqrt(2) - 1)^2 on, no problem is inside that range.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from adam_minibatch_noise.expansion.bounds import RADIUS, noise_sizes
+from adam_minibatch_noise.expansion.second_order import exact_c_total
+from adam_minibatch_noise.theory import Array, batch_variance_factor, c_total
+from sim.losses.problems import Problem
+
+
+@dataclass(frozen=True)
+class NoiseSummary:
+    """The batch noise of a problem; None: there is no such number.
+
+    Attributes
+    ----------
+    noise_scale : float or None
+        B_simple = tr(Sigma)/|g|^2, in samples.
+    lam : float or None
+        Noise-to-signal ratio of a batch gradient, v B_simple.
+    rho : float or None
+        Largest relative noise of a batch; None where a component of g is 0 and its noise is not.
+    c_total_limit, c_total_exact : float or None
+        C_total of Adam at `lam`, as n -> infinity and at the last step of the given epochs.
+    inside_range : bool or None
+        Whether the expansion has a bound on what it leaves out; None where nothing is expanded, as for SGD.
+    """
+
+    noise_scale: float | None
+    lam: float | None
+    rho: float | None
+    c_total_limit: float | None
+    c_total_exact: float | None
+    inside_range: bool | None
+
+    def entries(self) -> dict[str, Any]:
+        """Return what goes into a JSON object."""
+        return asdict(self) | {"rho_max": float(RADIUS)}
+
+    def lines(self) -> list[str]:
+        """Return the lines below a table."""
+        names = {"noise_scale": "B_simple", "lam": "lambda", "rho": "rho"}
+        names |= {"c_total_limit": "C_total (limit)", "c_total_exact": "C_total (exact)"}
+        values = {name: getattr(self, key) for key, name in names.items()}
+        shown = ", ".join(
+            f"{name} {'-' if value is None else f'{value:.4g}'}" for name, value in values.items()
+        )
+        return [shown] + ([range_notice(self.rho)] if self.inside_range is False else [])
+
+
+def range_notice(rho: float | None) -> str:
+    """Say that the noise is outside the range of the expansion."""
+    size = "by any multiple" if rho is None else f"by {rho:.3g}"
+    return (
+        f"no bound: a batch can deviate from the gradient {size} of it (rho), outside the range of the expansion, "
+        f"rho < {RADIUS:.3f}: how far its second order is from the truth is not known"
+    )
+
+
+def summarize_noise(
+    problem: Problem, batch_size: int, betas: tuple[float, float] | None = None, n_epochs: int = 1
+) -> NoiseSummary:
+    """Measure the batch noise of a problem, and C_total there.
+
+    Parameters
+    ----------
+    problem : LeastSquares or Quadratics
+    batch_size : int
+        A divisor of the number of samples.
+    betas : (float, float), optional
+        Of Adam, in [0, 1). Default: the algorithm is another one, without rho and C_total.
+    n_epochs : int
+        Epochs, >= 1, at the last step of which `c_total_exact` is taken.
+
+    Returns
+    -------
+    NoiseSummary
+    """
+    noise_scale = gradient_noise_scale(problem.gradients)
+    lam = float(batch_variance_factor(problem.n_samples, batch_size)) * noise_scale
+    if betas is None:
+        return NoiseSummary(_known(noise_scale), _known(lam), None, None, None, None)
+    rho = largest_noise(problem.gradients, batch_size)
+    with np.errstate(all="ignore"):
+        known = np.isfinite(lam)  # not where the gradient is zero
+        limit = float(c_total(*betas, lam)) if known else np.nan
+        exact = exact_c_total(*betas, lam, problem.n_samples // batch_size, n_epochs) if known else np.nan
+    return NoiseSummary(
+        _known(noise_scale), _known(lam), _known(rho), _known(limit), _known(exact), bool(rho < RADIUS)
+    )
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def gradient_noise_scale(gradients: Array) -> float:
+    """Return B_simple = tr(Sigma)/|g|^2 of per-sample gradients (n_samples, n_params); not finite where g = 0."""
+    unit = np.abs(gradients).max() or 1.0  # squares may be beyond float64
+    scaled = gradients / unit
+    with np.errstate(divide="ignore", invalid="ignore", under="ignore"):
+        return float(scaled.var(axis=0).sum() / (scaled.mean(axis=0) ** 2).sum())
+
+
+def largest_noise(gradients: Array, batch_size: int) -> float:
+    """Return rho, the largest deviation of a batch gradient from g, relative to g, over components.
+
+    Parameters
+    ----------
+    gradients : (n_samples, n_params) ndarray
+        Of every sample.
+    batch_size : int
+
+    Returns
+    -------
+    float
+        Infinite where a component of g is 0.
+    """
+    g = gradients.mean(axis=0)
+    with np.errstate(all="ignore"):
+        noise = np.where(g == 0, np.inf, (gradients - g) / np.abs(g))
+        if not np.isfinite(noise).all():
+            return float("inf")
+        return float(noise_sizes(noise, batch_size)[2].max())

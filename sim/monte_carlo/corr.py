@@ -1,0 +1,336 @@
+"""Monte Carlo over permutations: mean and standard error of Adam's memory correction Corr_n at a fixed theta.
+
+Each public function checks its arguments, lays them out for a jitted kernel (`sim.monte_carlo.corr_kernels`) and runs
+it block by block over drawn permutations (`sim.monte_carlo.parallel_mean`) or over given ones.
+
+Gradients and Hessians are divided by powers of 2 on the way in, and Corr_n is multiplied by them on the way out: data
+of size 1e-300 or 1e300 give results as good as any (relative errors: ``tests/fifty_digits.py``).
+
+References
+----------
+.. [1] Cattaneo & Shigida (2026), "The Effect of Mini-Batch Noise on the Implicit Bias of Adam",
+   arXiv 2602.01642.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from adam_minibatch_noise.errors import InputError
+from sim.monte_carlo.corr_kernels import (
+    SMALLEST_ROOT,
+    Units,
+    corr_least_squares,
+    corr_quadratics,
+    make_adam_weights,
+    make_workspace,
+)
+from sim.monte_carlo.parallel_mean import BLOCK, mean_and_stderr
+from sim.monte_carlo.simd import aligned_zeros, padded, panel_lanes, zero_vector
+
+
+def corr_moments_least_squares(
+    features: np.ndarray,
+    residuals: np.ndarray,
+    batch_size: int,
+    beta1: float,
+    beta2: float,
+    eps_root: float,
+    n_permutations: int,
+    seed: int,
+    first_index: int = 0,
+    progress: Callable[[int], object] | None = None,
+    n_threads: int | None = None,
+    control: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Estimate the expectation of Corr_n over permutations, for l_r = (a_r . theta - y_r)^2 / 2.
+
+    Parameters
+    ----------
+    features : ndarray of float, shape (n_samples, d)
+        The rows a_r.
+    residuals : ndarray of float, shape (n_samples,)
+        a_r . theta - y_r, so that sample r has gradient residuals[r] a_r and Hessian a_r a_r^T.
+    batch_size : int
+        A divisor of n_samples. The epoch has n_samples / batch_size steps and n is the last of them.
+    beta1, beta2 : float
+        In [0, 1).
+    eps_root : float
+        >= 0, inside the square root.
+    n_permutations : int
+        >= 2.
+    seed, first_index : int
+        Permutations first_index, first_index + 1, ... of the seed (`sim.monte_carlo.sampling.draw_permutations`).
+    progress : callable, optional
+        Called with the number of permutations done since the last call.
+    n_threads : int, optional
+        Default: `numba.config.NUMBA_NUM_THREADS` (all processors, or the environment variable of that name).
+    control : callable, optional
+        From orders (n, n_samples) to values (n, d) of expectation zero, subtracted from Corr_n to reduce its variance
+        (`sim.monte_carlo.control_variate.linear_part`).
+
+    Returns
+    -------
+    mean, stderr : ndarray of float64, shape (d,)
+        Mean of Corr_n and its standard error, sample standard deviation / sqrt(n_permutations).
+
+    Raises
+    ------
+    InputError
+        For an argument outside its range; where a batch gradient is zero, or 1e150 times below the largest of its
+        component, and `eps_root` too; or where Corr_n is beyond the range of float64.
+    """
+    corr = _least_squares(features, residuals, batch_size, beta1, beta2, eps_root)
+    corr = subtract_control(corr, control)
+    return mean_and_stderr(corr, len(features), n_permutations, seed, first_index, progress, n_threads)
+
+
+def corr_moments_quadratics(
+    gradients: np.ndarray,
+    hessians: np.ndarray,
+    batch_size: int,
+    beta1: float,
+    beta2: float,
+    eps_root: float,
+    n_permutations: int,
+    seed: int,
+    first_index: int = 0,
+    progress: Callable[[int], object] | None = None,
+    n_threads: int | None = None,
+    control: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Estimate the expectation of Corr_n over permutations, each sample having its own quadratic loss.
+
+    Parameters
+    ----------
+    gradients : ndarray of float, shape (n_samples, d)
+        Gradient of each sample at theta.
+    hessians : ndarray of float, shape (n_samples, d, d)
+        Symmetric.
+    batch_size, beta1, beta2, eps_root, n_permutations, seed, first_index, progress, n_threads, control
+        As in `corr_moments_least_squares`.
+
+    Returns
+    -------
+    mean, stderr : ndarray of float64, shape (d,)
+
+    Raises
+    ------
+    InputError
+        As in `corr_moments_least_squares`.
+    """
+    corr = _quadratics(gradients, hessians, batch_size, beta1, beta2, eps_root)
+    corr = subtract_control(corr, control)
+    return mean_and_stderr(corr, len(gradients), n_permutations, seed, first_index, progress, n_threads)
+
+
+def corr_of_permutations_least_squares(
+    features: np.ndarray,
+    residuals: np.ndarray,
+    batch_size: int,
+    beta1: float,
+    beta2: float,
+    eps_root: float,
+    permutations: np.ndarray,
+) -> np.ndarray:
+    """Compute Corr_n of Adam for given sample orders, for l_r = (a_r . theta - y_r)^2 / 2.
+
+    Implements Definition 3.1 and Theorem 2.3 of [1]_ (see `sim.monte_carlo.corr_kernels`).
+
+    Parameters
+    ----------
+    features, residuals, batch_size, beta1, beta2, eps_root
+        As in `corr_moments_least_squares`.
+    permutations : ndarray of int, shape (n_permutations, n_samples)
+        Batch k of a row holds its entries k batch_size to (k + 1) batch_size - 1.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_permutations, d)
+
+    Raises
+    ------
+    InputError
+        As in `corr_moments_least_squares`, or if a row of `permutations` is not a permutation.
+    """
+    corr = _least_squares(features, residuals, batch_size, beta1, beta2, eps_root)
+    return in_blocks(corr, permutations, len(features))
+
+
+def corr_of_permutations_quadratics(
+    gradients: np.ndarray,
+    hessians: np.ndarray,
+    batch_size: int,
+    beta1: float,
+    beta2: float,
+    eps_root: float,
+    permutations: np.ndarray,
+) -> np.ndarray:
+    """Compute Corr_n of Adam for given sample orders, each sample having its own quadratic loss.
+
+    Implements the same formulas as `corr_of_permutations_least_squares`.
+
+    Parameters
+    ----------
+    gradients, hessians, batch_size, beta1, beta2, eps_root
+        As in `corr_moments_quadratics`.
+    permutations : ndarray of int, shape (n_permutations, n_samples)
+
+    Returns
+    -------
+    ndarray of float64, shape (n_permutations, d)
+
+    Raises
+    ------
+    InputError
+        As in `corr_of_permutations_least_squares`.
+    """
+    corr = _quadratics(gradients, hessians, batch_size, beta1, beta2, eps_root)
+    return in_blocks(corr, permutations, len(gradients))
+
+
+def subtract_control(corr, control):
+    """Subtract from `corr` the control variate, if there is one."""
+    return corr if control is None else lambda orders: corr(orders) - control(orders)
+
+
+def in_blocks(corr, permutations, n_samples):
+    """Check given permutations and map them to values of Corr_n, a block at a time."""
+    permutations = np.asarray(permutations)
+    rows = np.sort(permutations, axis=-1)
+    if permutations.shape[1:] != (n_samples,) or (rows != np.arange(n_samples)).any():
+        raise InputError(
+            f"permutations of shape {permutations.shape} holds other rows than permutations of 0 to {n_samples - 1}"
+        )
+    starts = range(0, len(permutations), BLOCK)
+    return np.concatenate([corr(permutations[i : i + BLOCK]) for i in starts])
+
+
+def _least_squares(features, residuals, batch_size, beta1, beta2, eps_root):
+    """Check the problem and make the function that maps orders (P, N) to values of Corr_n (P, d)."""
+    features, residuals = np.asarray(features, np.float64), np.asarray(residuals, np.float64)
+    if features.ndim != 2 or residuals.shape != features.shape[:1]:
+        raise InputError(
+            f"features has shape {features.shape} and residuals {residuals.shape}, "
+            "allowed: (n_samples, d) and (n_samples,)"
+        )
+    check_finite(features=features, residuals=residuals)
+    check_settings(len(features), batch_size, beta1, beta2, eps_root)
+    unit = exponent(features)
+    size = np.maximum(unit + exponent(residuals), exponent(np.sqrt(eps_root)))
+    units = Units(np.full(features.shape[1], size), 2 * unit)
+    zero = zero_vector(panel_lanes(features.shape[1]))
+    rows, weights = np.ldexp(features, -unit), np.ldexp(residuals, unit - size)
+    problem = padded(rows, zero.size), weights / batch_size
+    adam = tabulate(problem, batch_size, beta1, beta2, eps_root, units)
+
+    def corr(orders):
+        return run_kernel(corr_least_squares, problem, batch_size, adam, orders, zero, units.gradient)
+
+    return corr
+
+
+def _quadratics(gradients, hessians, batch_size, beta1, beta2, eps_root):
+    """Check the problem and make the function that maps orders (P, N) to values of Corr_n (P, d)."""
+    gradients, hessians = np.asarray(gradients, np.float64), np.asarray(hessians, np.float64)
+    if gradients.ndim != 2 or hessians.shape != (*gradients.shape, gradients.shape[1]):
+        raise InputError(
+            f"gradients has shape {gradients.shape} and hessians {hessians.shape}, "
+            "allowed: (n_samples, d) and (n_samples, d, d)"
+        )
+    check_finite(gradients=gradients, hessians=hessians)
+    check_settings(len(gradients), batch_size, beta1, beta2, eps_root)
+    size = np.maximum(exponent(gradients, axis=0), exponent(np.sqrt(eps_root)))
+    units = Units(size, exponent(hessians))
+    zero = zero_vector(panel_lanes(gradients.shape[1]))
+    rows, hessians = np.ldexp(gradients, -size), np.ldexp(hessians, -units.hessian)
+    weights = np.full(len(gradients), 1 / batch_size)
+    problem = padded(rows, zero.size), padded(hessians, zero.size), weights
+    adam = tabulate(problem, batch_size, beta1, beta2, eps_root, units)
+
+    def corr(orders):
+        return run_kernel(corr_quadratics, problem, batch_size, adam, orders, zero, size)
+
+    return corr
+
+
+def run_kernel(kernel, problem, batch_size, adam, orders, zero, size, columns=None):
+    """Call `kernel`; where a value is not finite, raise an error that names the component.
+
+    Component j, its gradients divided by 2^size[j], is at columns[j] in the kernel, by default at j.
+    """
+    width, d = problem[0].shape[1], len(size)
+    values = aligned_zeros((len(orders), width))
+    orders = np.ascontiguousarray(orders, np.int32)
+    orders = orders.view(np.uint32)  # unsigned: Numba need not look for negative indices
+    work = make_workspace(len(adam.mu), batch_size, width)
+    with np.errstate(all="ignore"):
+        kernel(*problem, batch_size, adam, orders, work, zero, values)
+    values = values[:, :d] if columns is None else values.take(columns, axis=1)
+    undefined = ~np.isfinite(values).all(axis=1)
+    if undefined.any():
+        order = orders[np.argmax(undefined)]
+        columns = np.arange(d) if columns is None else columns
+        raise InputError(why_undefined(problem, order, batch_size, adam, size, columns))
+    return values
+
+
+def why_undefined(problem, order, batch_size, adam, size, columns):
+    """Say which step along `order` is 0 / 0, or that Corr_n itself is too large."""
+    weights = weights_of(problem)
+    batches = order.reshape(-1, batch_size)
+    square = 0.0
+    for t, batch in enumerate(batches):
+        gradient = weights[batch] @ problem[0][np.ix_(batch, columns)]
+        square = adam.beta2 * square + gradient**2
+        root = np.sqrt(adam.scale2[t] * square + adam.eps_root[0, columns])
+        j = int(np.argmin(root))
+        if root[j] < 2 * SMALLEST_ROOT:
+            length, eps_root = (
+                np.ldexp(abs(gradient[j]), size[j]),
+                np.ldexp(adam.eps_root[0, columns[j]], 2 * size[j]),
+            )
+            return (
+                f"gradient component {j} of {f'batch {t}' if t else 'the first batch'} is {length:.3g} and eps_root is "
+                f"{eps_root:g}: Adam's step is not finite, allowed: batch gradients neither zero nor 1e150 times "
+                "smaller than the largest, or a larger eps_root"
+            )
+    return "Corr_n is not a finite number, allowed: gradients and Hessians for which it is below 1.8e308"
+
+
+def exponent(array, axis=None):
+    """Smallest e with |array| < 2^e; -2000 if all is zero."""
+    largest = np.abs(array).max(axis=axis)
+    return np.where(largest > 0, np.frexp(largest)[1], -2000)
+
+
+def tabulate(problem, batch_size, beta1, beta2, eps_root, units, columns=None):
+    """Tabulate Adam's weights; component j is at columns[j] in the kernel, by default at j."""
+    n_samples, width = problem[0].shape
+    columns = np.arange(len(units.gradient)) if columns is None else columns
+    n_batches, weights = n_samples // batch_size, weights_of(problem)
+    smallest = np.abs(problem[0][:, columns] * weights[:, None]).min()
+    return make_adam_weights(n_batches, batch_size, beta1, beta2, eps_root, units, columns, width, smallest)
+
+
+def weights_of(problem):
+    """Return the weight of each sample in its batch gradient, among a kernel's arrays."""
+    return next(array for array in problem[1:] if np.ndim(array) == 1)
+
+
+def check_settings(n_samples, batch_size, beta1, beta2, eps_root):
+    """Complain of a setting outside its range."""
+    if not (batch_size >= 1 and n_samples % batch_size == 0):
+        raise InputError(f"batch_size is {batch_size}, allowed: a divisor of n_samples = {n_samples}")
+    for name, value in [("beta1", beta1), ("beta2", beta2)]:
+        if not 0 <= value < 1:
+            raise InputError(f"{name} is {value}, allowed: 0 <= {name} < 1")
+    if not 0 <= eps_root < np.inf:
+        raise InputError(f"eps_root is {eps_root}, allowed: finite and >= 0")
+
+
+def check_finite(**arrays):
+    """Complain of the first of the named arrays that is empty or not finite."""
+    for name, array in arrays.items():
+        if array.size == 0 or not np.isfinite(array).all():
+            raise InputError(f"{name} is empty or has entries that are not finite, allowed: finite numbers")

@@ -1,0 +1,48 @@
+import pytest
+import yaml
+
+from adam_minibatch_noise.errors import InputError
+from common.config import check, flags, grid
+
+SCHEMA = "config/config.schema.yaml"
+
+
+@pytest.fixture
+def config():
+    with open("config/config.yaml") as file:
+        return yaml.safe_load(file)
+
+
+def test_every_shipped_configuration_is_allowed(config):
+    from pathlib import Path
+
+    from snakemake.utils import update_config
+
+    check(config, SCHEMA)
+    others = [
+        path
+        for path in Path("config").glob("*.yaml")
+        if path.name not in ("config.yaml", "config.schema.yaml")
+    ]
+    assert len(others) >= 3
+    for path in others:
+        merged = yaml.safe_load(Path("config/config.yaml").read_text())
+        update_config(merged, yaml.safe_load(path.read_text()))
+        check(merged, SCHEMA)
+
+
+def test_check_names_key_value_and_range(config):
+    config["train"]["sweep"]["lr"] = [0]
+    with pytest.raises(InputError, match=r"train\.sweep\.lr\.0: 0 .*exclusiveMinimum 0"):
+        check(config, SCHEMA)
+
+
+def test_flags_are_what_a_person_would_type():
+    settings = {"n_samples": 4, "shuffle": False, "progress": True, "lams": [0, 0.5], "data_dir": None}
+    assert flags(settings) == "--n-samples 4 --no-shuffle --progress --lams 0 0.5"
+
+
+def test_grid_runs_the_last_key_fastest():
+    assert grid({"grid": {"a": [1, 2], "b": [3, 4]}}) == [
+        {"a": 1, "b": 3}, {"a": 1, "b": 4}, {"a": 2, "b": 3}, {"a": 2, "b": 4},
+    ]  # fmt: skip

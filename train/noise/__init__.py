@@ -1,1 +1,0 @@
-"""Gradient noise: per-sample gradients, and the estimator from two batch sizes."""
