@@ -153,6 +153,16 @@ def test_betas_follow_the_sign_of_c_total(sign, verdict):
         assert len(group["rows"]) == 10
 
 
+def test_betas_without_a_noise_scale_say_nothing():
+    """Where every seed has come to a gradient of 0, the noise scale is nan."""
+    rows = table("betas", lambda name, case, seed: case.beta2 / 2)
+    rows.loc[rows["step"] > 0, "noise_scale"] = np.nan
+    for group in confounders.summarize_betas(rows)["groups"]:
+        assert group["verdict_along"] == "not seen"
+        assert np.isnan([group["lam_along"], group["rho_along"], group["rows"][0]["c_total_along"]]).all()
+        assert np.isfinite([group["lam_start"], group["rho_start"], group["rows"][0]["c_total_start"]]).all()
+
+
 @pytest.mark.parametrize(("power", "verdict"), [(1, "holds"), (2, "no")])
 def test_batch_turn_and_its_exponent(power, verdict):
     base = Settings(n_samples=256)

@@ -79,6 +79,13 @@ def test_bad_setting_is_refused(kind, name, value):
         kind(parameters(), **SETTINGS | {name: value})
 
 
+@kinds()
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_bad_default_is_refused_also_where_every_group_has_its_own(kind, name, value):
+    with pytest.raises(ValueError, match="is .*, allowed: " if kind in OURS else "Invalid"):
+        kind([{"params": parameters(), name: SETTINGS[name]}], **SETTINGS | {name: value})
+
+
 @kinds("checks the defaults only")
 @pytest.mark.parametrize(("name", "value"), BAD)
 def test_bad_setting_of_a_later_group_is_refused(kind, name, value):

@@ -283,6 +283,17 @@ def test_load_hooks_run_in_order_and_what_they_return_is_loaded(kind):
     assert len(seen) == 4  # nothing but the two hooks above has stayed
 
 
+@kinds("rounds its averages before and after")
+def test_hook_after_loading_sees_the_state_as_it_stays(kind):
+    wide, narrow, seen = make(kind, 3), parameters(dtype=torch.bfloat16), []
+    fresh = kind(narrow, **SETTINGS)
+    fresh.register_load_state_dict_post_hook(lambda it: seen.append(it.state[narrow[0]]["exp_avg"].clone()))
+    fresh.load_state_dict(wide.optimizer.state_dict())
+    torch.testing.assert_close(
+        seen[0], wide.optimizer.state[wide.params[0]]["exp_avg"].float(), rtol=0, atol=0
+    )
+
+
 # --------------------------------------------------------------------------------------------------- schedules
 SCHEDULES = {
     "steps": lambda optimizer: lr_scheduler.StepLR(optimizer, 2, 0.5),

@@ -1,4 +1,4 @@
-"""Every public function of the formula sheet refuses, argument by argument, what has no meaning, and nothing else."""
+"""Every public function of the formula sheet, and the rule of thumb, refuse every argument without meaning."""
 
 import inspect
 import math
@@ -125,19 +125,20 @@ ARRAYS = {
 }
 
 
+FUNCTIONS = {
+    name: value
+    for module in (theory, advice)
+    for name, value in inspect.getmembers(module, inspect.isfunction)
+    if not name.startswith("_") and value.__module__ == module.__name__
+}
+
+
 def call(name, changes):
-    return getattr(advice if name == "rule_of_thumb" else theory, name)(
-        **{key: good for key, (good, _) in CASES[name].items()} | changes
-    )
+    return FUNCTIONS[name](**{key: good for key, (good, _) in CASES[name].items()} | changes)
 
 
 def test_every_public_function_is_here_with_every_argument():
-    public = {
-        name: list(inspect.signature(value).parameters)
-        for module in (theory, advice)
-        for name, value in inspect.getmembers(module, inspect.isfunction)
-        if not name.startswith("_") and value.__module__ == module.__name__
-    }
+    public = {name: list(inspect.signature(value).parameters) for name, value in FUNCTIONS.items()}
     assert {name: list(arguments) for name, arguments in CASES.items()} == public
 
 
@@ -235,7 +236,7 @@ def test_ratio_of_nothing_to_nothing_is_refused():
 
 def test_the_formula_sheet_needs_numpy_only():
     code = (
-        "import sys; import adam_minibatch_noise.theory; "
+        "import sys; import adam_minibatch_noise.theory, adam_minibatch_noise.advice; "
         "print(*sorted({name.split('.')[0] for name in sys.modules} - set(sys.stdlib_module_names)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -127,7 +127,10 @@ def _about(cell):
 
 
 def summarize_betas(table: "pd.DataFrame") -> dict[str, Any]:
-    """Correlate test error over pairs of betas with C_total, lam from the noise scale at the first weights."""
+    """Correlate test error over pairs of betas with C_total, lam from the noise scale at the first weights.
+
+    A network whose gradient has become 0 has no noise scale: then there is no lam, no C_total, and nothing seen.
+    """
     import pandas as pd
 
     from adam_minibatch_noise.theory import c_total, noise_to_signal
@@ -140,14 +143,17 @@ def summarize_betas(table: "pd.DataFrame") -> dict[str, Any]:
         n = rows[0]["n_samples"]
         group = {"batch_size": int(batch_size), "n_seeds": rows[0]["n_seeds"], "rows": rows}
         for name, scale in (("start", start), ("along", along)):
-            lam = float(noise_to_signal(n, batch_size, scale))
-            values = [float(c_total(cell["beta1"], cell["beta2"], lam)) for cell in rows]
+            known = math.isfinite(scale)
+            lam = float(noise_to_signal(n, batch_size, scale)) if known else math.nan
+            values = [
+                float(c_total(cell["beta1"], cell["beta2"], lam)) if known else math.nan for cell in rows
+            ]
             for cell, value in zip(rows, values, strict=True):
                 cell[f"c_total_{name}"] = value
             errors = [cell["test_error"] for cell in rows]
             rho = (
                 float(pd.Series(values).rank().corr(pd.Series(errors).rank()))
-                if len(set(errors)) > 1
+                if known and len(set(errors)) > 1
                 else math.nan
             )
             group |= {f"lam_{name}": lam, f"rho_{name}": rho, f"verdict_{name}": _sign_verdict(rho)}
