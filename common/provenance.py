@@ -36,9 +36,10 @@ def describe_table(program: str, argv: list[str], table: str | Path) -> dict[str
     import llvmlite
     import numba
     import numpy as np
-    from llvmlite import binding
+    from numba.core.registry import cpu_target
 
-    wide = "AVX-512" if binding.get_host_cpu_features().get("avx512f", False) else "no AVX-512"
+    features = cpu_target.target_context.codegen().magic_tuple()[2]  # what is compiled for, not what there is
+    wide = "AVX-512" if "+avx512f" in features.split(",") else "no AVX-512"
     return {
         "command": shlex.join(["python", "-m", program, *argv]),
         "cpu_seconds": round(time.process_time(), 1),

@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.faults,
     pytest.mark.skipif(not smaller_processor.PLAYS, reason="no x86 processor"),
 ]
-MODULES = "train_networks train_image_sweep sim_vectors sim_corr sim_corr_cnn sim_feature_noise"
+MODULES = "train_networks train_image_sweep sim_simd sim_corr sim_corr_cnn sim_feature_noise"
 INSTRUCTIONS = """
 import re
 import numpy as np

@@ -220,6 +220,15 @@ def test_settings_without_meaning_are_refused_and_not_recorded(data, fails, tmp_
     assert train(replace(TINY, n_epochs=1), data)["rows"][0]["n_epochs"] == 1
 
 
+def test_a_network_is_not_compiled_for_a_cpu(data, fails, tmp_path):
+    """Code that torch generates for normalisation there reads or writes outside its arrays."""
+    complaint = fails(image_sweep.main, *FLAGS, "--device", "cpu", "--compile", "--out", tmp_path / "s.csv")
+    assert "--compile is on, allowed on a CPU: --no-compile" in complaint
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match="--no-compile"):
+        train(TINY, data, compiled=True)
+
+
 def test_n_steps_counts_steps_and_evaluate_every_counts_epochs(data):
     rows = train(replace(TINY, n_steps=13, evaluate_every=2), data)["rows"]  # 5 steps an epoch
     assert columns(rows, "step", "epoch") == [(10, 2.0), (13, 2.6)]

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adam_minibatch_noise.errors import InputError
 from common.cli import Parser, run
 from common.files import locked, write_csv, write_json
 from common.settings import add_flags, combinations
@@ -28,12 +29,14 @@ def main(argv: list[str] | None = None) -> int:
     import torch
 
     from common import provenance
-    from train.images import datasets, study
+    from train.images import datasets, loop, study
     from train.images.batches import to_device
     from train.runtime import checkpoints
 
     device, first = torch.device(device_flags.device_type(arguments)), settings[0]
     compiled = device_flags.compiled(arguments, device)
+    if compiled and device.type == "cpu":  # before anything is read
+        raise InputError(loop.NO_COMPILE)
     with locked(out):
         loaded = datasets.load(first.dataset, arguments.data_dir, arguments.cache_dir, first.split_seed)
         data = to_device(loaded, first.max_train_images, first.channels_last, device)

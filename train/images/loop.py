@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
+from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.optimizers.adam import rounded
 from adam_minibatch_noise.optimizers.invariant_adam import BatchSizeInvariantAdamW
 from common.settings import used
@@ -19,6 +20,7 @@ from train.images.settings import Settings
 from train.runtime.checkpoints import get_rng_state, set_rng_state
 from train.runtime.sample_order import epoch_order
 
+NO_COMPILE = "--compile is on, allowed on a CPU: --no-compile (torch's compiled networks spoil memory there)"
 REPEATED = (
     "dataset max_train_images model norm width augment optimizer scaling reference_batch_size batch_size "
     "micro_batch_size lr beta1 beta2 eps weight_decay n_epochs n_steps seed"
@@ -58,10 +60,12 @@ def train(
     Raises
     ------
     InputError
-        Settings that do not fit the images.
+        Settings that do not fit the images, or a network to be compiled for a CPU.
     """
     s, device, n_images = settings, data.mean.device, len(data.train[1])
     s.check(n_images)
+    if compiled and device.type == "cpu":
+        raise InputError(NO_COMPILE)
     n_batches, n_steps = n_images // s.batch_size, s.count_steps(n_images)
     micro_batch_size = min(s.micro_batch_size or s.batch_size, s.batch_size)
     squares_apart = s.optimizer == "invariant-adamw"

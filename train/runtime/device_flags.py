@@ -32,7 +32,7 @@ def add_flags(group: Any) -> None:
     add(
         "--compile",
         action=BooleanOptionalAction,
-        help="compile the model for the device; None: where it is cuda",
+        help="compile the model for the device; None: where it is cuda (networks for images: there alone)",
     )
     add("--n-threads", type=threads, default=1, metavar="N", help="of the CPU; may change last digits")
     add("--progress", action=BooleanOptionalAction, default=sys.stderr.isatty(), help="show a bar")
