@@ -1,12 +1,13 @@
 """Simulations, training, figures and the article. Each stage has its rules beside its code."""
 
+import json
 import os
 import sys
 
 from snakemake.utils import min_version
 
 from adam_minibatch_noise.errors import InputError
-from common.config import check, write_html
+from common.config import check
 from common.files import WORKFLOW_LOCK, take_lock
 from common.progress import show_progress
 
@@ -58,11 +59,13 @@ rule configuration:
         ),
     log:
         f"{R}/logs/configuration.log",
+    conda:
+        "envs/analysis.yaml"
     localrule: True
     params:
-        settings=SETTINGS,
-    run:
-        write_html(output[0], params.settings)
+        settings=json.dumps(SETTINGS),
+    shell:
+        "python -m common.results page --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule all:

@@ -1,9 +1,10 @@
-"""Name, list or remove the folder of results of a configuration (`make`, `make clean`)."""
+"""Name, list or remove the folder of results of a configuration (`make`, `make clean`), or show it as a page."""
 
 import argparse
 import base64
 import binascii
 import contextlib
+import json
 import re
 import shutil
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from adam_minibatch_noise.errors import InputError
 from common.cli import Parser, run
-from common.config import MAIN, load
+from common.config import MAIN, load, write_html
 from common.files import take_lock
 
 NAME = re.compile(r"results[A-Za-z0-9_.-]*")
@@ -31,9 +32,11 @@ SHOWN = {
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = Parser(prog="python -m common.results", description=__doc__)
-    parser.add_argument("action", choices=["name", "show", "remove"], help="what to do")
+    parser.add_argument("action", choices=["name", "show", "remove", "page"], help="what to do")
     parser.add_argument("--configuration", default=MAIN, metavar="FILE", help="whose folder")
     parser.add_argument("--folder", help="this folder instead")
+    parser.add_argument("--settings", default="{}", metavar="JSON", help="page: the configuration to show")
+    parser.add_argument("--out", metavar="FILE", help="page: where it is written, as HTML")
     return parser
 
 
@@ -100,9 +103,22 @@ def _notes(folder: str) -> Iterator[Path]:
                     yield path
 
 
+def _write_page(settings: str, out: str | None) -> None:
+    """Write a configuration, given as JSON, as a page for the report."""
+    try:
+        config = json.loads(settings)
+    except ValueError as error:
+        raise InputError(f"--settings is not JSON ({error})") from error
+    if not isinstance(config, dict) or out is None:
+        raise InputError("page needs --settings with a mapping, and --out")
+    write_html(out, config)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Print the name of the folder, what is in it, or what was removed."""
     args = parser().parse_args(argv)
+    if args.action == "page":
+        return _write_page(args.settings, args.out)
     folder = _checked(args.folder) if args.folder else folder_of(args.configuration)
     if args.action == "name":
         print(folder)

@@ -86,3 +86,12 @@ def test_show_names_what_is_there(folder, capsys):
         " article: results/paper/article.pdf",
         "  report: `make report` writes results/report.html",
     ]
+
+
+def test_page_shows_the_configuration_and_refuses_what_is_none(tmp_path, fails):
+    out = tmp_path / "page.html"
+    results.main(["page", "--settings", '{"data_dir": "/my texts/it\'s <here>"}', "--out", str(out)])
+    assert "data_dir: /my texts/it&#x27;s &lt;here&gt;" in out.read_text()
+    for bad in ("{", "[1]"):
+        fails(results.main, "page", "--settings", bad, "--out", tmp_path / "none.html")
+    assert not (tmp_path / "none.html").exists()
