@@ -59,9 +59,9 @@ rule configuration:
         ),
     log:
         f"{R}/logs/configuration.log",
+    localrule: True
     conda:
         "envs/analysis.yaml"
-    localrule: True
     params:
         settings=json.dumps(SETTINGS),
     shell:
