@@ -14,7 +14,7 @@ from tests.checkouts import ROOT, copy_to
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = sorted(
-    {name for names in re.findall(r"(?m)^([a-z][a-z -]*):(?!=)", MAKEFILE) for name in names.split()}
+    {name for names in re.findall(r"(?m)^([a-z][a-z0-9 -]*):(?!=)", MAKEFILE) for name in names.split()}
 )
 DATA = "/data/it's my texts"
 CONFIG = "config/a small one's.yaml"
