@@ -73,7 +73,7 @@ def parser_of(program):
 
 def only_parse(program):
     """Return a main that ends once the parser has taken the command line."""
-    original = argparse.ArgumentParser.parse_args
+    original = cli.Parser.parse_args
 
     def main(argv):
         with _instead(lambda parser, argv=None: _raise(Accepted(original(parser, argv)))):
@@ -88,11 +88,11 @@ def _raise(error):
 
 @contextlib.contextmanager
 def _instead(parse_args):
-    cli.Parser.parse_args = parse_args
+    own, cli.Parser.parse_args = cli.Parser.parse_args, parse_args
     try:
         yield
     finally:
-        del cli.Parser.parse_args
+        cli.Parser.parse_args = own
 
 
 def attempt(main, argv, cpu_seconds=None, out=None):

@@ -126,7 +126,9 @@ def test_workflow_says_what_it_does_and_where_the_listing_is(tmp_path):
     (listing,) = re.findall(r"^listing: (\.snakemake/log/.*\.log)$", shown[3])
     assert "python -m" not in done.stderr
     assert "rule certify:" in (folder / listing).read_text()
-    (folder / "analysis/certify.py").write_text("raise ValueError('planted')\n")
+    (folder / "analysis/certify.py").write_text(
+        "raise ValueError('planted')\nif __name__ == \"__main__\":\n    run(main)\n"
+    )
     done = snakemake(folder, target)
     assert done.returncode == 1
     assert "FAILED: certify\n  command: python -m analysis.certify --format csv" in done.stderr
