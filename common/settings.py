@@ -9,6 +9,8 @@ A program declares its settings once::
 
 `add_flags` makes ``--lr`` and ``--batch-size`` of it, `from_flags` reads them, `schema` says what the configuration may
 hold, and `used` returns what goes into a row of the result.
+
+Longer than other modules, so that all that follows from a setting is in one place.
 """
 
 import argparse
