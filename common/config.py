@@ -88,7 +88,7 @@ def write_html(path: str, config: Mapping[str, Any]) -> None:
 
     import yaml
 
-    text = yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False)
+    text = yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False, width=float("inf"))
     with atomic_write(path) as file:
         file.write(f"<!doctype html><pre>{html.escape(text)}</pre>\n")
 
