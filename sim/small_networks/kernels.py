@@ -33,7 +33,7 @@ LINEAR, CNN = 4, 5
 """Inputs of a network without hidden units, output or classes (least squares), and of the two-layer CNN."""
 OK, UNFINISHED, DIVERGED = range(3)
 """How a run ended: past its best point, still within reach of a better one, or without a better one than its start."""
-FEWEST_EVALUATIONS = 8
+FEWEST_EVALUATIONS = 5
 """Evaluations that a run goes on behind its best one, at least."""
 
 

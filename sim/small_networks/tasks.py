@@ -16,7 +16,7 @@ import numpy as np
 from adam_minibatch_noise.errors import InputError
 from sim.small_networks.cnn import first_weights, make_cnn, make_cnn_samples
 from sim.small_networks.kernels import CNN, LINEAR, Data
-from sim.small_networks.layers import DENSE, EMBEDDED, FROZEN, NO_CLASS, ONE_HOT, Network, make_network
+from sim.small_networks.layers import EMBEDDED, FROZEN, NO_CLASS, ONE_HOT, Network, make_network
 from sim.small_networks.settings import Settings
 from sim.small_networks.simd import LANES, aligned_zeros
 

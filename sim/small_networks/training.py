@@ -20,8 +20,8 @@ RULES = {"sgd-momentum": SGD}
 """Rule of `sim.small_networks.optimizers` of each optimiser that is no Adam."""
 FEWEST_STEPS = 8
 """Steps between two evaluations, at least."""
-EVALUATIONS_PER_EPOCH = 4
-"""Evaluations an epoch, at most."""
+EVALUATIONS_PER_EPOCH, SMALL_BATCH = {True: 4, False: 2}, 16
+"""Evaluations an epoch, at most: for batches of up to `SMALL_BATCH` samples, for larger ones."""
 RESULTS = (
     "status", "n_epochs", "epoch_of_min", "min_valid_loss", "test_loss", "test_error", "train_loss", "gradient_l1",
     "gradient_squared", "sharpness", "trace_covariance", "b_simple",
@@ -77,7 +77,7 @@ def make_workspace(net: Network, n_train: int, n_largest: int, dtype) -> kernels
 def steps_between_evaluations(settings: Settings) -> int:
     """Steps from one evaluation on the validation samples to the next."""
     n_batches = settings.n_samples // settings.batch_size
-    return max(FEWEST_STEPS, n_batches // EVALUATIONS_PER_EPOCH)
+    return max(FEWEST_STEPS, n_batches // EVALUATIONS_PER_EPOCH[settings.batch_size <= SMALL_BATCH])
 
 
 def tile_lanes() -> int:
