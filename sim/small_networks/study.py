@@ -41,6 +41,7 @@ class Variant:
     lrs : dict of int to (float, float)
         Least and greatest learning rate of each batch size.
     max_epochs : int
+        Of the full batch four times as many: an epoch is one step.
     curves : tuple of str
         Names of `CURVES`.
     title : str
@@ -67,21 +68,31 @@ _CNN = {1: (3e-4, 3e-2), 4: (3e-4, 3e-2), 16: (1e-3, 3e-2), 64: (1e-3, 3e-2), 25
 
 VARIANTS = {
     "digits": Variant({"task": "digits"}, _DIGITS, 3000, "digits"),
-    "digits-wrong-30": Variant({"task": "digits", "label_noise": 0.3}, _DIGITS, 3000, "digits, 30 % wrong labels"),
+    "digits-wrong-30": Variant(
+        {"task": "digits", "label_noise": 0.3}, _DIGITS, 3000, "digits, 30 % wrong labels"
+    ),
     "words": Variant({"task": "words"}, _TEXT, 400, "words"),
     "characters": Variant({"task": "characters"}, _TEXT, 400, "characters"),
     "regression": Variant({"task": "regression"}, _REGRESSION, 6000, "linear regression"),
     "cnn": Variant({"task": "cnn", "label_noise": 0.1}, _CNN, 3000, "two-layer CNN, 10 % wrong labels"),
-    "digits-wrong-10": Variant({"task": "digits", "label_noise": 0.1}, _DIGITS, 3000, "digits, 10 % wrong labels"),
-    "words-frozen": Variant({"task": "words", "embedding": "frozen"}, _TEXT, 400, "words, embedding fixed", ("beta2",)),
+    "digits-wrong-10": Variant(
+        {"task": "digits", "label_noise": 0.1}, _DIGITS, 3000, "digits, 10 % wrong labels"
+    ),
+    "words-frozen": Variant(
+        {"task": "words", "embedding": "frozen"}, _TEXT, 400, "words, embedding fixed", ("beta2",)
+    ),
     "digits-replacement": Variant(
         {"task": "digits", "replacement": True}, _DIGITS, 3000, "digits, drawn with replacement", ("beta2",)
     ),
-    "words-one-hot": Variant({"task": "words", "embedding": "one-hot"}, _TEXT, 400, "words, one-hot", ("beta2",)),
+    "words-one-hot": Variant(
+        {"task": "words", "embedding": "one-hot"}, _TEXT, 400, "words, one-hot", ("beta2",)
+    ),
     "digits-map": Variant(
         {"task": "digits"}, {size: _DIGITS[size] for size in (1, 64, 1024)}, 3000, "digits", ("map",)
     ),
-    "words-map": Variant({"task": "words"}, {size: _TEXT[size] for size in (1, 64, 4096)}, 400, "words", ("map",)),
+    "words-map": Variant(
+        {"task": "words"}, {size: _TEXT[size] for size in (1, 64, 4096)}, 400, "words", ("map",)
+    ),
 }
 """By name, the most telling ones first. Those that end in -map give all pairs of betas at three batch sizes."""
 
@@ -109,10 +120,11 @@ def settings_of(
         for one in wanted:
             if one not in there:
                 raise InputError(f"{name} is {one}, allowed for {variant}: {' '.join(map(str, there))}")
+    epochs = {size: v.max_epochs * (4 if size == n_samples_of(variant) else 1) for size in v.lrs}
     pairs = list(dict.fromkeys(pair for curve in curves or v.curves for pair in CURVES[curve]))
     return [
         Settings(
-            **v.settings, batch_size=size, lr=lr, beta1=beta1, beta2=beta2, max_epochs=v.max_epochs, seed=seed
+            **v.settings, batch_size=size, lr=lr, beta1=beta1, beta2=beta2, max_epochs=epochs[size], seed=seed
         )
         for seed in seeds
         for size in batch_sizes or v.lrs
