@@ -1,11 +1,12 @@
 """R1 to R3: where the best beta is, how it moves with the batch size, and what it gains."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from adam_minibatch_noise.theory import Array
-from analysis.reductions.overfitting.cubes import Cube, at_lr, choose_lr, interval, tuned
+from analysis.reductions.overfitting.cubes import Cube, at_lr, choose_lr, interval, mean_of, tuned
 from analysis.reductions.overfitting.rules import BASELINES, FIXED_LRS, MIN_BATCH_SIZES, verdict
 from sim.small_networks.study import CURVES
 
@@ -23,26 +24,36 @@ def log_memory(beta: Array) -> Array:
     return -np.log10(1 - np.asarray(beta))
 
 
-def slope(sizes: np.ndarray, memory: Array) -> float:
-    """Return the least-squares slope of log10(memory) over log10(batch size); nan for fewer than `MIN_BATCH_SIZES`."""
+def slope(sizes: np.ndarray, memory: Array) -> Array:
+    """Return the least-squares slope of log10(memory), (..., B), over log10(batch size); nan for too few batch sizes.
+
+    Batch sizes without a memory (nan) are left out; `MIN_BATCH_SIZES` are needed.
+    """
     known = np.isfinite(memory)
-    if known.sum() < MIN_BATCH_SIZES:
-        return np.nan
-    x = np.log10(sizes[known])
-    x = x - x.mean()
-    return float(x @ memory[known] / (x @ x))
+    count = known.sum(axis=-1, keepdims=True)
+    x = np.broadcast_to(np.log10(sizes), memory.shape)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        x = np.where(known, x - np.where(known, x, 0).sum(axis=-1, keepdims=True) / count, 0)
+        result = (x * np.where(known, memory, 0)).sum(axis=-1) / (x * x).sum(axis=-1)
+    return np.where(count[..., 0] >= MIN_BATCH_SIZES, result, np.nan)
 
 
 def best(loss: Array, memory: Array) -> Array:
-    """Return the memory at the least loss of each batch size, (B,) of (B, P); nan where no beta can be used."""
-    loss = np.where(np.isfinite(loss), loss, np.inf)
-    return np.where(np.isfinite(loss.min(axis=1)), memory[loss.argmin(axis=1)], np.nan)
+    """Return the memory at the least loss of each batch size, (..., B) of (..., B, P); nan where no beta can be used."""
+    loss = np.where(np.isnan(loss), np.inf, loss)
+    return np.where(np.isfinite(loss.min(axis=-1)), memory[loss.argmin(axis=-1)], np.nan)
 
 
 def _slopes(
-    cube: Cube, curve: str, statistic: Any, samples: Any, **what: Any
+    cube: Cube, curve: str, loss: Callable[..., Array], samples: Any, **what: Any
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Bootstrap (slope, bests); return the slope's row and a row a batch size."""
+    """Bootstrap slope and bests of a loss (..., B, P) of places of seeds; return the slope's row and a row a batch size."""
+    memory = log_memory(swept(cube, curve))
+
+    def statistic(*places: np.ndarray) -> Array:
+        found = best(loss(*places), memory)
+        return np.concatenate([slope(cube.sizes, found)[..., None], found], axis=-1)
+
     value, low, high = interval(statistic, samples)
     rows = [
         {"variant": cube.variant, "curve": curve, **what, "batch_size": int(size), "best": 1 - 10 ** -value[1 + i],
@@ -65,20 +76,17 @@ def published(cube: Cube, curve: str) -> tuple[list[dict[str, Any]], list[dict[s
     -------
     slopes, bests : lists of dict
     """
-    memory, slopes, bests = log_memory(swept(cube, curve)), [], []
+    slopes, bests = [], []
     for lr in FIXED_LRS:
-        if not np.isclose(cube.lrs, lr).any():
+        found = np.flatnonzero(np.isclose(cube.lrs, lr))
+        if not found.size:
             continue
-        i = int(np.flatnonzero(np.isclose(cube.lrs, lr))[0])
 
-        def statistic(seeds: np.ndarray, i: int = i) -> Array:
-            loss = np.where(
-                cube.usable[:, i], cube.values["min_valid_loss"][seeds][:, :, i].mean(axis=0), np.inf
-            )
-            found = best(loss, memory)
-            return np.array([slope(cube.sizes, found), *found])
+        def loss(seeds: np.ndarray, i: int = int(found[0])) -> Array:
+            mean = cube.values["min_valid_loss"][:, :, i][seeds].mean(axis=-3)
+            return np.where(cube.usable[:, i], mean, np.inf)
 
-        said, rows = _slopes(cube, curve, statistic, [np.arange(cube.seeds.size)], lr=lr)
+        said, rows = _slopes(cube, curve, loss, [np.arange(cube.seeds.size)], lr=lr)
         slopes.append(said)
         bests += rows
     return slopes, bests
@@ -86,13 +94,7 @@ def published(cube: Cube, curve: str) -> tuple[list[dict[str, Any]], list[dict[s
 
 def tuned_best(cube: Cube, curve: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """R2: the slope at tuned learning rates, and the bests; `at_edge` counts best learning rates at an end of the range."""
-    memory = log_memory(swept(cube, curve))
-
-    def statistic(one: np.ndarray, other: np.ndarray) -> Array:
-        found = best(tuned(cube, one, other), memory)
-        return np.array([slope(cube.sizes, found), *found])
-
-    said, rows = _slopes(cube, curve, statistic, cube.halves, lr="tuned")
+    said, rows = _slopes(cube, curve, lambda *halves: tuned(cube, *halves), cube.halves, lr="tuned")
     chosen = choose_lr(cube, np.arange(cube.seeds.size))
     loss = at_lr(cube.values["min_valid_loss"].mean(axis=0), chosen)
     for i, row in enumerate(rows):
@@ -100,7 +102,7 @@ def tuned_best(cube: Cube, curve: str) -> tuple[dict[str, Any], list[dict[str, A
         known = np.where(np.isfinite(loss[i]), loss[i], np.inf)
         row["best_lr"] = cube.lrs[chosen[i, known.argmin()]]
         row["at_edge"] = int(np.isin(chosen[i], (there[0], there[-1])).sum())
-        row["n_betas"] = len(memory)
+        row["n_betas"] = len(cube.pairs)
         row["n_unfinished"] = int(cube.unfinished[i].sum())
     return said, rows
 
@@ -123,17 +125,17 @@ def gains(cube: Cube, curve: str) -> list[dict[str, Any]]:
         parts = []
         for a, b in ((one, other), (other, one)):
             chosen = choose_lr(cube, a)
-            known = at_lr(cube.values["min_valid_loss"][a].mean(axis=0), chosen)[:, own]
-            top = own[np.where(np.isfinite(known), known, np.inf).argmin(axis=1)]
+            known = at_lr(mean_of(cube, "min_valid_loss", a), chosen)[..., own]
+            top = own[np.where(np.isnan(known), np.inf, known).argmin(axis=-1)]
             for metric in metrics:
-                cost = cube.cost(at_lr(cube.values[metric][b], chosen))  # (S, B, P)
-                best_cost = np.take_along_axis(cost, top[None, :, None], axis=2)[..., 0]
-                parts.append([(1 - best_cost / cost[:, :, place]).mean(axis=0) for place in places])
-        together = np.array(parts).reshape(2, len(metrics), len(places), -1)
-        return 100 * together.mean(axis=0)
+                cost = cube.cost(at_lr(cube.values[metric][b], chosen[..., None, :, :]))  # (..., S, B, P)
+                at_best = np.take_along_axis(cost, top[..., None, :, None], axis=-1)[..., 0]
+                parts += [(1 - at_best / cost[..., place]).mean(axis=-2) for place in places]
+        half = len(parts) // 2
+        return 50 * np.concatenate([a + b for a, b in zip(parts[:half], parts[half:], strict=True)], axis=-1)
 
-    with np.errstate(invalid="ignore"):
-        value, low, high = interval(statistic, cube.halves)
+    shape = len(metrics), len(places), cube.sizes.size
+    value, low, high = (each.reshape(shape) for each in interval(statistic, cube.halves))
     return [
         {"variant": cube.variant, "curve": curve, "metric": metric, "baseline": baseline[1], "batch_size": int(size),
          "gain": value[i, j, k], "low": low[i, j, k], "high": high[i, j, k],

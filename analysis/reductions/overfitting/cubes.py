@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 METRICS = (
     "min_valid_loss", "test_loss", "epoch_of_min", "gradient_l1", "gradient_squared", "sharpness", "trace_covariance",
 )  # fmt: skip
+BATCH = 250
+"""Resamples computed at a time: some hundred megabytes."""
 TEXT = ("characters", "words")
 """Tasks whose losses are compared as perplexities."""
 
@@ -123,35 +125,36 @@ def _cube(name: str, table: "pd.DataFrame") -> Cube:
     )  # fmt: skip
 
 
+def mean_of(cube: Cube, metric: str, seeds: np.ndarray) -> Array:
+    """Return the mean of a metric over some seeds, (..., B, L, P) for places of seeds (..., n)."""
+    return cube.values[metric][seeds].mean(axis=-4)
+
+
 def choose_lr(cube: Cube, seeds: np.ndarray) -> np.ndarray:
-    """Return the place of the learning rate with the least mean validation loss, (B, P); -1 where none can be used."""
-    mean = np.where(cube.usable, cube.values["min_valid_loss"][seeds].mean(axis=0), np.inf)
-    chosen = mean.argmin(axis=1)
-    return np.where(np.isfinite(np.take_along_axis(mean, chosen[:, None], axis=1)[:, 0]), chosen, -1)
+    """Return the place of the learning rate with the least mean validation loss, (..., B, P); -1 where there is none."""
+    mean = np.where(cube.usable, mean_of(cube, "min_valid_loss", seeds), np.inf)
+    chosen = mean.argmin(axis=-2)
+    return np.where(np.isfinite(at_lr(mean, chosen)), chosen, -1)
 
 
 def at_lr(values: Array, chosen: np.ndarray) -> Array:
     """Return (..., B, P) of (..., B, L, P) at the chosen learning rates; nan where there is none."""
-    index = np.broadcast_to(
-        np.maximum(chosen, 0)[:, None], (*values.shape[:-3], chosen.shape[0], 1, chosen.shape[1])
-    )
-    taken = np.take_along_axis(values, index, axis=-2)[..., 0, :]
+    taken = np.take_along_axis(values, np.maximum(chosen, 0)[..., None, :], axis=-2)[..., 0, :]
     return np.where(chosen >= 0, taken, np.nan)
 
 
 def tuned(cube: Cube, one: np.ndarray, other: np.ndarray, metric: str = "min_valid_loss") -> Array:
-    """Return a metric at learning rates chosen on the other half of the seeds, both ways round, averaged: (B, P).
+    """Return a metric at learning rates chosen on the other half of the seeds, both ways round, averaged: (..., B, P).
 
     Parameters
     ----------
     cube : Cube
-    one, other : ndarrays of int
+    one, other : ndarrays of int, shape (..., n)
         Places of the seeds of the halves, repeated where a resample repeats them.
     metric : str, optional
         One of `METRICS`.
     """
-    values = cube.values[metric]
-    halves = [at_lr(values[b].mean(axis=0), choose_lr(cube, a)) for a, b in ((one, other), (other, one))]
+    halves = [at_lr(mean_of(cube, metric, b), choose_lr(cube, a)) for a, b in ((one, other), (other, one))]
     return (halves[0] + halves[1]) / 2
 
 
@@ -163,7 +166,7 @@ def interval(
     Parameters
     ----------
     statistic : callable
-        Of arrays of places of seeds, one a sample; returns a number or a vector.
+        Of arrays of places of seeds, one a sample, each (..., n) with a row a resample; returns (..., k).
     samples : iterable of (n,) ndarrays of int
         Resampled each by itself.
     seed : int, optional
@@ -171,20 +174,26 @@ def interval(
 
     Returns
     -------
-    value, low, high : ndarrays
-        Of the shape that `statistic` returns; nan where a resample has none.
+    value, low, high : ndarrays, shape (k,)
+        The ends are nan where a resample has no value.
     """
     from scipy.stats import bootstrap
 
     samples = tuple(samples)
-    value = np.asarray(statistic(*samples), float)
-    flat = bootstrap(
-        samples,
-        lambda *resample: np.asarray(statistic(*resample), float).ravel(),
-        n_resamples=N_RESAMPLES,
-        confidence_level=CONFIDENCE,
-        vectorized=False,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return value, np.reshape(flat.low, value.shape), np.reshape(flat.high, value.shape)
+
+    def along_last(*resamples: np.ndarray, axis: int = -1) -> Array:
+        return np.moveaxis(np.asarray(statistic(*resamples), float), -1, 0)
+
+    with np.errstate(invalid="ignore"):
+        ends = bootstrap(
+            samples,
+            along_last,
+            n_resamples=N_RESAMPLES,
+            batch=BATCH,
+            confidence_level=CONFIDENCE,
+            vectorized=True,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+        value = np.asarray(statistic(*samples), float)
+    return value, np.asarray(ends.low), np.asarray(ends.high)

@@ -6,7 +6,13 @@ import numpy as np
 
 from adam_minibatch_noise.theory import Array
 from analysis.reductions.overfitting.cubes import Cube, interval, tuned
-from analysis.reductions.overfitting.rankings import c_total_exact, points_of, rank_correlation
+from analysis.reductions.overfitting.rankings import (
+    agreement,
+    c_total_exact,
+    mean_over_sizes,
+    points_of,
+    rank_correlation,
+)
 from analysis.reductions.overfitting.rules import verdict
 
 LINKS = (
@@ -26,16 +32,16 @@ def links(cube: Cube, curve: str) -> list[dict[str, Any]]:
         loss, sharpness, norm = (
             tuned(cube, one, other, m) for m in ("min_valid_loss", "sharpness", "gradient_l1")
         )
-        rows = []
-        for i in range(cube.sizes.size):
-            rows.append([
-                rank_correlation(c_total[i], sharpness[i]),
-                rank_correlation(c_total[i], norm[i]),
-                rank_correlation(-sharpness[i], loss[i]),
-                rank_correlation(-norm[i], loss[i]),
-                rank_correlation(c_total[i], loss[i]),
-            ])  # fmt: skip
-        return np.nanmean(np.array(rows), axis=0)
+        return np.stack(
+            [
+                mean_over_sizes(rank_correlation(c_total, sharpness)),
+                mean_over_sizes(rank_correlation(c_total, norm)),
+                mean_over_sizes(agreement(sharpness, loss)),
+                mean_over_sizes(agreement(norm, loss)),
+                mean_over_sizes(rank_correlation(c_total, loss)),
+            ],
+            axis=-1,
+        )
 
     value, low, high = interval(statistic, cube.halves)
     return [

@@ -11,7 +11,7 @@ from adam_minibatch_noise import theory
 from adam_minibatch_noise.expansion.turning_points import coefficients, epoch_geometry
 from adam_minibatch_noise.theory import Array
 from analysis.reductions.overfitting.bests import log_memory, swept
-from analysis.reductions.overfitting.cubes import Cube, at_lr, choose_lr, interval, tuned
+from analysis.reductions.overfitting.cubes import Cube, at_lr, choose_lr, interval, mean_of, tuned
 from analysis.reductions.overfitting.rules import R7_CANDIDATES, REFERENCE_BATCH_SIZE, REFERENCE_BETA2
 
 MAX_STEPS = 30_000
@@ -43,7 +43,7 @@ def points_of(cube: Cube) -> Point:
     """Return the best points of a curve at learning rates tuned on all seeds."""
     chosen = choose_lr(cube, np.arange(cube.seeds.size))
     trace, square, epochs = (
-        at_lr(cube.values[name].mean(axis=0), chosen)
+        at_lr(mean_of(cube, name, np.arange(cube.seeds.size)), chosen)
         for name in ("trace_covariance", "gradient_squared", "epoch_of_min")
     )
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -126,22 +126,47 @@ DEFAULT = {"beta2": "default .999", "beta1": "default .9"}
 
 
 def rank_correlation(preferred: Array, loss: Array) -> Array:
-    """Return Spearman's correlation of (P,) preferences with minus (P,) losses; nan where either is constant."""
-    known = np.isfinite(preferred) & np.isfinite(loss)
-    if known.sum() < 3:
-        return np.float64(np.nan)
-    x, y = rankdata(preferred[known]), rankdata(-loss[known])
-    x, y = x - x.mean(), y - y.mean()
-    norm = np.sqrt((x @ x) * (y @ y))
-    return x @ y / norm if norm > 0 else np.float64(np.nan)
+    """Return Spearman's correlation of preferences (B, P) with minus losses (..., B, P), (..., B).
+
+    Betas without a loss (nan) or a preference are left out, those of the first resample in all; nan for fewer than three,
+    and where either is constant.
+    """
+    preferred = np.where(np.isfinite(preferred), preferred, np.nan)
+    return agreement(np.broadcast_to(-preferred, loss.shape), loss)
+
+
+def agreement(one: Array, other: Array) -> Array:
+    """Return Spearman's correlation of two measured quantities over the betas, (..., B) of (..., B, P) each.
+
+    Betas at which either is not measured are left out, those of the first resample in all; nan for fewer than three.
+    """
+    result = np.full(one.shape[:-1], np.nan)
+    for i in range(one.shape[-2]):
+        rows = one[..., i, :], other[..., i, :]
+        known = ~np.isnan(rows[0] + rows[1]).reshape(-1, one.shape[-1]).any(axis=0)
+        if known.sum() < 3:
+            continue
+        x, y = (rankdata(each[..., known], axis=-1) for each in rows)
+        x, y = x - x.mean(axis=-1, keepdims=True), y - y.mean(axis=-1, keepdims=True)
+        norm = np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1))
+        result[..., i] = np.where(norm > 0, (x * y).sum(axis=-1) / np.where(norm > 0, norm, 1), np.nan)
+    return result
 
 
 def regret(cube: Cube, preferred: Array, loss: Array) -> Array:
-    """Return what following a rule costs over the best beta of each batch size, percent, (B,); nan without a loss."""
-    cost = cube.cost(np.where(np.isfinite(loss), loss, np.nan))
-    named = np.where(np.isfinite(loss), preferred, -np.inf).argmax(axis=1)
+    """Return what following a rule costs over the best beta of each batch size, percent, (..., B); nan without a loss."""
+    cost = cube.cost(loss)
+    named = np.where(np.isnan(loss), -np.inf, preferred).argmax(axis=-1)
+    least = np.where(np.isnan(cost), np.inf, cost).min(axis=-1)
     with np.errstate(invalid="ignore"):
-        return 100 * (np.take_along_axis(cost, named[:, None], axis=1)[:, 0] / np.nanmin(cost, axis=1) - 1)
+        return 100 * (np.take_along_axis(cost, named[..., None], axis=-1)[..., 0] / least - 1)
+
+
+def mean_over_sizes(values: Array) -> Array:
+    """Return the mean over batch sizes, the last axis, of those that have a value."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(known, values, 0).sum(axis=-1) / known.sum(axis=-1)
 
 
 def rank(cube: Cube, curve: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -154,32 +179,28 @@ def rank(cube: Cube, curve: str) -> tuple[list[dict[str, Any]], list[dict[str, A
     """
     memory, point = log_memory(swept(cube, curve)), points_of(cube)
     preferred = {name: rule(cube, point, memory) for name, rule in RULES[curve].items()}
+    names = list(preferred)
+    n = len(names)
 
     def statistic(one: np.ndarray, other: np.ndarray) -> Array:
         loss = tuned(cube, one, other)
-        ranks = [
-            [rank_correlation(p, row) for p, row in zip(each, loss, strict=True)]
-            for each in preferred.values()
-        ]
-        regrets = np.array([regret(cube, each, loss) for each in preferred.values()])
-        means = np.nanmean(regrets, axis=1)
-        with np.errstate(invalid="ignore"):
-            return np.array([np.nanmean(np.array(ranks), axis=1), means, *(means[:, None] - means)])
+        ranks = [mean_over_sizes(rank_correlation(each, loss)) for each in preferred.values()]
+        regrets = [mean_over_sizes(regret(cube, each, loss)) for each in preferred.values()]
+        return np.stack([*ranks, *regrets, *(a - b for a in regrets for b in regrets)], axis=-1)
 
     value, low, high = interval(statistic, cube.halves)
-    names = list(preferred)
     rules = [
         {"variant": cube.variant, "curve": curve, "rule": name,
-         "rank_correlation": value[0, i], "rank_low": low[0, i], "rank_high": high[0, i],
-         "regret": value[1, i], "regret_low": low[1, i], "regret_high": high[1, i]}
+         "rank_correlation": value[i], "rank_low": low[i], "rank_high": high[i],
+         "regret": value[n + i], "regret_low": low[n + i], "regret_high": high[n + i]}
         for i, name in enumerate(names)
     ]  # fmt: skip
     pairs = [
         {"variant": cube.variant, "curve": curve, "worse": names[i], "better": names[j],
-         "difference": value[2 + i, j], "low": low[2 + i, j], "high": high[2 + i, j]}
-        for i in range(len(names))
-        for j in range(len(names))
-        if low[2 + i, j] > 0
+         "difference": value[k], "low": low[k], "high": high[k]}
+        for i in range(n)
+        for j in range(n)
+        if low[k := 2 * n + i * n + j] > 0
     ]  # fmt: skip
     return rules, pairs
 
@@ -217,7 +238,7 @@ def fit_own_rule(cubes: list[Cube]) -> list[dict[str, Any]]:
         means = [
             np.mean(
                 [
-                    np.nanmean(regret(cube, near(memory, candidate(name, constant, cube, point)), loss))
+                    mean_over_sizes(regret(cube, near(memory, candidate(name, constant, cube, point)), loss))
                     for cube, point, memory, loss in prepared
                 ]
             )
@@ -238,8 +259,9 @@ def test_own_rule(cube: Cube, formula: str, constant: float) -> list[dict[str, A
 
     def statistic(one: np.ndarray, other: np.ndarray) -> Array:
         loss = tuned(cube, one, other)
-        mine = np.nanmean(regret(cube, own, loss))
-        return np.array([mine - np.nanmean(regret(cube, each, loss)) for each in preferred.values()])
+        mine = mean_over_sizes(regret(cube, own, loss))
+        theirs = [mean_over_sizes(regret(cube, each, loss)) for each in preferred.values()]
+        return np.stack([mine - each for each in theirs], axis=-1)
 
     value, low, high = interval(statistic, (seeds[::2], seeds[1::2]))
     return [
