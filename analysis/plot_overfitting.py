@@ -83,15 +83,15 @@ def draw_bests(lists: Lists) -> "Figure":
         axes.bars(axis, ends, "batch_size", ("low", "high"), "black")
         said = slopes.loc[variant]
         axis.annotate(
-            f"slope {said['slope']:.2f} [{said['low']:.2f}, {said['high']:.2f}]: {said['verdict']}", (0.03, 0.03),
-            xycoords="axes fraction", fontsize=7,
+            f"slope {said['slope']:.2f} [{said['low']:.2f}, {said['high']:.2f}]", (0.5, 1.0), xycoords="axes fraction",
+            fontsize=7, ha="center", va="top",
         )  # fmt: skip
         if np.isfinite(critical.get(variant, np.nan)):
             axis.axvline(critical[variant], color="0.6", lw=0.8, ls="--")
     best = outside.loc[outside.groupby("batch_size")["bits_per_byte"].idxmin()]
     panels[-1].plot(best["batch_size"], axes.memory(best["beta2"]), "k-s", ms=4.5)
     for axis in panels:
-        axis.set(xscale="log", yscale="log", ylim=(1.6, 5500))
+        axis.set(xscale="log", yscale="log", ylim=(1.6, 12000))
     for axis in panels:
         axes.beta_axis(axis, "beta2", "y")
         axes.log_axis(axis, "x")
@@ -189,13 +189,21 @@ def _rows_of_points(
                 capsize=0, label=title,
             )  # fmt: skip
         axis.axvline(0, color="0.6", lw=0.7, zorder=0)
-        axis.set_yticks(range(len(names)), names)
+        axis.set_yticks(range(len(names)), [in_math(name) for name in names])
         for border in np.arange(0.5, len(names) - 1):
             axis.axhline(border, color="0.9", lw=0.6, zorder=0)
     pair[0].invert_yaxis()
     handles, labels = pair[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure, pair
+
+
+def in_math(name: str) -> str:
+    """Set the symbols of a name as formulas."""
+    symbols = {"C_total": r"$C_{\rm total}$", "|g|_1": r"$\|\nabla L\|_1$", "beta1 = beta2": r"$\beta_1 = \beta_2$"}
+    for plain, formula in symbols.items():
+        name = name.replace(plain, formula)
+    return name
 
 
 def titles_of(lists: Lists, name: str) -> dict[str, str]:
