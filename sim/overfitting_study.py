@@ -19,8 +19,12 @@ class Settings:
     variant: str = setting("digits", "task and kind of noise", choices=tuple(VARIANTS))
     first_seed: int = setting(0, "first seed", SEED)
     n_seeds: int = setting(20, "seeds", COUNT)
-    batch_sizes: tuple[int, ...] = setting((), "batch sizes; default: those of the variant", COUNT, unit="samples")
-    curves: tuple[str, ...] = setting((), "curves of betas; default: those of the variant", choices=tuple(CURVES))
+    batch_sizes: tuple[int, ...] = setting(
+        (), "batch sizes; default: those of the variant", COUNT, unit="samples"
+    )
+    curves: tuple[str, ...] = setting(
+        (), "curves of betas; default: those of the variant", choices=tuple(CURVES)
+    )
 
 
 EXAMPLES = (

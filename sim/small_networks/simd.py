@@ -199,9 +199,18 @@ def _fma(context, builder, sig, args):
 def _define_operator(function, instruction):
     """Let `function` act on two vectors, or on a vector and a number, lane by lane."""
 
-    @_in_jitted_code(function, lambda *operands: _vector_of(operands))
-    def _generate(context, builder, sig, args):
+    @infer_global(function)
+    class _Typing(AbstractTemplate):
+        def generic(self, args, kws):
+            result = None if kws else _vector_of(args)
+            return result and signature(result, *args)
+
+    def generate(context, builder, sig, args):
         return getattr(builder, instruction)(*_as_vectors(context, builder, sig, args))
+
+    # for these types alone: other modules have vectors of their own
+    for operands in ((Vector, Vector), (Vector, types.Float), (types.Float, Vector)):
+        lower_builtin(function, *operands)(generate)
 
 
 _define_operator(operator.add, "fadd")
