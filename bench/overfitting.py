@@ -7,11 +7,10 @@ block. They draw the orders of the samples themselves, within the time. Before t
 steps are compared with those of a plain loop in float64. The table is written anew after each round of turns.
 """
 
-import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,18 +27,33 @@ BLOCKS = {
     "words-64": (1, 2, 4),
 }
 """Runs of a block that peers try."""
-N_CHECKED, TOLERANCE = 20, 1e-4
-"""Steps after which losses are compared, and how much they may differ."""
+N_CHECKED = 20
+"""Steps after which losses are compared."""
 
 
 class Contender(NamedTuple):
-    """One way to do a job: `run()` trains all runs; bytes of its numbers; block in words; seconds of the first call."""
+    """One way to do a job.
+
+    Attributes
+    ----------
+    run : callable
+        Trains all runs.
+    size : int
+        Bytes of its numbers.
+    settings : str
+        Its block, in words.
+    first_call : float
+        Seconds of the first call, with compilation.
+    close : callable
+        Ends its processes.
+    """
 
     name: str
     run: Callable[[], object]
     size: int
     settings: str
     first_call: float
+    close: Callable[[], object] = bool
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -60,6 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     flop_rate = measure_flop_rate(args.n_threads)
     rows = []
     for name in names:
+        print(f"{name}: blocks are tried, then {args.n_repeats} turns", flush=True)
         for rows_of_job in compare(JOBS[name], args.n_repeats, args.n_threads, flop_rate):
             write_csv(args.out, rows + rows_of_job)
         rows += rows_of_job
@@ -81,9 +96,7 @@ def compare(job, n_repeats: int, n_threads: int, flop_rate: float) -> Iterator[l
     from bench.overfitting_jobs import ceiling
 
     bounds = {size: ceiling(job, size, flop_rate, n_threads) for size in (4, 8)}
-    contenders = [ours(job, n_threads)]
-    for name in PEERS:
-        contenders.append(best_of(job, name, n_threads))
+    contenders = [ours(job, n_threads), *(best_of(job, name, n_threads) for name in PEERS)]
     seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for _ in range(n_repeats):
         for contender in contenders:
@@ -91,6 +104,8 @@ def compare(job, n_repeats: int, n_threads: int, flop_rate: float) -> Iterator[l
             contender.run()
             seconds[contender.name].append(time.perf_counter() - start)
         yield [summarize(job, contender, seconds, bounds[contender.size]) for contender in contenders]
+    for contender in contenders:
+        contender.close()
 
 
 def summarize(job, contender: Contender, seconds: dict[str, list[float]], bound: float) -> dict[str, Any]:
@@ -100,7 +115,9 @@ def summarize(job, contender: Contender, seconds: dict[str, list[float]], bound:
     from bench.jobs import processor
 
     n_samples = job.n_runs * job.n_steps * job.batch_size
-    low, middle, high = (float(q) for q in np.quantile(n_samples / np.array(seconds[contender.name]), [0.25, 0.5, 0.75]))
+    low, middle, high = (
+        float(q) for q in np.quantile(n_samples / np.array(seconds[contender.name]), [0.25, 0.5, 0.75])
+    )
     return {
         **processor(),
         "job": job.name,
@@ -115,3 +132,42 @@ def summarize(job, contender: Contender, seconds: dict[str, list[float]], bound:
         "of_ceiling": middle / bound,
         "first_call_s": contender.first_call,
     }
+
+
+def best_of(job, name: str, n_threads: int) -> Contender:
+    """Try a peer's blocks on one core, and keep the fastest; refuse one that computes something else."""
+    from bench.overfitting_jobs import TOLERANCE, difference
+    from bench.overfitting_workers import Workers
+
+    rates, n_steps = {}, min(N_CHECKED, job.n_steps)
+    for block in BLOCKS[job.name]:
+        trial = Workers(job, name, block, 1)
+        gap = difference(job, trial.check(n_steps), n_steps)
+        if not gap < TOLERANCE:
+            raise RuntimeError(
+                f"{name} computes something else at job {job.name}: losses differ by {gap:.2g}"
+            )
+        n_runs = max(job.n_runs // 16, block)
+        start = time.perf_counter()
+        trial.train(n_runs)
+        rates[block] = n_runs / (time.perf_counter() - start)
+        trial.close()
+    block = max(rates, key=rates.__getitem__)
+    workers = Workers(job, name, block, n_threads)
+    settings = f"{n_threads} x blocks of {block}"
+    return Contender(name, partial(workers.train, job.n_runs), 4, settings, workers.first_call, workers.close)
+
+
+def ours(job, n_threads: int) -> Contender:
+    """Make the contender of this project."""
+    from bench.overfitting_ours import make
+
+    train = make(job, n_threads)
+    start = time.perf_counter()
+    train(1)
+    first_call = time.perf_counter() - start
+    return Contender("this project", partial(train, job.n_runs), 4, "", first_call)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,4 +1,4 @@
-"""The jobs of `bench.overfitting` in JAX: a scan over the steps of one run, vmap over runs with their own betas, jit."""
+"""The jobs of `bench.overfitting` in JAX: a scan over the steps of a run, vmap over runs with their betas, jit."""
 
 from functools import partial
 

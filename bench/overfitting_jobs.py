@@ -8,6 +8,8 @@ import numpy as np
 SEED = 1
 EPS = 1e-8
 """Of Adam, outside the root."""
+TOLERANCE = 1e-4
+"""Difference of two losses that counts as none."""
 LRS = 1e-4, 1e-3, 1e-2
 BETA1S = 0.0, 0.8, 0.9, 0.957, 0.981
 BETA2S = 0.769, 0.9, 0.981, 0.992, 0.999
@@ -55,6 +57,11 @@ class Job:
     n_classes: int
     n_words: int = 0
     context: int = 0
+
+    @property
+    def task(self) -> str:
+        """Name of the task in `sim.small_networks`."""
+        return "words" if self.n_words else "digits"
 
     @property
     def width(self) -> int:
@@ -117,7 +124,9 @@ class Job:
         if self.full:
             return None
         rows = np.tile(np.arange(self.n_samples, dtype=np.int32), (n_runs * self.n_epochs, 1))
-        return np.random.default_rng(seed).permuted(rows, axis=1).reshape(n_runs, self.n_steps, self.batch_size)
+        return (
+            np.random.default_rng(seed).permuted(rows, axis=1).reshape(n_runs, self.n_steps, self.batch_size)
+        )
 
     def flop(self) -> float:
         """Count the operations of one step that no order of evaluation avoids.
@@ -141,7 +150,9 @@ class Job:
         """
         state, inputs = 3 * size * self.n_params, (4 * self.context if self.n_words else size * self.n_inputs)
         table = inputs * self.n_samples
-        return (2 * state if state > FIRST_LEVEL else 0) + (self.batch_size * inputs if table > FIRST_LEVEL else 0)
+        return (2 * state if state > FIRST_LEVEL else 0) + (
+            self.batch_size * inputs if table > FIRST_LEVEL else 0
+        )
 
 
 FIRST_LEVEL = 32 * 1024
@@ -205,6 +216,58 @@ def gradients(w: Weights, inputs: np.ndarray, classes: np.ndarray) -> Weights:
 def losses(job: Job, weights: Weights) -> np.ndarray:
     """Mean training loss of each run, float64 (R,)."""
     inputs, classes = job.data()
-    n_runs = len(weights["b1"])
-    log_p = [forward({name: array[r].astype(float) for name, array in weights.items()}, inputs)[2] for r in range(n_runs)]
-    return np.array([-one[np.arange(len(classes)), classes].mean() for one in log_p])
+    every = np.arange(len(classes))
+    runs = [
+        {name: array[r].astype(float) for name, array in weights.items()} for r in range(len(weights["b1"]))
+    ]
+    return np.array([-forward(w, inputs)[2][every, classes].mean() for w in runs])
+
+
+def difference(job: Job, weights: Weights, n_steps: int, n_checked: int = 4) -> float:
+    """Largest difference in loss, over the first runs, between `weights` and those of `train_slowly`.
+
+    `weights` are those of a block of runs after `n_steps` steps with the orders that `Job.orders` draws for them.
+    """
+    block = len(weights["b1"])
+    n_checked, orders = min(n_checked, block), job.orders(block)
+    slow = train_slowly(job, job.runs().part(0, n_checked), orders, n_steps)
+    fast = {name: array[:n_checked] for name, array in weights.items()}
+    return float(np.abs(losses(job, fast) - losses(job, slow)).max())
+
+
+def measure_update_rate(n_bytes: int, n_threads: int) -> float:
+    """Measure the best bytes/s at which threads each read and write a table of `n_bytes`, in order, again and again."""
+    from numba import njit
+
+    from bench.jobs import call_seconds
+    from sim.monte_carlo.parallel_mean import in_threads
+    from sim.monte_carlo.simd import aligned_zeros, lanes_of, load, panel_lanes, store, zero_vector
+
+    @njit(nogil=True)
+    def scale(table, n_times, zero):
+        for _ in range(n_times):
+            for c in range(0, table.shape[1], lanes_of(zero)):
+                store(table, (0, c), load(table, (0, c), zero) * 1.0000001)
+
+    zero = zero_vector(panel_lanes(32))
+    n_entries = -(-n_bytes // (8 * zero.size)) * zero.size
+    n_times = max(1, int(4e8 / n_bytes))
+    tables = [aligned_zeros((1, n_entries)) for _ in range(n_threads)]
+    scale(tables[0], 1, zero)
+    seconds = call_seconds(
+        lambda: list(in_threads(lambda table: scale(table, n_times, zero), tables, n_threads)), 15
+    ).min()
+    return 2 * tables[0].nbytes * n_times * n_threads / seconds
+
+
+def ceiling(job: Job, size: int, flop_rate: float, n_threads: int) -> float:
+    """Samples a second at the machine's peak of arithmetic, or of passing bytes, whichever takes longer.
+
+    `flop_rate` is that of float64 (`bench.jobs.measure_flop_rate`); in numbers of `size` 4 a register holds twice as
+    many, and an instruction takes as long.
+    """
+    seconds = job.flop() / (flop_rate * 8 / size)
+    if job.bytes(size):
+        rate = measure_update_rate(3 * size * job.n_params, n_threads)
+        seconds = max(seconds, job.bytes(size) / rate)
+    return job.batch_size / seconds

@@ -1,4 +1,4 @@
-"""The jobs of `bench.overfitting` in torch: hand-batched products, and `torch.func`; float32, a block of runs at a time."""
+"""The jobs of `bench.overfitting` in torch: float32, a block of runs at a time, batched by hand or `torch.func`."""
 
 from collections.abc import Callable
 from functools import partial
@@ -43,7 +43,7 @@ def by_hand(job: Job, w: Tensors, x: torch.Tensor, targets: torch.Tensor) -> Ten
 
 
 def by_hand_full(job: Job, w: Tensors, x: torch.Tensor, targets: torch.Tensor) -> Tensors:
-    """Do the same where all networks see the same inputs (n, n_inputs): samples are columns, so that they share a product."""
+    """Do the same where all networks see the same inputs (n, n_inputs): samples are columns, the product is shared."""
     n_runs, n_rows = len(w["b1"]), w["b1"].numel()
     first = w["w1"].transpose(1, 2).reshape(n_rows, job.n_inputs)
     hidden = torch.addmm(w["b1"].view(n_rows, 1), first, x.t()).relu().view(n_runs, job.n_hidden, -1)
