@@ -200,7 +200,11 @@ def _rows_of_points(
 
 def in_math(name: str) -> str:
     """Set the symbols of a name as formulas."""
-    symbols = {"C_total": r"$C_{\rm total}$", "|g|_1": r"$\|\nabla L\|_1$", "beta1 = beta2": r"$\beta_1 = \beta_2$"}
+    symbols = {
+        "C_total": r"$C_{\rm total}$",
+        "|g|_1": r"$\|\nabla L\|_1$",
+        "beta1 = beta2": r"$\beta_1 = \beta_2$",
+    }
     for plain, formula in symbols.items():
         name = name.replace(plain, formula)
     return name

@@ -71,7 +71,9 @@ class TorchNetwork:
                 x = p["embedding"][words].flatten(1)
         h = torch.relu(x @ p["hidden"] + p["hidden_bias"])
         targets = torch.from_numpy(data.targets[rows].astype(np.int64))
-        return torch.nn.functional.cross_entropy(h @ p["output"] + p["output_bias"], targets, reduction="none")
+        return torch.nn.functional.cross_entropy(
+            h @ p["output"] + p["output_bias"], targets, reduction="none"
+        )
 
     def trained(self):
         return [p for p in self.parameters.values() if p.requires_grad]
@@ -88,7 +90,10 @@ class TorchNetwork:
             return values["all"].detach().numpy().ravel()
         flat = np.zeros(net.n_entries)
         hidden = flat[net.at_hidden : net.at_output].reshape(net.n_rows, net.n_hidden)
-        hidden[: net.n_inputs], hidden[net.n_inputs] = values["hidden"].detach(), values["hidden_bias"].detach()
+        hidden[: net.n_inputs], hidden[net.n_inputs] = (
+            values["hidden"].detach(),
+            values["hidden_bias"].detach(),
+        )
         output = flat[net.at_output : net.at_bias].reshape(net.n_rows_out, net.n_columns_out)
         weight, bias = values["output"].detach().numpy(), values["output_bias"].detach().numpy()
         if net.n_columns_out == net.n_logits:
@@ -206,7 +211,15 @@ def test_measurements_match_torch(case):
 
 def test_regression_falls_to_its_closed_form():
     """Full batch, small learning rate of SGD: the iteration is linear, so its risk is known at every step."""
-    s = Settings(task="regression", optimizer="sgd-momentum", beta1=0.0, batch_size=0, lr=0.01, max_epochs=400, patience=1e9)
+    s = Settings(
+        task="regression",
+        optimizer="sgd-momentum",
+        beta1=0.0,
+        batch_size=0,
+        lr=0.01,
+        max_epochs=400,
+        patience=1e9,
+    )
     history = np.zeros(51)
     training.train(s, np.float64, history)
     task = training.task_of(s.resolved(), np.float64)

@@ -177,14 +177,17 @@ def interval(
     value, low, high : ndarrays, shape (k,)
         The ends are nan where a resample has no value.
     """
-    from scipy.stats import bootstrap
+    import warnings
+
+    from scipy.stats import DegenerateDataWarning, bootstrap
 
     samples = tuple(samples)
 
     def along_last(*resamples: np.ndarray, axis: int = -1) -> Array:
         return np.moveaxis(np.asarray(statistic(*resamples), float), -1, 0)
 
-    with np.errstate(invalid="ignore"):
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # said of nan, which is what is promised
         ends = bootstrap(
             samples,
             along_last,
