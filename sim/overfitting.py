@@ -3,7 +3,7 @@
 Every combination of the listed values is a run. Rows hold the settings, the least validation loss and where it was, and
 what was measured there: test loss and error, training loss, the 1-norm of its gradient, its rise along the sign of the
 gradient (`sharpness`), tr(Sigma) and the noise scale `b_simple` of single-sample gradients, exactly. `status` is ok,
-unfinished (the best point may still have been to come: raise --max-epochs) or diverged (never better than at the start).
+unfinished (the best point may be still to come: raise --max-epochs) or diverged (never better than at the start).
 
 The same flags give the same bytes, for any number of threads and on any processor that fuses multiply and add. With
 --out FILE finished runs are kept beside FILE, and the same command goes on after it was killed.

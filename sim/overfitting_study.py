@@ -1,7 +1,7 @@
 """Train the networks of the study of the best betas, a row a run (`sim.small_networks.study` lists them).
 
-A killed command goes on where it was when it is given again. `--full` seeds 0 to 19 of a variant take minutes to an hour
-of two cores; records/overfitting/measure.sh runs all.
+A killed command goes on where it was when it is given again. Twenty seeds of a variant take 10 minutes to an hour of
+two cores; records/overfitting/measure.sh runs all.
 """
 
 from dataclasses import dataclass

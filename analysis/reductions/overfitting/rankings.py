@@ -120,16 +120,16 @@ RULES: dict[str, dict[str, Rule]] = {
     },
 }
 """What each rule prefers, (B, P), higher is better; `memory` is log10(1/(1 - beta)) of the grid. Sources: constant in
-samples, Marek et al. 2025; its clip, the pretraining sweep of marin-community; square root, Malladi et al. 2022; beta1 =
-beta2, Orvieto and Gower 2025."""
+samples, Marek et al. 2025; its clip, the pretraining sweep of marin-community; square root, Malladi et al. 2022;
+beta1 = beta2, Orvieto and Gower 2025."""
 DEFAULT = {"beta2": "default .999", "beta1": "default .9"}
 
 
 def rank_correlation(preferred: Array, loss: Array) -> Array:
     """Return Spearman's correlation of preferences (B, P) with minus losses (..., B, P), (..., B).
 
-    Betas without a loss (nan) or a preference are left out, those of the first resample in all; nan for fewer than three,
-    and where either is constant.
+    Betas without a loss (nan) or a preference are left out, those of the first resample in all; nan for fewer than
+    three, and where either is constant.
     """
     preferred = np.where(np.isfinite(preferred), preferred, np.nan)
     return agreement(np.broadcast_to(-preferred, loss.shape), loss)
@@ -154,7 +154,7 @@ def agreement(one: Array, other: Array) -> Array:
 
 
 def regret(cube: Cube, preferred: Array, loss: Array) -> Array:
-    """Return what following a rule costs over the best beta of each batch size, percent, (..., B); nan without a loss."""
+    """Return what following a rule costs over the best beta of each batch size, percent, (..., B)."""
     cost = cube.cost(loss)
     named = np.where(np.isnan(loss), -np.inf, preferred).argmax(axis=-1)
     least = np.where(np.isnan(cost), np.inf, cost).min(axis=-1)
@@ -251,7 +251,7 @@ def fit_own_rule(cubes: list[Cube]) -> list[dict[str, Any]]:
 
 
 def test_own_rule(cube: Cube, formula: str, constant: float) -> list[dict[str, Any]]:
-    """R7, second part: the regret of the formula less that of every rule, on the odd seeds of a variant it has not seen."""
+    """R7, second part: the regret of the formula less that of each rule, on odd seeds of a variant it has not seen."""
     memory, point = log_memory(swept(cube, "beta2")), points_of(cube)
     own = near(memory, candidate(formula, constant, cube, point))
     preferred = {name: rule(cube, point, memory) for name, rule in RULES["beta2"].items()}
