@@ -70,7 +70,7 @@ class Measurements:
 
     def _tables(self) -> tuple[list[Measurement], list[Array], Array]:
         """Return rows, their squares (n_groups, n_metrics, 2), and changes, in one transfer a kind of row."""
-        rows = [row for row in self._rows if row.n_seen > self.n_seen - self.window]
+        rows = list(self._rows)
         if not rows and self.n_skipped:
             raise InputError(
                 f"the meter has measured nothing yet: {self.n_skipped} steps had sizes that do not fit, needed: a "

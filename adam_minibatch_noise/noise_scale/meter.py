@@ -201,13 +201,11 @@ class NoiseScaleMeter:
             return
         size = self.batch_size if batch_size is None else _whole("batch_size", batch_size, 2)
         devices = {param.device for _, param in self._live.trainable()}
-        due_watch, self._watch = self._watch, None  # its hooks are for the passes of training
         with undisturbed(self._live.module, devices), torch.enable_grad():
             loss = loss_of(slice(0, size // 2))
             if self._scaler is not None:
                 loss = self._scaler.scale(loss)
             self._half = self._live.of_loss(loss), size // 2
-        self._watch = due_watch
 
     def step(self, batch_size: int | None = None) -> None:
         """Compare the gradient of the step with those of its parts; call it right before `optimizer.step`.
@@ -218,7 +216,7 @@ class NoiseScaleMeter:
         ----------
         batch_size : int, optional
             Samples of this step, if it was not of the usual size, such as the last one of an epoch. A step whose parts
-            cannot have been equal is left out, and counted by `n_skipped`.
+            cannot have been equal is left out, and counted by `n_skipped`; see also `skip`.
 
         Raises
         ------
@@ -233,6 +231,21 @@ class NoiseScaleMeter:
                 self._measurements.n_skipped += 1
             else:
                 self._measurements.add(Measurement(n_seen, *measured))
+        self.n_steps += 1
+        self._begin()
+
+    def skip(self, batch_size: int | None = None) -> None:
+        """Leave a step out, in place of `step`: one whose micro-batches are not of one size.
+
+        Parameters
+        ----------
+        batch_size : int, optional
+            As in `step`.
+        """
+        self._measurements.n_seen += (
+            self.batch_size if batch_size is None else _whole("batch_size", batch_size, 1)
+        )
+        self._measurements.n_skipped += 1
         self.n_steps += 1
         self._begin()
 
