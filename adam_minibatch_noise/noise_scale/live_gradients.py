@@ -16,6 +16,9 @@ Squares = dict[str, Tensor]
 PLAIN, ADAM = 0, 1
 """Index of the Euclidean metric, and of that in which components are divided by sqrt(v)."""
 
+SAMPLED = 1024
+"""Components of a parameter, at most, that are looked at for a change."""
+
 
 class LiveGradients:
     """The trainable parameters of a model, looked up anew each time: later ones count from when they exist.
@@ -96,6 +99,7 @@ class LiveGradients:
             return torch.zeros_like(grad)
         return torch.where(v.abs() > 0, grad / v.abs().sqrt(), torch.zeros_like(grad))
 
+    @torch.no_grad()
     def part(self, first: bool) -> Squares:
         """Squared norms of what was added to the gradients since the last call, and remember them.
 
@@ -104,21 +108,22 @@ class LiveGradients:
         first : bool
             This is the first call of a step: the gradients were zero.
         """
-
-        def added() -> Iterator[tuple[str, Tensor, Tensor]]:
-            for name, param in self.with_gradient():
-                assert param.grad is not None
-                yield name, param, self.since(param, param.grad, first)
-
-        with torch.no_grad():
-            found = self.squares(added())
-            self.remember(first)
+        added = []
+        for name, param in self.with_gradient():
+            assert param.grad is not None
+            before = None if first else self._previous.get(param)
+            if before is not None:  # in place: `remember` writes there next
+                torch.sub(param.grad, before, out=before)
+            added.append((name, param, param.grad if before is None else before))
+        found = self.squares(added)
+        self.remember(first)
         return found
 
-    def since(self, param: Tensor, grad: Tensor, first: bool) -> Tensor:
+    def since(self, param: Tensor, first: bool) -> Tensor:
         """What was added to a parameter's gradient since `remember`."""
+        assert param.grad is not None
         before = None if first else self._previous.get(param)
-        return grad if before is None else grad - before
+        return param.grad if before is None else param.grad - before
 
     @torch.no_grad()
     def remember(self, first: bool) -> None:
@@ -134,12 +139,19 @@ class LiveGradients:
 
     @torch.no_grad()
     def changed(self) -> Tensor:
-        """Squared norm of what changed since `remember`, to which nothing should have been added."""
-        return sq_norm(
-            param.grad - self._previous[param] if param in self._previous else param.grad
-            for _, param in self.with_gradient()
-            if param.grad is not None
-        )
+        """Relative squared change since `remember`, to which nothing should have been added: of `SAMPLED` components.
+
+        Clipping, unscaling, and a backward pass that nobody looked at change nearly all of them.
+        """
+        now, then = [], []
+        for _, param in self.with_gradient():
+            assert param.grad is not None
+            stride = -(-param.grad.numel() // SAMPLED)
+            now.append(param.grad.flatten()[::stride])
+            before = self._previous.get(param)
+            then.append(torch.zeros_like(now[-1]) if before is None else before.flatten()[::stride])
+        difference = sq_norm(one - other for one, other in zip(now, then, strict=True))
+        return difference / sq_norm(now).clamp_min(1e-300)
 
     @torch.no_grad()
     def whole(self) -> Squares:
@@ -199,7 +211,7 @@ class Watch:
                 return
             check_dense(name, param.grad)
             with torch.no_grad():
-                part = self._live.since(param, param.grad, self.first)
+                part = self._live.since(param, self.first)
                 self._parts[name] = self._live.squares([(name, param, part)])
                 self._totals[name] = self._live.squares([(name, param, param.grad)])
 

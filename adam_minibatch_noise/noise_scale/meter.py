@@ -271,9 +271,7 @@ class NoiseScaleMeter:
             squares[..., 1] *= factors[1]
         changed = torch.zeros_like(zero[0])
         if n_parts and self.n_processes == 1 and not self._watches:
-            changed = live.changed() / torch.stack([each[0] for each in whole.values()]).sum().clamp_min(
-                1e-300
-            )
+            changed = live.changed()
         if self._scaler is not None:
             scale = self._scaler.scale(torch.ones((), dtype=torch.float32, device=squares.device))
             squares /= scale.double() ** 2
