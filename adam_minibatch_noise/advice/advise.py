@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from adam_minibatch_noise.advice import words
-from adam_minibatch_noise.advice.evidence import NOT_MEASURED, evidence_on
+from adam_minibatch_noise.advice.evidence import evidence_on
 from adam_minibatch_noise.advice.field_rules import FIELD_RULES, RuleAnswer, Situation, answers
 from adam_minibatch_noise.advice.regimes import rule_of_thumb
 from adam_minibatch_noise.advice.sweeps import BETA1_GRID, BETA2_GRID, Schedule, best, parts, turns
@@ -313,5 +313,5 @@ def _row(answer: RuleAnswer, schedule: Schedule, lam: Interval) -> dict[str, Any
         pair = np.array([answer.beta1]), np.array([answer.beta2])
         at_betas = _at(_best_known(*pair, schedule)[0], lam.value)
     said = {"lr": answer.lr, "beta1": answer.beta1, "beta2": answer.beta2, "note": answer.note}
-    study = {"evidence": str(evidence) if evidence.measured else NOT_MEASURED, "verdicts": evidence.verdicts}
+    study = {"evidence": str(evidence), "verdicts": evidence.verdicts}
     return {"name": answer.name, **described, **said, "c_total": at_betas, **study}
