@@ -87,7 +87,7 @@ def shapes(page, chart):
     """Every path and line of a chart, as drawn."""
     drawn = "['d', 'x2', 'y2', 'transform', 'fill'].map(name => path.getAttribute(name))"
     return page.run(
-        f"[...document.querySelectorAll('#{chart} svg :is(path, line)')].map(path => {drawn}).join()"
+        f"[...document.querySelectorAll('#{chart} svg :is(path, line)')].map(path => {drawn}.join()).sort().join()"
     )
 
 
