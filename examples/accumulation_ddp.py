@@ -46,5 +46,5 @@ for _ in range(N_EPOCHS):
 if rank == 0:
     noise = meter.result()
     print(noise)
-    print(advise(N_SAMPLES, batch_size, noise, BETAS, n_epochs=N_EPOCHS, reference_batch_size=64).text)
+    print(advise(N_SAMPLES, batch_size, noise, BETAS, n_epochs=N_EPOCHS, reference_batch_size=64))
 dist.destroy_process_group()

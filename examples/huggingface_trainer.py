@@ -47,4 +47,4 @@ with tempfile.TemporaryDirectory() as folder:
     Trainer(Network(), settings, train_dataset=rows, callbacks=[noise]).train()
 found = noise.result()
 print(found)
-print(advise(2048, 64, found, n_epochs=5).text)
+print(advise(2048, 64, found, n_epochs=5))

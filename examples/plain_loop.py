@@ -30,4 +30,4 @@ for _ in range(N_EPOCHS):
 
 noise = meter.result()
 print(noise)
-print(advise(N_SAMPLES, BATCH_SIZE, noise, BETAS, lr=3e-4, n_epochs=N_EPOCHS).text)
+print(advise(N_SAMPLES, BATCH_SIZE, noise, BETAS, lr=3e-4, n_epochs=N_EPOCHS))

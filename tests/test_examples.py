@@ -1,5 +1,6 @@
 """The examples run as they are, are short, and end with an estimate and advice."""
 
+import json
 import os
 import re
 import subprocess
@@ -61,3 +62,31 @@ def test_huggingface_trainer(tmp_path):
     value, low, high, n = measured(text)
     assert low < value < high
     assert n == 160  # 32 steps in each of 5 epochs
+
+
+def test_the_readme_is_right_about_code_and_output(capsys):
+    """Its Python runs as printed, and the lines of advice that it shows are those of its command."""
+    import torch
+    from torch import nn
+
+    from adam_minibatch_noise.__main__ import main
+
+    text = (ROOT / "examples/README.md").read_text()
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    names = {
+        "model": model,
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.01),
+        "loader": torch.randn(2048, 3).split(512),
+        "loss": lambda model, x: (model(x) - x.sum(1, keepdim=True) - 1).square().mean(),
+    }
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        exec(compile(block, "README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert printed.startswith("noise scale: ")
+    assert "At batch size 512" in printed
+    (command,) = re.findall(r"^    adam-noise (.*)$", text, re.MULTILINE)
+    assert main([*command.split(), "--format", "json"]) == 0
+    said = json.loads(capsys.readouterr().out)["text"]
+    (shown,) = re.findall(r"^```text\n(.*?)\n```", text, re.MULTILINE | re.DOTALL)
+    assert said.startswith(shown)

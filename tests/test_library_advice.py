@@ -223,7 +223,9 @@ def test_the_difference_to_rules_that_carry_settings_over_is_explained():
 
 
 def test_the_text_says_when_to_measure():
-    text = advise(**ARGUMENTS).text
+    found = advise(**ARGUMENTS)
+    text = str(found)
+    assert text == found.text
     assert (
         "Measure the noise scale at the batch size you mean to use and near the lowest validation loss"
         in text

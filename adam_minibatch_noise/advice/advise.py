@@ -102,6 +102,10 @@ class Advice:
     rules: list[dict[str, Any]]
     text: str
 
+    def __str__(self) -> str:
+        """The sentences alone."""
+        return self.text
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as lists, dicts and finite numbers, for JSON; what is infinite is None."""
         plain: dict[str, Any] = _plain(dataclasses.asdict(self))
