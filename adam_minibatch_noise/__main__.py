@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _print_tables(found)
         sys.stdout.flush()
     except BrokenPipeError:
-        sys.stderr.close()  # the reader has gone, and so has the last flush of this process
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone
     return 0
 
 
@@ -173,8 +174,10 @@ def _print_tables(found: "Advice") -> None:
         )
     for cells in rule_rows(found):
         rules.add_row(*cells)
-    console.print(numbers, rules, markup=False)
-    console.print(found.text, markup=False)
+    with console.capture() as capture:
+        console.print(numbers, rules, markup=False)
+        console.print(found.text, markup=False)
+    sys.stdout.write(capture.get())
 
 
 def _print_plain(found: "Advice") -> None:

@@ -259,6 +259,7 @@ def test_every_file_is_written_by_atomic_write():
         if isinstance(node, ast.Call) and writes_by_name(node)
     }
     assert found == {
+        "adam_minibatch_noise/__main__.py: os.open(os.devnull, os.O_WRONLY)",
         "common/cli.py: os.open(os.devnull, os.O_WRONLY)",
         "common/files.py: open(name, 'a+')",  # a lock
         "common/files.py: tempfile.mkstemp(prefix=f'.{path.name}.', suffix=PART, dir=path.parent)",

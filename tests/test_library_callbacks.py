@@ -106,6 +106,7 @@ def test_hugging_face_trainer_measures_what_a_loop_of_ones_own_does(tmp_path):
     callback = NoiseScaleCallback()
     trainer, model = hugging_face(tmp_path, callback)
     same(callback.result(), model.network, plain_loop(3))
+    assert callback.meter.batch_size == MICRO * PARTS
     logged = [entry for entry in trainer.state.log_history if "noise_scale" in entry]
     assert len(logged) == 3
     assert logged[-1]["noise_scale_low"] <= logged[-1]["noise_scale"] <= logged[-1]["noise_scale_high"]

@@ -689,6 +689,28 @@ def half(model, meter, parts, loss=lambda model, x: model(x), scaler=None):
     meter.step()
 
 
+def test_half_batch_undoes_loss_scaling_too(rng):
+    x = samples(rng, 40, 6)
+    scaler, optimizers = new_scaler(), {}
+
+    def scaled_half(model, meter, parts):
+        optimizer = optimizers.setdefault(model, torch.optim.SGD(model.parameters(), lr=0.0))
+        batch = torch.cat(parts)
+        meter.half_batch(lambda part: model(batch[part]))
+        model.zero_grad()
+        scaler.scale(model(batch)).backward()
+        meter.step()
+        scaler.step(optimizer)
+        scaler.update()
+
+    found = [
+        run(Fixed(6), x, loop=loop, every=1, **settings)
+        for loop, settings in ((half, {}), (scaled_half, {"scaler": scaler}))
+    ]
+    assert scaler.get_scale() > 2**14
+    np.testing.assert_allclose(*map(values, found), rtol=1e-12)
+
+
 def test_a_loss_summed_over_samples_is_detected(rng):
     def summed(model, meter, parts):
         half(model, meter, parts, loss=lambda model, x: model(x) * len(x))
