@@ -253,3 +253,43 @@ rule plot_feature_noise:
     shell:
         "python -m analysis.plot_feature_noise --figure {wildcards.part} --tables {input.tables:q} --out {output:q}"
         " > {log:q} 2>&1"
+
+
+OVERFITTING_RECORDS = recorded_tables("records/overfitting")
+
+
+rule overfitting_verdicts:
+    input:
+        sources("analysis.overfitting_verdicts"),
+        tables=made_by("sim_overfitting_study"),
+        records=OVERFITTING_RECORDS,
+    output:
+        f"{R}/analysis/overfitting.json",
+    log:
+        f"{R}/logs/analysis/overfitting_verdicts.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/overfitting_verdicts.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    shell:
+        "python -m analysis.overfitting_verdicts --tables {input.tables:q} --records {input.records:q} --out {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule plot_overfitting:
+    input:
+        sources("analysis.plot_overfitting"),
+        verdicts=rules.overfitting_verdicts.output,
+    output:
+        figure_file("plot_overfitting/{part}"),
+    log:
+        f"{R}/logs/analysis/plot_overfitting/{{part}}.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/plot_overfitting/{{part}}.tsv"
+    wildcard_constraints:
+        part="bests|gains|rules|mechanism",
+    conda:
+        "../envs/analysis.yaml"
+    shell:
+        "python -m analysis.plot_overfitting --figure {wildcards.part} --verdicts {input.verdicts:q} --out {output:q}"
+        " > {log:q} 2>&1"
