@@ -148,6 +148,22 @@ rule plot_image_sweep:
         " > {log:q} 2>&1"
 
 
+rule explorer:
+    input:
+        sources("analysis.explorer"),
+        best=f"{R}/analysis/best_betas_beta2.csv",
+    output:
+        f"{R}/explorer.html",
+    log:
+        f"{R}/logs/explorer.log",
+    benchmark:
+        f"{R}/benchmarks/explorer.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    shell:
+        "python -m analysis.explorer --best {input.best:q} --out {output:q} > {log:q} 2>&1"
+
+
 rule certify:
     input:
         sources("analysis.certify"),

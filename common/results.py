@@ -23,6 +23,7 @@ SNAKEMAKE_NOTES = (Path(".snakemake/metadata"), Path(".snakemake/incomplete"))
 SHOWN = {
     "article": "paper/article.pdf",
     "report": "report.html",
+    "page to explore": "explorer.html",
     "figures": "analysis",
     "logs": "logs",
 }
