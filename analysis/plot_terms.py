@@ -56,8 +56,8 @@ def plot_residuals(axis: "Axes", rows: "pd.DataFrame") -> None:
     )
     unbounded = noisy[noisy["excess"].isna()]
     if len(unbounded):
-        look = {"fc": "white", "ec": "0.2", "s": 12, "zorder": 4, "label": NO_BOUND}
-        axis.scatter(unbounded["rho"], unbounded["residual"], **look)
+        ring: dict[str, Any] = {"fc": "white", "ec": "0.2", "s": 12, "zorder": 4, "label": NO_BOUND}
+        axis.scatter(unbounded["rho"], unbounded["residual"], **ring)
         axis.legend(loc="lower right")
     ends = rows["rho"].agg(["min", "max"])
     guide = rows["residual"].max() * 3 * (ends / ends["max"]) ** 2
