@@ -181,7 +181,7 @@ def test_commands_with_other_default_resources_keep_those_of_the_profile():
 
 
 def test_rules_quote_every_file_that_they_hand_to_a_shell():
-    texts = [path.read_text() for path in sorted(ROOT.glob("*/*.smk"))]
+    texts = [path.read_text() for path in [ROOT / "Snakefile", *sorted(ROOT.glob("*/*.smk"))]]
     files = [
         name
         for text in texts
