@@ -66,7 +66,8 @@ def main(argv: list[str] | None = None) -> None:
         total=n_steps * len(s.sweeps), unit=" steps", unit_scale=True, disable=None, leave=False
     ) as bar:
         for swept in s.sweeps:
-            about = swept, s.beta1 if swept == "beta2" else s.beta2, s.n_samples
+            others = {"beta1": s.beta1} if swept == "beta2" else {"beta2": s.beta2}
+            about = swept, others, s.n_samples
             rows += library.c_total_map(*about, s.batch_sizes, s.noise_scales, s.n_epochs, s.grid, bar.update)
             turning += library.turning_points(
                 *about, s.noise_scales, s.n_epochs, s.min_batch_size, s.grid, bar.update

@@ -57,15 +57,15 @@ def test_expected_corr_rejects(changes, words):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: turning_points.sweep("beta3", [0.1], 0.5), "swept_beta is 'beta3', allowed: beta1, beta2"),
-        (lambda: turning_points.sweep("beta1", [0.2, 0.1], 0.5), "grid is not ascending"),
-        (lambda: turning_points.c_total_map("beta2", 0.9, 10, [2], [3.0], [10**6]), "allowed: 100000 steps"),
+        (lambda: turning_points.sweep("beta3", [0.1]), "swept_beta is 'beta3', allowed: beta1, beta2"),
+        (lambda: turning_points.sweep("beta1", [0.2, 0.1]), "grid is not ascending"),
+        (lambda: turning_points.c_total_map("beta2", {"beta1": 0.9}, 10, [2], [3.0], [10**6]), "allowed: 100000 steps"),
         (
-            lambda: turning_points.turning_points("beta2", 0.9, 10, [3.0], [1], min_batch_size=11),
+            lambda: turning_points.turning_points("beta2", {"beta1": 0.9}, 10, [3.0], [1], min_batch_size=11),
             "min_batch_size is 11, allowed: 1 to 10",
         ),
         (
-            lambda: turning_points.turning_points("beta2", 0.9, 10, [3.0], [1], 2, grid=[0.99, 0.95]),
+            lambda: turning_points.turning_points("beta2", {"beta1": 0.9}, 10, [3.0], [1], 2, grid=[0.99, 0.95]),
             "grid is not ascending",
         ),
     ],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from adam_minibatch_noise.expansion import bounds
-from adam_minibatch_noise.expansion.second_order import exact_c_total
+from adam_minibatch_noise.expansion.constants import exact_c_total
 from adam_minibatch_noise.theory import c_total
 from sim import exact, expectation, terms, turning
 from sim.losses.noise_summary import gradient_noise_scale, largest_noise, summarize_noise

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from adam_minibatch_noise.expansion import turning_points
-from adam_minibatch_noise.expansion.second_order import exact_c_total
+from adam_minibatch_noise.expansion.constants import exact_c_total
 from adam_minibatch_noise.expansion.weight_sums import batch_correlation
 from adam_minibatch_noise.theory import batch_variance_factor, c_total, critical_batch_size
 from sim import turning

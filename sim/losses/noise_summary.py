@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from adam_minibatch_noise.expansion.bounds import RADIUS, noise_sizes
-from adam_minibatch_noise.expansion.second_order import exact_c_total
+from adam_minibatch_noise.expansion.constants import exact_c_total
 from adam_minibatch_noise.theory import Array, batch_variance_factor, c_total
 from sim.losses.problems import Problem
 
