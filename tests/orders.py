@@ -34,3 +34,16 @@ def mirrored(n_samples, n_params, noise, seed):
     other = base.with_noise(-1.0)
     pairs = zip((base.gradients, base.hessians), (other.gradients, other.hessians), strict=True)
     return Quadratics(*(np.concatenate(pair) for pair in pairs)).with_noise(noise)
+
+
+def batches_without_replacement(samples, batch_size, n_batches):
+    """Every sequence of `n_batches` disjoint batches; samples may remain."""
+    if n_batches == 0:
+        return [()]
+    return [
+        (batch, *rest)
+        for batch in itertools.combinations(samples, batch_size)
+        for rest in batches_without_replacement(
+            [s for s in samples if s not in batch], batch_size, n_batches - 1
+        )
+    ]

@@ -11,7 +11,7 @@ from adam_minibatch_noise.expansion.weight_sums import batch_correlation, weight
 from adam_minibatch_noise.theory import batch_variance_factor
 from sim.losses.problems import make_quadratics
 from tests.naive_update_rules import UPDATES
-from tests.orders import batches_of, micro_batches_of, mirrored, of_epochs
+from tests.orders import batches_of, batches_without_replacement, micro_batches_of, mirrored, of_epochs
 
 SETTINGS = {
     "sgd-momentum": [{"beta1": 0.8}],
@@ -110,8 +110,6 @@ def test_corr_of_many_orders_is_that_of_each(name, settings):
 @pytest.mark.parametrize(("name", "settings"), CASES)
 def test_epochs_that_leave_samples_out_match_enumeration(name, settings):
     """N = 7, batches of 2, 3 an epoch; odd orders cancel between a problem and its mirror image."""
-    from tests.test_library_weight_sums import batches_without_replacement
-
     rule = make_rule(name, settings)
     orders = np.array(batches_without_replacement(range(7), 2, 3))
     correlation, residuals = batch_correlation(7, 2), []
