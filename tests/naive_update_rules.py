@@ -47,9 +47,9 @@ def nadam(g, _, beta1, beta2, eps_root=0.0, eps=0.0):
     return ahead / mass / (np.sqrt(ema(batches**2, beta2) + eps_root) + eps)
 
 
-def adam_p(g, _, beta1, beta2, power):
+def adam_p(g, _, beta1, beta2, power, eps_root=0.0):
     batches = g.mean(axis=1)
-    return ema(batches, beta1) / ema(np.abs(batches) ** power, beta2) ** (1 / power)
+    return ema(batches, beta1) / (ema(np.abs(batches) ** power, beta2) + eps_root) ** (1 / power)
 
 
 def ademamix(g, _, beta1, beta2, beta3, alpha, eps_root=0.0):

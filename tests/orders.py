@@ -1,4 +1,4 @@
-"""Every order of the batches of a small problem, for tests that compare an expectation with the mean over all of them."""
+"""Every order of the batches of a small problem, for tests that compare an expectation with the mean over all."""
 
 import itertools
 

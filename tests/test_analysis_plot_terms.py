@@ -17,7 +17,7 @@ def files(tmp_path_factory):
     studies = {
         "falling": ["--beta2", "0.95", "--method", "enumerate", "--rho", "0.1", "0.01"],
         "adam": ["--beta2", "0.95", "--method", "enumerate", "--rho", "0.01"],
-        "sgd": ["--algorithm", "sgd-momentum", "--method", "enumerate"],
+        "sgd": ["--optimizer", "sgd-momentum", "--method", "enumerate"],
         "lines": ["--beta2", "0.95", "--study", "lines", "--rho", "0.01"],
     }
     for name, flags in studies.items():

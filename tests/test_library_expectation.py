@@ -15,7 +15,10 @@ from sim.losses.problems import make_quadratics
 
 
 def test_adam_is_its_sums_at_the_last_step():
-    moments, rule = make_quadratics(12, 3, 0.1, 0).moments(), make_rule("adam", {"beta1": 0.8, "eps_root": 0.1})
+    moments, rule = (
+        make_quadratics(12, 3, 0.1, 0).moments(),
+        make_rule("adam", {"beta1": 0.8, "eps_root": 0.1}),
+    )
     result = expected_corr(rule, moments, 12, 3, n_epochs=2)
     sums = weight_sums(rule.weights, 4, 7)
     zeroth, terms = second_order_terms(rule, moments, sums, float(batch_variance_factor(12, 3)))
@@ -56,18 +59,29 @@ def test_expected_corr_rejects(name, changes, words):
     [
         (lambda: turning_points.sweep("beta3", [0.1]), "swept_beta is 'beta3', allowed: beta1, beta2"),
         (lambda: turning_points.sweep("beta1", [0.2, 0.1]), "grid is not ascending"),
-        (lambda: turning_points.c_total_map("beta2", {"beta1": 0.9}, 10, [2], [3.0], [10**6]), "allowed: 100000 steps"),
+        (
+            lambda: turning_points.c_total_map("beta2", {"beta1": 0.9}, 10, [2], [3.0], [10**6]),
+            "allowed: 100000 steps",
+        ),
         (
             lambda: turning_points.turning_points("beta2", {"beta1": 0.9}, 10, [3.0], [1], min_batch_size=11),
             "min_batch_size is 11, allowed: 1 to 10",
         ),
         (
-            lambda: turning_points.turning_points("beta2", {"beta1": 0.9}, 10, [3.0], [1], 2, grid=[0.99, 0.95]),
+            lambda: turning_points.turning_points(
+                "beta2", {"beta1": 0.9}, 10, [3.0], [1], 2, grid=[0.99, 0.95]
+            ),
             "grid is not ascending",
         ),
         (lambda: turning_points.sweep("beta1", [0.1], optimizer="rmsprop"), "is 'beta1', allowed: beta2"),
-        (lambda: turning_points.sweep("beta1", [0.1], optimizer="nesterov"), "nesterov is not the same for every"),
-        (lambda: turning_points.sweep("beta1", [0.1], optimizer="invariant-adam"), "an optimizer of whole batches"),
+        (
+            lambda: turning_points.sweep("beta1", [0.1], optimizer="nesterov"),
+            "nesterov is not the same for every",
+        ),
+        (
+            lambda: turning_points.sweep("beta1", [0.1], optimizer="invariant-adam"),
+            "an optimizer of whole batches",
+        ),
     ],
 )
 def test_turning_points_reject(call, words):

@@ -1,4 +1,4 @@
-"""Every optimiser of the registry: Corr, its expectation and its refusals, against routes that share nothing with them."""
+"""Every optimiser of the registry: Corr, its expectation, its refusals, against routes that share nothing with them."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,10 @@ SETTINGS = {
     "adamw": [{"beta1": 0.8, "beta2": 0.95, "weight_decay": 0.3}],
     "rmsprop": [{"beta2": 0.9, "eps_root": 0.1}],
     "nadam": [{"beta1": 0.8, "beta2": 0.95}],
-    "adam-p": [{"beta1": 0.8, "beta2": 0.95, "power": 3.0}, {"beta1": 0.8, "beta2": 0.95, "power": 1.0}],
+    "adam-p": [
+        {"beta1": 0.8, "beta2": 0.95, "power": 3.0},
+        {"beta1": 0.8, "beta2": 0.95, "power": 1.0, "eps_root": 0.1},
+    ],
     "ademamix": [{"beta1": 0.7, "beta2": 0.9, "beta3": 0.97, "alpha": 2.0, "eps_root": 0.1}],
     "invariant-adam": [{"beta1": 0.8, "beta2": 0.95, "eps_root": 0.1}],
     "signum-smooth": [{"beta1": 0.8, "delta": 0.5}],
@@ -183,7 +186,7 @@ def test_make_rule_rejects(name, settings, words):
 def test_what_is_missing_is_said():
     problem = make_quadratics(6, 2, 0.1, 0)
     adamw, invariant = make_rule("adamw"), make_rule("invariant-adam")
-    with pytest.raises(InputError, match="weight_decay is 0.01: needs the parameters"):
+    with pytest.raises(InputError, match=r"weight_decay is 0\.01: needs the parameters"):
         second_order_terms(adamw, problem.moments(), weight_sums(adamw.weights, 3, 2), 0.1)
     with pytest.raises(InputError, match="needs their variance factor"):
         second_order_terms(invariant, problem.moments(), weight_sums(invariant.weights, 3, 2), 0.1)

@@ -16,7 +16,12 @@ from adam_minibatch_noise.expansion.averaging import (
 )
 from adam_minibatch_noise.expansion.constants import exact_c_total, main_constants
 from adam_minibatch_noise.expansion.registry import make_rule
-from adam_minibatch_noise.expansion.weight_sums import batch_correlation, limit_weight_sums, main_sums, weight_sums
+from adam_minibatch_noise.expansion.weight_sums import (
+    batch_correlation,
+    limit_weight_sums,
+    main_sums,
+    weight_sums,
+)
 from adam_minibatch_noise.theory import batch_variance_factor
 from sim.losses.problems import make_quadratics
 from tests.naive_expectations import covariance
@@ -91,8 +96,12 @@ def test_limit_is_that_of_long_sums_of_independent_batches(kind):
     weights = KINDS[kind]
     long, limit = vars(weight_sums(weights, 1501, 1500, 0.0)), vars(limit_weight_sums(weights))
     for name, value in limit.items():
-        total = long[name].sum(axis=-1, keepdims=True) if value.shape[-1] == 1 and name != "mass" else long[name]
-        np.testing.assert_allclose(total[..., -1:] if name == "mass" else total, value, rtol=1e-10, err_msg=name)
+        total = (
+            long[name].sum(axis=-1, keepdims=True) if value.shape[-1] == 1 and name != "mass" else long[name]
+        )
+        np.testing.assert_allclose(
+            total[..., -1:] if name == "mass" else total, value, rtol=1e-10, err_msg=name
+        )
 
 
 def test_an_epoch_of_one_batch_that_uses_every_sample_has_no_noise():

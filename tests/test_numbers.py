@@ -144,9 +144,7 @@ def exact_weight_sums(beta1, beta2, n_batches, t):
         "lag_noise": [[sum(x[k] * (t - k) * y[k] for k in steps) for y in noise] for x in w],
         "inner_product": [
             [list(one) for one in zip(*each, strict=True)]
-            for each in zip(
-                *(inner(w, lambda x, _, s, y=y: products(x, y, s)) for y in past), strict=True
-            )
+            for each in zip(*(inner(w, lambda x, _, s, y=y: products(x, y, s)) for y in past), strict=True)
         ],
         "inner_noise": inner(w, lambda y, k, s: sum(y[s][p] * c(p, k) for p in range(s + 1))),
         "inner_outer": [
@@ -171,9 +169,12 @@ def test_weight_sums_match_exact_rationals(betas, n_batches, t):
     for name, values in exact.items():
         each = getattr(found, name)
         accept("time sums", each if name == "product" else each[..., 0], np.array(values, object), t + 1)
-    assert [np.array_equal(getattr(found, name), main) for name, main in zip(
-        ("lag", "product", "lag_noise", "inner_product"), main_sums(weights, n_batches, t), strict=True
-    )] == [True] * 4
+    assert [
+        np.array_equal(getattr(found, name), main)
+        for name, main in zip(
+            ("lag", "product", "lag_noise", "inner_product"), main_sums(weights, n_batches, t), strict=True
+        )
+    ] == [True] * 4
 
 
 def test_full_batch_has_no_noise_term():
@@ -279,8 +280,8 @@ def test_memory_matches_50_digits(beta1, beta2):
         lambda theta, _: mpmath.mpf(1.5) * (mpmath.mpf(1.5) * theta - mpmath.mpf(0.5)), float(landscape.start[0]),
         5, 1e-3, beta1, beta2, 1e-6,
     )  # fmt: skip
-    algorithm = memoryless.Algorithm("adam", beta1, beta2, 1e-6)
-    found = memoryless.with_memory(landscape, algorithm, np.zeros((5, 1), int), 1e-3)
+    adam = make_rule("adam", {"beta1": beta1, "beta2": beta2, "eps_root": 1e-6})
+    found = memoryless.with_memory(landscape, adam, np.zeros((5, 1), int), 1e-3)
     accept("memory", found[1:, 0], exact, 1)
 
 

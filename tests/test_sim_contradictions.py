@@ -116,7 +116,7 @@ def test_settings_with_conditions_are_the_known_ones(program):
         ),
         (
             "sim.terms",
-            "--algorithm sgd-momentum --eps-root 0",
+            "--optimizer sgd-momentum --eps-root 0",
             "--eps-root is 0.0, allowed only with --algorithm adam",
         ),
         (
@@ -195,9 +195,9 @@ SMALL = "--n-samples 6 --n-params 2 --batch-size 2"
         ("sim.expectation", f"{FILE} --method enumerate", "noise problem_seed control_variate seed"),
         ("sim.expectation", f"{SMALL} --n-permutations 100", ""),
         ("sim.exact", FILE, "noise problem_seed"),
-        ("sim.exact", f"{SMALL} --algorithm sgd-momentum", "beta2 eps_root"),
+        ("sim.exact", f"{SMALL} --optimizer sgd-momentum", "beta2 eps_root"),
         ("sim.terms", f"{FILE} --method enumerate", "problem_seed seed"),
-        ("sim.terms", f"{SMALL} --algorithm sgd-momentum --n-permutations 100", "beta2 eps_root"),
+        ("sim.terms", f"{SMALL} --optimizer sgd-momentum --n-permutations 100", "beta2 eps_root"),
         ("sim.terms", f"{SMALL} --study lines --rho 0.001", "algorithm method seed"),
         ("sim.terms", f"{SMALL} --study moments", "n_epochs algorithm beta1 beta2 eps_root method seed"),
     ],

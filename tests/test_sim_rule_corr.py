@@ -1,4 +1,4 @@
-"""The generic kernel of Corr_n: every optimiser against NumPy, Adam against its own kernel, Monte Carlo against enumeration."""
+"""The generic kernel of Corr_n: against NumPy, Adam's own kernel, enumeration and the expectation."""
 
 import numpy as np
 import pytest

@@ -17,7 +17,7 @@ from adam_minibatch_noise.ranges import BETA, within
 from adam_minibatch_noise.theory import Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Weights:
     """Weights of one average; arrays of decays, for many settings at once, have a last axis of length 1.
 
@@ -26,8 +26,8 @@ class Weights:
     decay : (..., 1) ndarray
         In [0, 1).
     past, current : callable
-        Of the steps l (n_steps,), whole numbers from 0 on or infinity, to the factors (..., n_steps); `past` counts from
-        l = 1 on.
+        Of the steps l (n_steps,), whole numbers from 0 on or infinity, to the factors (..., n_steps); `past` counts
+        from l = 1 on.
     unit_mass : bool
         Whether the weights of every step sum to 1.
     """
@@ -87,7 +87,7 @@ def newest_batch() -> Weights:
 
 
 def nadam_average(beta: ArrayLike) -> Weights:
-    """NAdam's first moment: beta times the average plus (1 - beta) times the gradient, over the sum of these weights."""
+    """NAdam's first moment: beta times the average plus (1 - beta) times the gradient, made to sum to 1."""
     decay, share = _decay(beta)
     return Weights(
         decay,
@@ -113,7 +113,7 @@ def _decay(beta: ArrayLike) -> tuple[Array, Array]:
     return decay, 1 - decay
 
 
-def _constant(value: ArrayLike, steps: Array) -> Array:
+def _constant(value: float | Array, steps: Array) -> Array:
     return value + np.zeros_like(steps)
 
 

@@ -25,8 +25,8 @@ the noise and its mirror image odd orders cancel, the term with v3 drops out, an
 
 The same holds for other averages whose weights are >= 0 and sum to 1 (RMSprop, NAdam), with several averages of the
 gradient in the numerator (AdEMAMix: Lag_mu and F_i become their weighted sums), and with weight decay, which adds
-weight_decay |theta_i| to |F_i|. A smooth sign M/R, R^2 = M^2 + delta, has dF/dM = delta/R^3 << delta/R^3 s(t)^3, and one
-term, |F_i| delta/R_j^3 (|H_ij| + W_ij t) f(t) s(t)^3 Lag. SGD with momentum is bilinear: nothing is left out.
+weight_decay |theta_i| to |F_i|. A smooth sign M/R, R^2 = M^2 + delta, has dF/dM = delta/R^3 << delta/R^3 s(t)^3, and
+one term, |F_i| delta/R_j^3 (|H_ij| + W_ij t) f(t) s(t)^3 Lag. SGD with momentum is bilinear: nothing is left out.
 """
 
 from collections.abc import Callable
@@ -78,6 +78,7 @@ def left_out(
     hessian_rows: HessianRows,
     moments: Moments,
     batch_size: int,
+    micro_batch_size: int | None = None,
     theta: Array | None = None,
 ) -> LeftOut:
     """Compute and bound E[Corr_n] less its limit n -> infinity, eps -> 0, at the last step n = m - 1 of one epoch.
@@ -85,7 +86,6 @@ def left_out(
     Parameters
     ----------
     rule : UpdateRule
-        Of whole batches.
     gradients : (n_samples, n_params) ndarray
         Gradient of every sample's loss at the point.
     hessian_rows : (n_samples, n_params, n_params) ndarray, or callable
@@ -95,6 +95,8 @@ def left_out(
         Of these gradients and Hessians.
     batch_size : int
         Divides the number of samples.
+    micro_batch_size : int, optional
+        Divides `batch_size`, of a rule that averages over micro-batches.
     theta : (n_params,) ndarray, optional
         The point itself, for a rule with weight decay.
 
@@ -109,17 +111,20 @@ def left_out(
     """
     n_samples = len(gradients)
     n_batches = n_samples // batch_size
-    v = float(batch_variance_factor(n_samples, batch_size))
+    v, v_micro = (
+        float(batch_variance_factor(n_samples, b)) for b in (batch_size, micro_batch_size or batch_size)
+    )
     sums = weight_sums(rule.weights, n_batches, n_batches - 1)
-    zeroth, terms = second_order_terms(rule, moments, sums, v, theta=theta)
+    zeroth, terms = second_order_terms(rule, moments, sums, v, v_micro, theta)
     if rule.is_scale_invariant and not moments.gradient.all():
         i = int(np.flatnonzero(moments.gradient == 0)[0])
         raise InputError(f"component {i} of the gradient is 0: Proposition 3.3 divides by it")
     exact = zeroth + sum(terms.values())
-    limit, more = second_order_terms(
-        rule.without_eps(), moments, limit_weight_sums(rule.weights), v, theta=theta
+    limit_sums = limit_weight_sums(rule.weights)
+    limit, more = second_order_terms(rule.without_eps(), moments, limit_sums, v, v_micro, theta)
+    higher_order, rho = higher_order_bound(
+        rule, gradients, hessian_rows, moments, batch_size, sums, theta=theta
     )
-    higher_order, rho = higher_order_bound(rule, gradients, hessian_rows, moments, batch_size, sums, theta=theta)
     return LeftOut(exact, exact - limit - sum(more.values()), higher_order, rho)
 
 
@@ -140,7 +145,7 @@ def higher_order_bound(
     Parameters
     ----------
     rule : UpdateRule
-        Of whole batches; a formula for which no bound is known has the bound inf, SGD with momentum 0.
+        A formula for which no bound is known has the bound inf, SGD with momentum 0.
     gradients : (n_samples, n_params) ndarray
         Gradient of every sample's loss at the point; no component of their mean is 0.
     hessian_rows : (n_samples, n_params, n_params) ndarray, or callable

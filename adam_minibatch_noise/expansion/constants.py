@@ -1,9 +1,9 @@
 """FB, C1 .. C5 and C_total of scale-invariant optimisers: Proposition 3.3 of the paper for any of them.
 
-Where Phi(psi_1(g), psi_2(g), ..) = f sign(g) as eps -> 0, E[Corr_j] |g_j| is the sum of FB d_j|g|_1 and five noise terms
-(`theory.expected_corr_terms`), with constants that depend on the averages alone: they are the expectation of one
-parameter with gradient, Hessian and noise moments 1. f is 1 for Adam and 1 + alpha for AdEMAMix; as Corr is of degree two
-in the update, optimisers are compared at the same step size by their constants over f^2 (`step_size`).
+Where Phi(psi_1(g), psi_2(g), ..) = f sign(g) as eps -> 0, E[Corr_j] |g_j| is the sum of FB d_j|g|_1 and five noise
+terms (`theory.expected_corr_terms`), with constants that depend on the averages alone: they are the expectation of one
+parameter with gradient, Hessian and noise moments 1. f is 1 for Adam and 1 + alpha for AdEMAMix; as Corr is of degree
+two in the update, optimisers are compared at the same step size by their constants over f^2 (`step_size`).
 Weight decay has no part in them.
 """
 
@@ -72,7 +72,8 @@ def main_constants(rule: UpdateRule, sums: MainSums, scatter: float = 0.0) -> tu
     lag, product, lag_noise, inner = sums[0][..., 0], sums[1], sums[2][..., 0], sums[3][..., 0]
     psi = rule.functions(np.ones(()))
     value, d1, d2, d3 = (
-        np.array([getattr(p, name).reshape(()) for p in psi]) for name in ("value", "first", "second", "third")
+        np.array([getattr(p, name).reshape(()) for p in psi])
+        for name in ("value", "first", "second", "third")
     )
     phi = rule.update(value)
     micro = np.array([1.0 + scatter * average.of_micro_batches for average in rule.averages])
@@ -139,10 +140,19 @@ def limit_c_total(rule: UpdateRule, lam: ArrayLike, lam_micro: float | None = No
 
 
 def exact_c_total(
-    beta1: float, beta2: float, lam: float, n_batches: int, n_epochs: int = 1, correlation: float | None = None
+    beta1: float,
+    beta2: float,
+    lam: float,
+    n_batches: int,
+    n_epochs: int = 1,
+    correlation: float | None = None,
 ) -> float:
     """C_total of Adam, as `rule_c_total`; `theory.c_total` is its limit."""
-    return float(rule_c_total(make_rule("adam", {"beta1": beta1, "beta2": beta2}), lam, n_batches, n_epochs, correlation))
+    return float(
+        rule_c_total(
+            make_rule("adam", {"beta1": beta1, "beta2": beta2}), lam, n_batches, n_epochs, correlation
+        )
+    )
 
 
 def exact_invariant_c_total(
@@ -159,7 +169,9 @@ def _total(rule: UpdateRule, sums: MainSums, lam: ArrayLike, lam_micro: float | 
     noise = (c1 + c2) * lam
     if rule.of_micro_batches:
         if lam_micro is None:
-            raise InputError(f"{rule.name} averages over micro-batches: needs their noise-to-signal ratio lam_micro")
+            raise InputError(
+                f"{rule.name} averages over micro-batches: needs their noise-to-signal ratio lam_micro"
+            )
         # linear in the scatter of the micro-batches inside a batch
         _, more1, more2 = main_constants(rule, sums, scatter=1.0)
         noise = noise + (more1 + more2 - c1 - c2) * (within("lam_micro", lam_micro, NONNEGATIVE) - lam)

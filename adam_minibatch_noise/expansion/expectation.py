@@ -6,6 +6,7 @@ import numpy as np
 
 from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.expansion.constants import rule_constants
+from adam_minibatch_noise.expansion.registry import LINEAR
 from adam_minibatch_noise.expansion.second_order import second_order_terms
 from adam_minibatch_noise.expansion.update_rule import UpdateRule
 from adam_minibatch_noise.expansion.weight_sums import weight_sums
@@ -23,7 +24,7 @@ class ExpectedCorr:
     second_order : ndarray
         What the noise adds.
     terms : dict of str to ndarray
-        MBN1 .. MBN5, whose sum is `second_order`.
+        MBN1 .. MBN5, whose sum is `second_order`; MBN4 alone for SGD with momentum, where no other noises meet.
     constants : Constants or None
         FB and C1 .. C5 at this step, for eps -> 0; None where the optimiser is not scale-invariant.
     """
@@ -75,11 +76,15 @@ def expected_corr(
     v_micro = None
     if rule.of_micro_batches:
         if micro_batch_size is None or micro_batch_size < 1 or batch_size % micro_batch_size:
-            raise InputError(f"micro_batch_size is {micro_batch_size}, allowed: a divisor of batch_size = {batch_size}")
+            raise InputError(
+                f"micro_batch_size is {micro_batch_size}, allowed: a divisor of batch_size = {batch_size}"
+            )
         v_micro = float(batch_variance_factor(n_samples, micro_batch_size))
     n_batches = n_samples // batch_size
     sums = weight_sums(rule.weights, n_batches, n_batches * n_epochs - 1)
     v = float(batch_variance_factor(n_samples, batch_size))
     zeroth, terms = second_order_terms(rule, moments, sums, v, v_micro, theta)
+    if rule.formula == LINEAR:
+        terms = {"MBN4": terms["MBN4"]}
     constants = rule_constants(rule, sums) if rule.is_scale_invariant else None
     return ExpectedCorr(zeroth, np.sum(list(terms.values()), axis=0), terms, constants)

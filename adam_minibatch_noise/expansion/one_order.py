@@ -33,7 +33,9 @@ def rule_updates(rule: UpdateRule, gradients: ArrayLike, theta: Array | None = N
     return _Orders(rule, _micro_batches(rule, within("gradients", gradients, FINITE)), theta).updates
 
 
-def rule_corr(rule: UpdateRule, gradients: ArrayLike, hessians: ArrayLike, theta: Array | None = None) -> Array:
+def rule_corr(
+    rule: UpdateRule, gradients: ArrayLike, hessians: ArrayLike, theta: Array | None = None
+) -> Array:
     """First-order correction Corr_t at the last step of one or many orders of the batches, at a fixed point.
 
     Parameters
@@ -64,7 +66,9 @@ def rule_corr(rule: UpdateRule, gradients: ArrayLike, hessians: ArrayLike, theta
     orders = _Orders(rule, _micro_batches(rule, gradients), theta)
     hessians = hessians if rule.of_micro_batches else hessians[..., None, :, :]
     curved = np.einsum("...kmij,...kj->...kmi", hessians[..., :-1, :, :, :], orders.accumulated())
-    corr: Array = orders.parts(rule.update(orders.averages[..., -1, :]).first, orders.slopes, curved).sum(axis=0)
+    corr: Array = orders.parts(rule.update(orders.averages[..., -1, :]).first, orders.slopes, curved).sum(
+        axis=0
+    )
     return corr
 
 
@@ -72,7 +76,9 @@ def _micro_batches(rule: UpdateRule, gradients: Array) -> Array:
     """Check the axes of gradients, and give those of whole batches one for a single micro-batch."""
     wanted = "n_steps, n_micro_batches, n_params" if rule.of_micro_batches else "n_steps, n_params"
     if gradients.ndim < 2 + rule.of_micro_batches or 0 in gradients.shape:
-        raise InputError(f"gradients has shape {gradients.shape}, allowed for {rule.name}: (.., {wanted}), none of them 0")
+        raise InputError(
+            f"gradients has shape {gradients.shape}, allowed for {rule.name}: (.., {wanted}), none of them 0"
+        )
     return gradients if rule.of_micro_batches else gradients[..., None, :]
 
 
@@ -98,7 +104,8 @@ class _Orders:
     def accumulated(self) -> Array:
         """Return u_{t,k} for k = 0..t-1, (..., t, n_params)."""
         backwards = self.updates[..., :-1, :][..., ::-1, :]
-        return np.cumsum(backwards, axis=-2)[..., ::-1, :]
+        future: Array = np.cumsum(backwards, axis=-2)[..., ::-1, :]
+        return future
 
     def parts(self, first: Array, slopes: list[Array], curved: Array) -> Array:
         """Return dPhi/dz_a sum_k w^a_{t,k} mean over micro-batches of psi_a' * curved, (K, ..., n_params)."""
@@ -106,7 +113,8 @@ class _Orders:
             np.einsum("k,...kmi->...i", weights, slope * curved) / curved.shape[-2]
             for weights, slope in zip(self.weights, slopes, strict=True)
         ]
-        return first * np.array(sums)
+        parts: Array = first * np.array(sums)
+        return parts
 
 
 def _along_steps(weights: Weights, values: Array) -> Array:
@@ -117,9 +125,9 @@ def _along_steps(weights: Weights, values: Array) -> Array:
 class SwitchedCorr:
     """Corr_t of many orders of the batches, with the noise in chosen places only (`second_order`).
 
-    Elsewhere the full-batch gradient and Hessian stand in. What two noises contribute together is found by inclusion and
-    exclusion: f(a, b) - f(a) - f(b) + f(none), and f(a) - f(none) where both sit in the same place. To second order the
-    sum over all pairs of places is the noise part of E[Corr_t].
+    Elsewhere the full-batch gradient and Hessian stand in. What two noises contribute together is found by inclusion
+    and exclusion: f(a, b) - f(a) - f(b) + f(none), and f(a) - f(none) where both sit in the same place. To second
+    order the sum over all pairs of places is the noise part of E[Corr_t].
 
     Parameters
     ----------
@@ -135,7 +143,12 @@ class SwitchedCorr:
     """
 
     def __init__(
-        self, rule: UpdateRule, gradients: Array, hessians: Array, moments: Moments, theta: Array | None = None
+        self,
+        rule: UpdateRule,
+        gradients: Array,
+        hessians: Array,
+        moments: Moments,
+        theta: Array | None = None,
     ) -> None:
         if rule.of_micro_batches:
             raise InputError(f"{rule.name} averages over micro-batches, allowed: a rule of whole batches")
@@ -150,7 +163,9 @@ class SwitchedCorr:
         """Return the summands of Corr_t, one an average, with noise in `places`: (K, n_orders or 1, n_params)."""
         noisy = set(places)
         averages = np.array(
-            np.broadcast_arrays(*(self.orders[f"z{a + 1}" in noisy].averages[a] for a in range(len(self.rule.averages))))
+            np.broadcast_arrays(
+                *(self.orders[f"z{a + 1}" in noisy].averages[a] for a in range(len(self.rule.averages)))
+            )
         )
         source = self.orders[GRADIENT in noisy]
         updates = self.orders[UPDATES in noisy].accumulated()

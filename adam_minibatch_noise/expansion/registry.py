@@ -61,7 +61,9 @@ def register(name: str) -> Callable[[Maker], Maker]:
             raise InputError(f"optimizer {name!r} exists already, allowed: another name")
         for setting in inspect.signature(maker).parameters.values():
             if setting.default is inspect.Parameter.empty:
-                raise InputError(f"setting {setting.name} of optimizer {name!r} has no default, allowed: one for each")
+                raise InputError(
+                    f"setting {setting.name} of optimizer {name!r} has no default, allowed: one for each"
+                )
         _MAKERS[name] = maker
         return maker
 
@@ -164,9 +166,13 @@ def _nadam(beta1: float = 0.9, beta2: float = 0.999, eps_root: float = 0.0, eps:
 
 
 @register("adam-p")
-def _adam_p(beta1: float = 0.9, beta2: float = 0.999, power: float = 3.0) -> UpdateRule:
+def _adam_p(
+    beta1: float = 0.9, beta2: float = 0.999, power: float = 3.0, eps_root: float = 0.0
+) -> UpdateRule:
     averages = Average("g", moving_average(beta1)), Average("abs(g)**power", moving_average(beta2))
-    return UpdateRule("adam-p", "z1/z2**(1/power)", averages, {"power": power})
+    return UpdateRule(
+        "adam-p", "z1/(z2 + eps_root)**(1/power)", averages, {"power": power, "eps_root": eps_root}
+    )
 
 
 ADEMAMIX = "(z1 + alpha*z3)/sqrt(z2 + eps_root)"
@@ -186,7 +192,9 @@ def _ademamix(
 
 
 @register("invariant-adam")
-def _invariant_adam(beta1: float = 0.9, beta2: float = 0.999, eps_root: float = 0.0, eps: float = 0.0) -> UpdateRule:
+def _invariant_adam(
+    beta1: float = 0.9, beta2: float = 0.999, eps_root: float = 0.0, eps: float = 0.0
+) -> UpdateRule:
     squares = Average("g**2", moving_average(beta2), of_micro_batches=True)
     averages = Average("g", moving_average(beta1)), squares
     return UpdateRule("invariant-adam", ADAM, averages, {"eps_root": eps_root, "eps": eps})

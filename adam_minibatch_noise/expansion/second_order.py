@@ -38,6 +38,24 @@ def term_of(line: Line) -> str:
     return "MBN3" if HESSIAN in places else "MBN5" if UPDATES in places else "MBN1"
 
 
+def places_of(rule: UpdateRule) -> tuple[str, ...]:
+    """Return the places of Corr_t where a batch's noise enters."""
+    return (*(f"z{a + 1}" for a in range(len(rule.averages))), GRADIENT, HESSIAN, UPDATES)
+
+
+def term_places(rule: UpdateRule) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Return the two groups of places whose noises meet in each of `TERMS`."""
+    *outer, hessian, updates = places_of(rule)
+    pairs = (
+        (outer, outer),
+        ((updates,),) * 2,
+        (outer, (hessian,)),
+        ((hessian,), (updates,)),
+        (outer, (updates,)),
+    )
+    return {name: (tuple(a), tuple(b)) for name, (a, b) in zip(TERMS, pairs, strict=True)}
+
+
 def second_order_terms(
     rule: UpdateRule,
     moments: Moments,
@@ -56,8 +74,8 @@ def second_order_terms(
     sums : WeightSums
         `expansion.weight_sums.weight_sums` of the rule at step t; steps and epochs are counted in batches.
     variance_factor, micro_variance_factor : float
-        v of `theory.batch_variance_factor` for the size of a batch and of a micro-batch; the second is of no effect unless
-        the rule averages over micro-batches.
+        v of `theory.batch_variance_factor` for the size of a batch and of a micro-batch; the second is of no effect
+        unless the rule averages over micro-batches.
     theta : (n_params,) ndarray, optional
         The point itself, for a rule with weight decay.
 
@@ -71,8 +89,8 @@ def second_order_terms(
     Raises
     ------
     InputError
-        If a component of the gradient is 0 where the formula or one of its derivatives is not finite, weight decay lacks
-        `theta`, or micro-batches their variance factor.
+        If a component of the gradient is 0 where the formula or one of its derivatives is not finite, weight decay
+        lacks `theta`, or micro-batches their variance factor.
     """
     zeroth, lines = second_order_lines(rule, moments, sums, variance_factor, micro_variance_factor, theta)
     terms = {name: np.zeros_like(zeroth) for name in TERMS}
@@ -91,8 +109,8 @@ def second_order_lines(
 ) -> tuple[Array, dict[Line, Array]]:
     """E[Corr_t] to second order, every pair of places by itself: Proposition A.6 of the paper, for any optimiser.
 
-    Parameters and errors as in `second_order_terms`. A line is linear in the correlation of two batches, so that correlation 0
-    in the weight sums leaves the noise of a batch with itself, and the rest is that of different batches.
+    Parameters and errors as in `second_order_terms`. A line is linear in the correlation of two batches, so that
+    correlation 0 in the weight sums leaves the noise of a batch with itself, and the rest is that of different batches.
 
     Returns
     -------
@@ -105,7 +123,9 @@ def second_order_lines(
     with np.errstate(divide="ignore", invalid="ignore"):
         psi = rule.functions(g)
         value, d1, d2, d3 = (np.array([getattr(p, name).reshape(g.shape) for p in psi]) for name in _FIELDS)
-        then = rule.update(sums.mass[..., None] * value[:, None])  # at the kinds of steps l < t, (..., n_kinds, n_params)
+        then = rule.update(
+            sums.mass[..., None] * value[:, None]
+        )  # at the kinds of steps l < t, (..., n_kinds, n_params)
         now = rule.update(sums.last_mass[:, None] * value)  # at step t
     _require_finite(now, d3)
 
@@ -147,7 +167,9 @@ def second_order_lines(
         lines[a, GRADIENT, UPDATES] = v * late * (pulled @ inner)
         lines[a, HESSIAN, UPDATES] = v * outer[a] * (moments.cross @ inner)
         moved = sum(
-            0.5 * v * d1[b] * d1[c] * (sums.inner_product[a, b, c] @ then.second[b, c]) for b in averages for c in averages
+            0.5 * v * d1[b] * d1[c] * (sums.inner_product[a, b, c] @ then.second[b, c])
+            for b in averages
+            for c in averages
         ) + sum(sums.lag[a] * sums.mass[b] @ bend[b] for b in averages)
         lines[a, UPDATES, UPDATES] = outer[a] * (hessian @ (variance * moved))
     return zeroth, lines

@@ -1,8 +1,8 @@
 r"""The batch size at which the monotonicity of C_total in beta2 (and in beta1) turns, for finite epochs too.
 
 Compares the limit n -> infinity of Cattaneo and Shigida (2026), `constants.limit_c_total`, with its exact counterpart
-`constants.rule_c_total` at the last step of an epoch, for any scale-invariant optimiser and the true geometry of an experiment: N samples, batches of b,
-m = floor(N/b) of them an epoch, the N - m b samples that are left over dropped.
+`constants.rule_c_total` at the last step of an epoch, for any scale-invariant optimiser and the true geometry of an
+experiment: N samples, batches of b, m = floor(N/b) of them an epoch, the N - m b samples that are left over dropped.
 
 C_total is linear in lam, and its noise part linear in the correlation of two batches of an epoch; both depend on b
 only, everything else on m = floor(N/b). As m takes few values, every whole b is looked at: no bisection, and

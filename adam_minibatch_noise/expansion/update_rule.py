@@ -2,7 +2,7 @@ r"""The one contract of all optimisers with exponential averages: what distingui
 
     z_{a,t} = sum_{k<=t} w^a_{t,k} psi_a(g_k),     F_t = Phi(z_1, .., z_K) + weight_decay theta_t,
 
-component by component, with g_k the gradient of batch k at the parameters of its step and theta_{t+1} = theta_t - lr F_t.
+component by component, with g_k the gradient of batch k at the parameters of its step, theta_{t+1} = theta_t - lr F_t.
 An optimiser is its functions psi_a, its formula Phi and its weights w^a; its correction Corr_t (`one_order`), the
 expectation of it (`second_order`) and its constants (`constants`) follow.
 """
@@ -21,7 +21,7 @@ EPS = ("eps", "eps_root")
 """Settings that keep a formula away from 0/0; constants and C_total are those for which both tend to 0."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Average:
     """An average of a function of the gradient.
 
@@ -39,7 +39,7 @@ class Average:
     of_micro_batches: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class UpdateRule:
     """An elementwise optimiser with exponential averages.
 
@@ -73,7 +73,7 @@ class UpdateRule:
         return any(average.of_micro_batches for average in self.averages)
 
     def functions(self, g: Array) -> "list[Derivatives]":
-        """psi and its three derivatives of every average at gradients of any shape."""
+        """Psi and its three derivatives of every average at gradients of any shape."""
         return [
             derivatives_of(average.function, ("g",), tuple(self.settings))(g[None], self.settings)
             for average in self.averages
@@ -93,7 +93,9 @@ class UpdateRule:
         """Whether the update at one gradient, over and over, is the same for any multiple of it, as eps -> 0."""
         rule = self.without_eps()
         with np.errstate(all="ignore"):
-            one, other = rule.update(np.array([psi.value for psi in rule.functions(np.array([1.0, 3.0]))])).value
+            one, other = rule.update(
+                np.array([psi.value for psi in rule.functions(np.array([1.0, 3.0]))])
+            ).value
         return all(weights.unit_mass for weights in self.weights) and bool(np.isclose(one, other, rtol=1e-9))
 
     def require_scale_invariance(self) -> None:
@@ -109,5 +111,7 @@ class UpdateRule:
         if not self.weight_decay:
             return None
         if theta is None:
-            raise InputError(f"weight_decay is {self.weight_decay:g}: needs the parameters theta, which are not known")
+            raise InputError(
+                f"weight_decay is {self.weight_decay:g}: needs the parameters theta, which are not known"
+            )
         return self.weight_decay * np.asarray(theta, np.float64)

@@ -10,8 +10,9 @@ two samples drawn without replacement have covariance -Sigma/(N - 1), so have tw
 and over v = (N/b - 1)/(N - 1) that is the `batch_correlation` c_pq = -b/(N - b): -1/(m - 1) if N = m b.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -145,7 +146,12 @@ def main_sums(
     lags = np.arange(t, 0.0, -1.0)
     noise = [apply_covariance(w, n_batches, shared) for w in last]
     cumulative = [np.cumsum(w, axis=-1)[..., :-1] for w in last]
-    products = {(b, c): _products(weights[b], weights[c], n_batches, t, shared) for b in averages for c in range(b + 1)}
+    factors = [_factors(w, n_batches, t) for w in weights]
+    products = {
+        (b, c): _products(weights[b], weights[c], factors[b], factors[c], n_batches, shared)
+        for b in averages
+        for c in range(b + 1)
+    }
     shape = np.broadcast_shapes(*(p.shape for p in products.values()))
     products |= {(c, b): p for (b, c), p in products.items()}
     products = {key: np.broadcast_to(p, shape) for key, p in products.items()}
@@ -153,8 +159,10 @@ def main_sums(
     def lagged(w: Array, y: Array) -> Array:
         values = w[..., :-1] * y[..., :-1]
         if all(x.unit_mass for x in weights):
-            return np.einsum("...k,k->...", values, lags)[..., None]
-        return np.cumsum(values, axis=-1)
+            values = np.einsum("...k,k->...", values, lags)[..., None]
+        else:
+            values = np.cumsum(values, axis=-1)
+        return values
 
     return (
         np.array([total(c) for c in cumulative]),
@@ -166,10 +174,10 @@ def main_sums(
     )
 
 
-def _summing(weights: Sequence[Weights]):  # type: ignore[no-untyped-def]  # a function of one array
+def _summing(weights: Sequence[Weights]) -> Callable[[Array], Array]:
     """Return what sums over the steps, where they are of one kind, and leaves each by itself otherwise."""
     if all(w.unit_mass for w in weights):
-        return lambda values: values.sum(axis=-1, keepdims=True)
+        return lambda values: np.sum(values, axis=-1, keepdims=True)
     return lambda values: values
 
 
@@ -201,24 +209,44 @@ def apply_covariance(values: Array, n_batches: int, correlation: Correlation = N
     return own * values + shared * totals[..., np.arange(n_steps) // n_batches]
 
 
-def _products(x: Weights, y: Weights, n_batches: int, t: int, correlation: Correlation) -> Array:
+class _Factors(NamedTuple):
+    """Factors of `Weights` after every step l = 0..t, and the weight of the epoch of step l so far, (..., t + 1)."""
+
+    past: Array
+    current: Array
+    here: Array
+
+
+def _factors(w: Weights, n_batches: int, t: int) -> _Factors:
+    steps, in_epoch = np.arange(t + 1.0), np.arange(min(n_batches, t + 1.0))
+    past, current = w.past(np.maximum(steps, 1)), w.current(steps)
+    return _Factors(
+        past, current, past * powers_sum(w.decay, in_epoch)[..., np.arange(t + 1) % n_batches] + current
+    )
+
+
+def _products(
+    x: Weights, y: Weights, of_x: _Factors, of_y: _Factors, n_batches: int, correlation: Correlation
+) -> Array:
     """Return sum_{p,q} x_{l,p} c_pq y_{l,q} for l = 0..t, (..., t + 1); geometric series, in closed form."""
     own, shared = _pattern(n_batches, correlation)
-    steps = np.arange(t + 1.0)
-    epoch, here = np.divmod(np.arange(t + 1), n_batches)  # whole epochs before; steps of this one, from 0
-    in_epoch, epochs = np.arange(min(n_batches, t + 1.0)), np.arange(epoch[-1] + 1.0)
-    (x_past, x_now), (y_past, y_now) = ((w.past(np.maximum(steps, 1)), w.current(steps)) for w in (x, y))
-    decay, share = x.decay * y.decay, (1 - x.decay) + x.decay * (1 - y.decay)  # 1 - decay, without cancellation
+    epoch, here = np.divmod(
+        np.arange(of_x.past.shape[-1]), n_batches
+    )  # whole epochs before; steps of this one
+    epochs, in_epoch = np.arange(epoch[-1] + 1.0), np.arange(here.max() + 1.0)
+    decay, share = x.decay * y.decay, (1 - x.decay) + x.decay * (1 - y.decay)  # 1 - decay has all its digits
     with np.errstate(divide="ignore"):
         log = np.log1p(x.decay - 1) + np.log1p(y.decay - 1)
-    same_batch = x_past * y_past * powers_sum(decay, steps, log, share) + x_now * y_now
-    x_here, y_here = (
-        w.past(np.maximum(steps, 1)) * powers_sum(w.decay, in_epoch)[..., here] + w.current(steps) for w in (x, y)
-    )
+    # the powers of all steps before l: of this epoch, and of those before it, which are older by `here`
+    faded = (decay**in_epoch)[..., here]
+    before = faded * powers_sum(decay, n_batches * epochs, log, share)[..., epoch]
+    each = powers_sum(decay, in_epoch, log, share)[..., here] + before
+    pasts = of_x.past * of_y.past
+    same_batch = pasts * each + of_x.current * of_y.current
     # all past epochs, at the end of the last of them: X_e Y_e is the same for each but for its age
     whole = powers_sum(x.decay, np.array([n_batches])) * powers_sum(y.decay, np.array([n_batches]))
-    before = whole * powers_sum(decay**n_batches, epochs, n_batches * log, -np.expm1(n_batches * log))
-    same_epoch = x_past * y_past * before[..., epoch] * (decay**in_epoch)[..., here] + x_here * y_here
+    by_epoch = whole * powers_sum(decay**n_batches, epochs, n_batches * log, -np.expm1(n_batches * log))
+    same_epoch = pasts * by_epoch[..., epoch] * faded + of_x.here * of_y.here
     products: Array = own * same_batch + shared * same_epoch
     return products
 
@@ -230,11 +258,15 @@ def _against(x: Weights, values: Array, n_batches: int, correlation: float | Non
     steps = np.arange(float(len(values)))
     epochs, here = np.arange(len(values)) // n_batches, steps % n_batches
     by_epoch = np.bincount(epochs, weights=values)
-    in_epoch = np.cumsum(values) - np.concatenate(([0.0], np.cumsum(by_epoch)))[epochs]  # so far in this epoch
+    in_epoch = (
+        np.cumsum(values) - np.concatenate(([0.0], np.cumsum(by_epoch)))[epochs]
+    )  # so far in this epoch
     whole = powers_sum(x.decay, np.array([n_batches]))  # of an epoch when it ends
     before = np.concatenate(([0.0], decayed_sums(decay**n_batches, whole * by_epoch)))[epochs]
     past = x.past(np.maximum(steps, 1))
-    same_epoch = past * decay**here * before + (past * powers_sum(x.decay, here) + x.current(steps)) * in_epoch
+    same_epoch = (
+        past * decay**here * before + (past * powers_sum(x.decay, here) + x.current(steps)) * in_epoch
+    )
     against: Array = own * x.average(values) + shared * same_epoch
     return against
 

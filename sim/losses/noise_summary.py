@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from adam_minibatch_noise.expansion.bounds import RADIUS, noise_sizes
-from adam_minibatch_noise.expansion.constants import exact_c_total
-from adam_minibatch_noise.theory import Array, batch_variance_factor, c_total
+from adam_minibatch_noise.expansion.constants import limit_c_total, rule_c_total
+from adam_minibatch_noise.expansion.registry import LINEAR
+from adam_minibatch_noise.expansion.update_rule import UpdateRule
+from adam_minibatch_noise.theory import Array, batch_variance_factor
 from sim.losses.problems import Problem
 
 
@@ -30,9 +32,10 @@ class NoiseSummary:
     rho : float or None
         Largest relative noise of a batch; None where a component of g is 0 and its noise is not.
     c_total_limit, c_total_exact : float or None
-        C_total of Adam at `lam`, as n -> infinity and at the last step of the given epochs.
+        C_total of the optimiser at `lam`, as n -> infinity and at the last step of the given epochs; None where it is
+        not scale-invariant.
     inside_range : bool or None
-        Whether the expansion has a bound on what it leaves out; None where nothing is expanded, as for SGD.
+        Whether the expansion has a bound on what it leaves out; None where nothing is expanded: SGD.
     """
 
     noise_scale: float | None
@@ -67,7 +70,11 @@ def range_notice(rho: float | None) -> str:
 
 
 def summarize_noise(
-    problem: Problem, batch_size: int, betas: tuple[float, float] | None = None, n_epochs: int = 1
+    problem: Problem,
+    batch_size: int,
+    rule: UpdateRule,
+    n_epochs: int = 1,
+    micro_batch_size: int | None = None,
 ) -> NoiseSummary:
     """Measure the batch noise of a problem, and C_total there.
 
@@ -76,24 +83,28 @@ def summarize_noise(
     problem : LeastSquares or Quadratics
     batch_size : int
         A divisor of the number of samples.
-    betas : (float, float), optional
-        Of Adam, in [0, 1). Default: the algorithm is another one, without rho and C_total.
+    rule : UpdateRule
     n_epochs : int
         Epochs, >= 1, at the last step of which `c_total_exact` is taken.
+    micro_batch_size : int, optional
+        Of a rule that averages over micro-batches.
 
     Returns
     -------
     NoiseSummary
     """
     noise_scale = gradient_noise_scale(problem.gradients)
-    lam = float(batch_variance_factor(problem.n_samples, batch_size)) * noise_scale
-    if betas is None:
+    lam, lam_micro = (
+        float(batch_variance_factor(problem.n_samples, size)) * noise_scale
+        for size in (batch_size, micro_batch_size or batch_size)
+    )
+    if rule.formula == LINEAR:
         return NoiseSummary(_known(noise_scale), _known(lam), None, None, None, None)
-    rho = largest_noise(problem.gradients, batch_size)
-    with np.errstate(all="ignore"):
-        known = np.isfinite(lam)  # not where the gradient is zero
-        limit = float(c_total(*betas, lam)) if known else np.nan
-        exact = exact_c_total(*betas, lam, problem.n_samples // batch_size, n_epochs) if known else np.nan
+    rho = largest_noise(problem.gradients, batch_size if micro_batch_size is None else micro_batch_size)
+    limit = exact = np.nan
+    if np.isfinite(lam) and rule.is_scale_invariant:  # not where the gradient is zero
+        limit = float(limit_c_total(rule, lam, lam_micro))
+        exact = float(rule_c_total(rule, lam, problem.n_samples // batch_size, n_epochs, lam_micro=lam_micro))
     return NoiseSummary(
         _known(noise_scale), _known(lam), _known(rho), _known(limit), _known(exact), bool(rho < RADIUS)
     )

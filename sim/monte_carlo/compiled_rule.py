@@ -39,7 +39,8 @@ class RuleTables(NamedTuple):
     decay : (K,) ndarray
     past, current : (K, n_steps) ndarray
         Factors of `expansion.averaging.Weights`; `past` of step 0 is 0.
-    of_micro_batches : (K,) ndarray of bool
+    of_micro_batches, of_gradient : (K,) ndarray of bool
+        Whether psi is taken of micro-batches, and whether it is the gradient itself.
     """
 
     settings: Array
@@ -47,6 +48,7 @@ class RuleTables(NamedTuple):
     past: Array
     current: Array
     of_micro_batches: np.ndarray
+    of_gradient: np.ndarray
 
 
 def formulas_of(rule: UpdateRule) -> Formulas:
@@ -66,6 +68,7 @@ def tabulate_rule(rule: UpdateRule, n_steps: int) -> RuleTables:
         past,
         np.array([weights.current(steps) for weights in rule.weights]),
         np.array([average.of_micro_batches for average in rule.averages]),
+        np.array([average.function == "g" for average in rule.averages]),
     )
 
 
@@ -85,7 +88,11 @@ def _compiled(formula: str, functions: tuple[str, ...], settings: tuple[str, ...
         _loop("g, settings, values, slopes", "g.size", {"g": "g[i]"}, settings, values + slopes),
         _loop("z, settings, out", "out.size", read_z, settings, [("out[i]", phi)]),
         _loop(
-            "z, settings, out", "z.shape[1]", read_z, settings, [(f"out[{a}, i]", p) for a, p in enumerate(partials)]
+            "z, settings, out",
+            "z.shape[1]",
+            read_z,
+            settings,
+            [(f"out[{a}, i]", p) for a, p in enumerate(partials)],
         ),
     )
 
@@ -102,13 +109,17 @@ def _loop(
 
     # in the code every name begins with an underscore, so that none hides an argument
     own = {sympy.Symbol(name, real=True): sympy.Symbol(f"_{name}", real=True) for name in (*read, *settings)}
-    shared, results = sympy.cse([expression.subs(own) for _, expression in write], sympy.numbered_symbols("_x"))
+    shared, results = sympy.cse(
+        [expression.subs(own) for _, expression in write], sympy.numbered_symbols("_x")
+    )
     lines = [f"def loop({arguments}):"]
     lines += [f"    _{name} = settings[{i}]" for i, name in enumerate(settings)]
     lines += [f"    for i in range({size}):"]
     lines += [f"        _{name} = {source}" for name, source in read.items()]
     lines += [f"        {symbol} = {sympy.pycode(value)}" for symbol, value in shared]
-    lines += [f"        {place} = {sympy.pycode(value)}" for (place, _), value in zip(write, results, strict=True)]
+    lines += [
+        f"        {place} = {sympy.pycode(value)}" for (place, _), value in zip(write, results, strict=True)
+    ]
     names: dict[str, Any] = {"math": __import__("math")}
     exec("\n".join(lines), names)
     return njit(nogil=True, error_model="numpy")(names["loop"])

@@ -2,9 +2,9 @@ r"""Monte Carlo over permutations of Corr_n of any update rule at a fixed theta.
 
 Two passes over an epoch of m batches, n = m - 1 being the last step. Forward: gradients of batches (and micro-batches),
 psi_a and psi_a', the averages z_a and updates F_t. Backward: u_k = F_k + ... + F_{n-1} grows by one step at a time, and
-with it the sums of w^a_{n,k} psi_a'(g_k) * (H_k u_k), of which Corr_n is the sum with dPhi/dz_a. The loops over gathered
-rows are those of Adam's own kernel (`sim.monte_carlo.corr_kernels`), which is faster and good for numbers near the
-ends of float64; the formulas are compiled from the rule (`sim.monte_carlo.compiled_rule`).
+with it the sums of w^a_{n,k} psi_a'(g_k) * (H_k u_k), of which Corr_n is the sum with dPhi/dz_a. The loops over
+gathered rows are those of Adam's own kernel (`sim.monte_carlo.corr_kernels`), which is faster and good for numbers near
+the ends of float64; the formulas are compiled from the rule (`sim.monte_carlo.compiled_rule`).
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from adam_minibatch_noise.theory import Array
 from sim.losses.problems import LeastSquares, Problem
 from sim.monte_carlo.compiled_rule import Formulas, RuleTables, formulas_of, tabulate_rule
 from sim.monte_carlo.gathered_rows import rows_dot_vector, weighted_sum_of_rows
-from sim.monte_carlo.simd import aligned_zeros, lanes_of, load, padded, panel_lanes, store, zero_vector
+from sim.monte_carlo.simd import lanes_of, load, padded, panel_lanes, store, zero_vector
 
 
 class Epoch(NamedTuple):
@@ -80,7 +80,8 @@ def corr_of_rule(
     size = micro_batch_size if rule.of_micro_batches and micro_batch_size else batch_size
     if batch_size < 1 or problem.n_samples % batch_size or size < 1 or batch_size % size:
         raise InputError(
-            f"batch_size is {batch_size} of micro-batches of {size}, allowed: divisors of n_samples = {problem.n_samples}"
+            f"batch_size is {batch_size} of micro-batches of {size}, allowed: divisors of n_samples = "
+            f"{problem.n_samples}"
         )
     n_batches, zero = problem.n_samples // batch_size, zero_vector(panel_lanes(problem.n_params))
     decay = rule.require_parameters(theta)
@@ -88,7 +89,11 @@ def corr_of_rule(
     if isinstance(problem, LeastSquares):
         rows, weights, hessians = problem.features, problem.residuals, np.zeros((0, 0, 0))
     else:
-        rows, weights, hessians = problem.gradients, np.ones(problem.n_samples), padded(problem.hessians, zero.size)
+        rows, weights, hessians = (
+            problem.gradients,
+            np.ones(problem.n_samples),
+            padded(problem.hessians, zero.size),
+        )
     rows = padded(rows, zero.size)
     away = padded(np.zeros(problem.n_params) if decay is None else decay, zero.size)
     epoch = Epoch(tabulate_rule(rule, n_batches), last, away, size, batch_size // size, problem.n_params)
@@ -97,12 +102,14 @@ def corr_of_rule(
     def corr(orders: np.ndarray) -> Array:
         values = np.empty((len(orders), rows.shape[1]))
         with np.errstate(all="ignore"):
-            kernel(rows, weights / size, hessians, epoch, np.ascontiguousarray(orders, np.int32), zero, values)
+            kernel(
+                rows, weights / size, hessians, epoch, np.ascontiguousarray(orders, np.int32), zero, values
+            )
         values = values[:, : problem.n_params]
         if not np.isfinite(values).all():
             raise InputError(
-                f"Corr_n of {rule.name} is not a finite number for an order of the batches, allowed: batch gradients where "
-                "its formula has derivatives; with eps_root = 0 they are not zero"
+                f"Corr_n of {rule.name} is not a finite number for an order of the batches, allowed: batch gradients "
+                "where its formula has derivatives; with eps_root = 0 they are not zero"
             )
         return values
 
@@ -188,10 +195,7 @@ def _kernel(formulas: Formulas, least_squares: bool) -> Callable[..., None]:
                         store(product, (c,), total)
                     for a in range(n_averages):
                         weight = epoch.last[a, k] / n_micro
-                        if rule.of_micro_batches[a]:
-                            slope = slopes[a, k * n_micro + i]
-                        else:
-                            slope = slopes_batch[a, k]
+                        slope = slopes[a, k * n_micro + i] if rule.of_micro_batches[a] else slopes_batch[a, k]
                         for j in range(width):
                             sums[a, j] += weight * slope[j] * product[j]
             for a in range(n_averages):
