@@ -78,6 +78,7 @@ class Settings(AveragingSettings, OptimizerSettings, ProblemSettings):
     alpha: float | None = _of_corr("alpha")
     power: float | None = _of_corr("power")
     weight_decay: float | None = _of_corr("weight_decay")
+    micro_batch_size: int | None = None  # no setting: noise is switched on in whole batches
     method: str = inherited(AveragingSettings, "method", only_with=_OF_TERMS)
     n_permutations: int = inherited(AveragingSettings, "n_permutations", default=2000, only_with=_RANDOM)
     seed: int = inherited(AveragingSettings, "seed", only_with=_RANDOM)
@@ -117,7 +118,7 @@ EXAMPLES = (
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = Parser(prog="python -m sim.terms", description=__doc__.split("\n\n")[0], examples=EXAMPLES)
-    add_flags(parser, Settings, omit=("micro_batch_size",))
+    add_flags(parser, Settings)
     add_output_flags(parser.add_argument_group("files"))
     return parser
 

@@ -62,7 +62,7 @@ def test_rejects_tables_it_cannot_draw(fails, files, tmp_path):
     out = tmp_path / "x.svg"
     assert "--tables" in fails(plot_terms.main, "--tables", files["lines"], "--out", out)
     (tmp_path / "y.csv").write_text("study,problem\nterms,quadratics\n")
-    assert "column 'algorithm' is missing" in fails(
+    assert "column 'optimizer' is missing" in fails(
         plot_terms.main, "--tables", tmp_path / "y.csv", "--out", out
     )
     assert not out.exists()
