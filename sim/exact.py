@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
         args, **forms(result, noise, {"n_batches": n_batches, "t": n_steps - 1} | recorded(settings))
     )
     if noise.inside_range is False:
-        print(range_notice(noise.rho), file=sys.stderr)
+        print(range_notice(noise.rho, noise.rho_max), file=sys.stderr)
 
 
 def forms(result: "ExpectedCorr", noise: "NoiseSummary", settings: dict[str, Any]) -> dict[str, Any]:

@@ -45,9 +45,6 @@ EXAMPLES = (
 )
 
 
-NO_BOUND_KNOWN = "no bound: none is known for the formula of this optimizer, the comparison decides nothing"
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = Parser(prog="python -m sim.expectation", description=__doc__.split("\n\n")[0], examples=EXAMPLES)
@@ -63,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     settings = from_flags(Settings, args)
     problem = make_problem(settings, settings.batch_size)
-    from sim.losses.noise_summary import range_notice, summarize_noise
+    from sim.losses.noise_summary import NO_BOUND_KNOWN, range_notice, summarize_noise
     from sim.monte_carlo.expectation_check import compare
 
     rule = rule_of(settings)
@@ -75,7 +72,8 @@ def main(argv: list[str] | None = None) -> int:
     noise = summarize_noise(problem, settings.batch_size, rule, 1, settings.micro_batch_size)
     write_result(args, **forms(comparison, noise, columns(settings, problem, n_orders)))
     if comparison.verdict == "no bound":
-        print(range_notice(noise.rho) if noise.inside_range is False else NO_BOUND_KNOWN, file=sys.stderr)
+        outside = range_notice(noise.rho, noise.rho_max) if noise.inside_range is False else NO_BOUND_KNOWN
+        print(outside, file=sys.stderr)
     if comparison.verdict == "too few orders":
         print(TOO_FEW, file=sys.stderr)
     return int(comparison.verdict == "violated")

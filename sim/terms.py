@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     settings = from_flags(Settings, args)
     problem, theta = make_quadratics(settings)
-    from sim.losses.noise_summary import RADIUS, largest_noise
+    from sim.losses.noise_summary import NO_BOUND_KNOWN, RADIUS, largest_noise, radius_of
     from sim.monte_carlo.term_results import off
 
     own = largest_noise(problem.gradients, settings.batch_size)
@@ -144,10 +144,15 @@ def main(argv: list[str] | None = None) -> int:
         for row in result.rows()
     ]
     outside = list(dict.fromkeys(row["rho"] for row in rows if row["excess"] is None))
-    write_result(args, **forms(rows, labels, outside))
-    if outside:
+    rho_max = float(RADIUS)
+    if settings.study != "moments":
+        rho_max = radius_of(rule_of(settings, whole_batches=True), problem.gradients.mean(axis=0))
+    write_result(args, **forms(rows, labels, outside, rho_max))
+    if any(rho < rho_max for rho in outside):
+        print(NO_BOUND_KNOWN, file=sys.stderr)
+    elif outside:
         print(
-            f"no bound where rho is {RADIUS:.3f} or more: the formulas are held to account below only",
+            f"no bound where rho is {rho_max:.3f} or more: the formulas are held to account below only",
             file=sys.stderr,
         )
     drawn = settings.study == "terms" and settings.method == "montecarlo"
@@ -235,16 +240,20 @@ def recorded(settings: Settings, problem: "Quadratics") -> dict[str, Any]:
     } | {name: row[name] for name in names}
 
 
-def forms(rows: list[dict[str, Any]], settings: dict[str, Any], outside: list[float]) -> dict[str, Any]:
+def forms(
+    rows: list[dict[str, Any]], settings: dict[str, Any], outside: list[float], rho_max: float
+) -> dict[str, Any]:
     """Return the rows as `write_result` takes them, in every form; `outside` are the rho without a bound."""
-    from sim.losses.noise_summary import RADIUS, range_notice
+    from sim.losses.noise_summary import NO_BOUND_KNOWN, range_notice
 
     columns = [name for name in rows[0] if name not in settings]
     lines = [["-" if row[name] is None else row[name] for name in columns] for row in rows]
     judged = [row["excess"] for row in rows if row["excess"] is not None]
     notices = [f"largest excess {max(judged):.3g} (violated above 1)"] if judged else []
-    notices += [range_notice(rho if rho < float("inf") else None) for rho in outside]
-    value = settings | {"rho_max": float(RADIUS), "rho_outside_range": outside}
+    too_much = [rho for rho in outside if rho >= rho_max]
+    notices += [range_notice(rho if rho < float("inf") else None, rho_max) for rho in too_much]
+    notices += [NO_BOUND_KNOWN] if len(too_much) < len(outside) else []
+    value = settings | {"rho_max": rho_max, "rho_outside_range": outside}
     value |= {"rows": [{name: row[name] for name in columns} for row in rows]}
     return {"rows": rows, "value": value, "table": "\n".join([to_table(columns, lines), *notices])}
 

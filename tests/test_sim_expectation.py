@@ -10,6 +10,7 @@ from adam_minibatch_noise.expansion import bounds
 from adam_minibatch_noise.expansion.registry import make_rule
 from adam_minibatch_noise.theory import batch_variance_factor, limit_constants
 from sim import expectation
+from sim.losses.noise_summary import largest_noise
 from sim.losses.problems import make_least_squares, make_quadratics
 from sim.monte_carlo import corr, expectation_check
 from sim.monte_carlo.averaging_settings import FEWEST_PERMUTATIONS
@@ -201,6 +202,44 @@ def test_higher_order_bound_of_other_optimizers_holds_on_enumeration(name):
             assert not gap.bound.any()
         else:
             assert np.any(left >= 1e-5 * gap.bound)  # it is a bound, not a blanket
+
+
+@pytest.mark.parametrize("name", ["signum-smooth", "lion-smooth"])
+def test_the_bound_of_a_smooth_sign_holds_down_to_the_sign_itself(name):
+    """At noise for which Adam has no bound; the expectation falls as delta, and the bound with it."""
+    problem, relative = make_least_squares(6, 3, 0.4, 0), []
+    rho = largest_noise(problem.gradients, 2)
+    assert bounds.RADIUS < rho < 1
+    for delta in (10.0, 1.0, 0.1, 1e-2, 1e-4, 1e-8, 1e-12):
+        rule = make_rule(name, {"beta1": 0.8, "delta": delta})
+        measured = expectation_check.measure_by_enumeration(problem, rule, 2)
+        gap = expectation_check.compare(problem, rule, 2, measured, np.zeros(3))
+        assert gap.verdict == "agreed", delta
+        assert (np.abs(measured - gap.exact) <= gap.bound).all()
+        relative.append(np.abs(measured).max() / delta)
+    assert relative[-1] == pytest.approx(relative[-2], rel=1e-6)
+    assert relative[0] < 0.1 * relative[-1]
+
+
+def test_the_radius_of_a_smooth_sign_is_where_its_root_vanishes():
+    """Of the complex noise x for which (g (1 + x))^2 + delta = 0 the smallest, over components."""
+    gradient, delta = np.array([0.5, -2.0]), 0.3
+    roots = np.concatenate([np.roots([g**2, 2 * g**2, g**2 + delta]) for g in gradient])
+    rule = make_rule("lion-smooth", {"delta": delta})
+    assert bounds.radius_of(rule, gradient) == pytest.approx(np.abs(roots).min(), rel=1e-12)
+    assert bounds.radius_of(make_rule("nadam"), gradient) == bounds.RADIUS
+
+
+def test_where_batches_turn_the_sign_the_program_says_so(capsys):
+    sizes = ["--n-samples", "6", "--n-params", "2", "--batch-size", "2", "--noise", "1.5"]
+    flags = [*sizes, "--method", "enumerate", "--optimizer", "signum-smooth"]
+    found = []
+    for delta in ("1e3", "1e-6"):
+        assert expectation.main([*flags, "--delta", delta]) == 0
+        found.append(capsys.readouterr().err)
+    assert found[0] == ""  # smooth enough: the bound holds
+    assert found[1].startswith("no bound: a batch can deviate from the gradient by")
+    assert "outside the range of the expansion, rho < 1.000" in found[1]
 
 
 @pytest.mark.parametrize("name", BOUNDED)

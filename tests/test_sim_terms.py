@@ -185,6 +185,19 @@ def test_terms_and_lines_of_every_optimizer_match_enumeration(capsys, name, sett
             assert np.abs(measured - exact)[these].max() < 1e-2 * scale, key
 
 
+def test_where_no_bound_is_known_the_program_says_so(capsys):
+    assert terms.main([*ENUMERATE, "--optimizer", "adam-p", "--rho", "0.001"]) == 0
+    assert "no bound: none is known for the formula" in capsys.readouterr().err
+
+
+def test_a_smooth_sign_has_a_bound_where_adam_has_none(capsys):
+    flags = ["--method", "enumerate", *TINY[:6], "--rho", "0.6"]
+    assert terms.main([*flags, "--optimizer", "lion-smooth"]) == 0
+    assert capsys.readouterr().err == ""
+    assert terms.main([*flags, "--optimizer", "nadam"]) == 0
+    assert "no bound where rho is 0.414 or more" in capsys.readouterr().err
+
+
 def test_micro_batches_are_refused(fails):
     assert "--optimizer is invariant-adam, which averages over micro-batches" in fails(
         terms.main, *ENUMERATE, "--optimizer", "invariant-adam"

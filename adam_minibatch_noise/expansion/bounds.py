@@ -25,8 +25,16 @@ the noise and its mirror image odd orders cancel, the term with v3 drops out, an
 
 The same holds for other averages whose weights are >= 0 and sum to 1 (RMSprop, NAdam), with several averages of the
 gradient in the numerator (AdEMAMix: Lag_mu and F_i become their weighted sums), and with weight decay, which adds
-weight_decay |theta_i| to |F_i|. A smooth sign M/R, R^2 = M^2 + delta, has dF/dM = delta/R^3 << delta/R^3 s(t)^3, and
-one term, |F_i| delta/R_j^3 (|H_ij| + W_ij t) f(t) s(t)^3 Lag. SGD with momentum is bilinear: nothing is left out.
+weight_decay |theta_i| to |F_i|. SGD with momentum is bilinear: nothing is left out.
+
+A smooth sign F = M/R, R^2 = M^2 + delta, has wider bounds. As R^2 = (M - i sqrt(delta))(M + i sqrt(delta)), and each
+factor is (g -+ i sqrt(delta))(1 + e x) with |e| = c = (1 + delta/g^2)^(-1/2), a power R^-p is majorised by that without
+noise times (1 - c t)^-p. With dF/dM = delta/R^3
+
+    Corr_j << sum_i |F_i| delta/R_j^3 (|H_ij| + W_ij t) (1 + t) (1 - c t)^-4 Lag,    c the largest of all components,
+
+finite for rho < 1/c. The less smooth the sign, the nearer the radius 1/c comes to 1: the expansion of the sign itself
+holds as long as no batch can turn the sign of a component of its gradient.
 """
 
 from collections.abc import Callable
@@ -43,7 +51,7 @@ from adam_minibatch_noise.expansion.weight_sums import WeightSums, limit_weight_
 from adam_minibatch_noise.theory import Array, Moments, batch_variance_factor
 
 RADIUS = np.sqrt(2) - 1
-"""Radius of convergence of the series in the noise."""
+"""Radius of convergence of the series in the noise, for Adam and its kin."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class LeftOut:
     higher_order : (n_params,) ndarray
         Bound on noise of order three and more; inf where the noise is too large for one.
     rho : float
-        Largest relative noise a batch can have; the bound is finite below sqrt(2) - 1.
+        Largest relative noise a batch can have; the bound is finite below `radius_of`.
     """
 
     exact: Array
@@ -173,7 +181,7 @@ def higher_order_bound(
     if rule.formula == LINEAR:
         return np.zeros_like(g), float(rho)
     parts = _majorants(rule, g, sums)
-    if rho >= RADIUS or not parts:
+    if rho >= radius_of(rule, g) or not parts:
         return np.full_like(g, np.inf), float(rho)
     scale = np.zeros_like(hessian)  # W
     if rho > 0:
@@ -194,14 +202,35 @@ def higher_order_bound(
     return bound, float(rho)
 
 
+def radius_of(rule: UpdateRule, gradient: Array) -> float:
+    """Return the relative noise of a batch below which the series in the noise has a bound.
+
+    Parameters
+    ----------
+    rule : UpdateRule
+        With a smooth sign; for all others it is `RADIUS`.
+    gradient : (n_params,) ndarray
+        Of the full batch.
+
+    Returns
+    -------
+    float
+        sqrt(1 + delta/g_j^2) of the largest component of the gradient, for a smooth sign: > 1.
+    """
+    if rule.formula != SIGN:
+        return float(RADIUS)
+    with np.errstate(divide="ignore"):
+        return float(np.sqrt(1 + rule.settings["delta"] / np.max(gradient**2)))
+
+
 def _majorants(rule: UpdateRule, g: Array, sums: WeightSums) -> list[tuple[Array, Callable[[Any], Any]]]:
     """Return what dPhi/dz_a psi_a' sum_k w^a_k (t - k) adds to the bound, each with its majorant; none is known: []."""
     settings, lag = rule.settings, sums.lag[:, 0]
     if rule.of_micro_batches or not all(weights.unit_mass for weights in rule.weights):
         return []
     if rule.formula == SIGN:  # dPhi/dz = delta/R^3, R^2 = z^2 + delta
-        square = g**2 + settings["delta"]
-        return [(settings["delta"] * square**-1.5 * lag[0], _root_majorant)]
+        square, c = g**2 + settings["delta"], 1 / radius_of(rule, g)
+        return [(settings["delta"] * square**-1.5 * lag[0], lambda t: (1 + t) / (1 - c * t) ** 4)]
     if rule.formula == ADAM and settings["eps"] == 0:
         share = np.array([1.0, 0.0])  # of each average in the numerator
     elif rule.formula == ADEMAMIX:
@@ -260,10 +289,6 @@ def _ratio(size: Array, unit: float) -> Array:
 
 def _first_majorant(t: Any) -> Any:  # of a number or an array, real or complex
     return (1 + t) / (1 - 2 * t - t**2)  # f s
-
-
-def _root_majorant(t: Any) -> Any:
-    return (1 + t) / (1 - 2 * t - t**2) ** 2  # f s^3
 
 
 def _second_majorant(t: Any) -> Any:

@@ -1,9 +1,9 @@
 r"""How large the batch noise of a problem is: B_simple, lambda and rho, and the C_total that follows from them.
 
 rho is the largest deviation of a batch gradient from the gradient g, over batches and components, relative to that
-component of g. The expansion in the noise converges, and its remainder has a bound, where rho < sqrt(2) - 1
-(`expansion.bounds`). As rho^2 >= E d_j^2/g_j^2 for every component j, it is at least lambda = E|d|^2/|g|^2 too: from
-lambda = (sqrt(2) - 1)^2 on, no problem is inside that range.
+component of g. The expansion in the noise converges, and its remainder has a bound, where rho < sqrt(2) - 1, for a
+smooth sign where rho < sqrt(1 + delta/g_j^2) (`expansion.bounds`). As rho^2 >= E d_j^2/g_j^2 for every component j, it is
+at least lambda = E|d|^2/|g|^2 too: from lambda = (sqrt(2) - 1)^2 on, no problem is inside the first range.
 """
 
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from adam_minibatch_noise.expansion.bounds import RADIUS, noise_sizes
+from adam_minibatch_noise.expansion.bounds import RADIUS, noise_sizes, radius_of
 from adam_minibatch_noise.expansion.constants import limit_c_total, rule_c_total
 from adam_minibatch_noise.expansion.registry import LINEAR
 from adam_minibatch_noise.expansion.update_rule import UpdateRule
@@ -36,6 +36,8 @@ class NoiseSummary:
         not scale-invariant.
     inside_range : bool or None
         Whether the expansion has a bound on what it leaves out; None where nothing is expanded: SGD.
+    rho_max : float
+        The bound exists for smaller rho: `expansion.bounds.radius_of`.
     """
 
     noise_scale: float | None
@@ -44,10 +46,11 @@ class NoiseSummary:
     c_total_limit: float | None
     c_total_exact: float | None
     inside_range: bool | None
+    rho_max: float = float(RADIUS)
 
     def entries(self) -> dict[str, Any]:
         """Return what goes into a JSON object."""
-        return asdict(self) | {"rho_max": float(RADIUS)}
+        return asdict(self)
 
     def lines(self) -> list[str]:
         """Return the lines below a table."""
@@ -57,15 +60,18 @@ class NoiseSummary:
         shown = ", ".join(
             f"{name} {'-' if value is None else f'{value:.4g}'}" for name, value in values.items()
         )
-        return [shown] + ([range_notice(self.rho)] if self.inside_range is False else [])
+        return [shown] + ([range_notice(self.rho, self.rho_max)] if self.inside_range is False else [])
 
 
-def range_notice(rho: float | None) -> str:
-    """Say that the noise is outside the range of the expansion."""
+NO_BOUND_KNOWN = "no bound: none is known for the formula of this optimizer, the comparison decides nothing"
+
+
+def range_notice(rho: float | None, rho_max: float = float(RADIUS)) -> str:
+    """Say that the noise is outside the range of the expansion, rho < rho_max."""
     size = "by any multiple" if rho is None else f"by {rho:.3g}"
     return (
         f"no bound: a batch can deviate from the gradient {size} of it (rho), outside the range of the expansion, "
-        f"rho < {RADIUS:.3f}: how far its second order is from the truth is not known"
+        f"rho < {rho_max:.3f}: how far its second order is from the truth is not known"
     )
 
 
@@ -105,9 +111,9 @@ def summarize_noise(
     if np.isfinite(lam) and rule.is_scale_invariant:  # not where the gradient is zero
         limit = float(limit_c_total(rule, lam, lam_micro))
         exact = float(rule_c_total(rule, lam, problem.n_samples // batch_size, n_epochs, lam_micro=lam_micro))
-    return NoiseSummary(
-        _known(noise_scale), _known(lam), _known(rho), _known(limit), _known(exact), bool(rho < RADIUS)
-    )
+    rho_max = radius_of(rule, problem.gradients.mean(axis=0))
+    numbers = (_known(noise_scale), _known(lam), _known(rho), _known(limit), _known(exact))
+    return NoiseSummary(*numbers, bool(rho < rho_max), rho_max)
 
 
 def _known(value: float) -> float | None:

@@ -204,8 +204,8 @@ def measure_by_sampling(
         arrays, moments_of = (problem.gradients, problem.hessians), corr.corr_moments_quadratics
     beta1, beta2, eps_root = _adam_settings(rule)
     control = linear_part(problem, batch_size, beta1, beta2, eps_root) if control_variate else None
-    settings = (batch_size, beta1, beta2, eps_root)
-    return moments_of(*arrays, *settings, n_permutations, seed, **drawing, control=control)
+    adam = (batch_size, beta1, beta2, eps_root)
+    return moments_of(*(*arrays, *adam), n_permutations, seed, **drawing, control=control)
 
 
 def compare(
