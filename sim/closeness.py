@@ -17,6 +17,7 @@ from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.expansion.registry import make_rule, optimizer_names, settings_of
 from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table
+from common.optimizer_flag import optimizer_reader
 from common.settings import (
     BETA,
     COUNT,
@@ -29,7 +30,7 @@ from common.settings import (
     setting,
     used,
 )
-from sim.losses.optimizer_settings import OPTIMIZER_COLUMNS, having, optimizer_reader
+from sim.losses.optimizer_settings import OPTIMIZER_COLUMNS, having
 from sim.losses.problems import GENERATORS
 
 if TYPE_CHECKING:
@@ -72,9 +73,8 @@ class Settings:
 
 EXAMPLES = (
     "python -m sim.closeness --problem cnn --optimizer adam",
-    "python -m sim.closeness --problem least-squares --optimizer nadam lion-smooth --n-decades 2 --n-lr 5",
-    "python -m sim.closeness --problem quadratics --beta1 0.5 --beta2 0.6 --eps-root 0.01 --lr-max 5e-4 --n-decades 1 "
-    "--n-lr 3 --horizon 0.02",
+    "python -m sim.closeness --problem quadratics --optimizer nadam lion-smooth --beta1 0.5 --beta2 0.6 "
+    "--eps-root 0.01 --lr-max 5e-4 --n-decades 1 --n-lr 3 --horizon 0.02",
 )
 
 

@@ -38,7 +38,6 @@ class Settings(OptimizerSettings, ProblemSettings):
 EXAMPLES = (
     "python -m sim.exact --batch-size 4 --beta2 0.99 --n-epochs 5",
     "python -m sim.exact --optimizer nadam --beta1 0.9 --beta2 0.99 --n-samples 64 --n-params 4 --format json",
-    "python -m sim.exact --optimizer help",
 )
 
 

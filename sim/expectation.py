@@ -39,7 +39,6 @@ class Settings(AveragingSettings, OptimizerSettings, ProblemSettings):
 
 
 EXAMPLES = (
-    "python -m sim.expectation --n-samples 256 --n-params 8 --n-permutations 2000",
     "python -m sim.expectation --method enumerate --n-samples 8 --n-params 2 --batch-size 2 --format json",
     "python -m sim.expectation --optimizer lion-smooth --delta 0.1 --n-samples 256 --n-params 8 --n-permutations 2000",
 )

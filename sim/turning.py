@@ -14,8 +14,9 @@ from adam_minibatch_noise.expansion import turning_points as library
 from adam_minibatch_noise.expansion.registry import settings_of
 from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table, write_csv
+from common.optimizer_flag import optimizer_reader
 from common.settings import BETA, COUNT, NONNEGATIVE, POSITIVE, Number, add_flags, from_flags, setting
-from sim.losses.optimizer_settings import having, optimizer_reader
+from sim.losses.optimizer_settings import having
 
 BETAS = ("beta2", "beta1")
 SWEPT = {"beta1": ("beta2", "beta3"), "beta2": ("beta1", "beta3"), "beta3": ("beta1", "beta2")}
@@ -62,8 +63,7 @@ class Settings:
 
 EXAMPLES = (
     "python -m sim.turning --n-samples 2000 --batch-sizes 64 512 --noise-scales 100 --n-epochs 1 5",
-    "python -m sim.turning --n-samples 2000 --sweeps beta2 --beta1 0.8 --noise-scales 100 --n-epochs 3 --format csv",
-    "python -m sim.turning --optimizer ademamix --sweeps beta3 --n-samples 2000 --noise-scales 100 --n-epochs 3",
+    "python -m sim.turning --optimizer ademamix --sweeps beta3 --beta1 0.8 --n-samples 2000 --noise-scales 100",
 )
 
 

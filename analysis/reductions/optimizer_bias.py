@@ -32,7 +32,8 @@ def summarize(table: "pd.DataFrame") -> dict[str, Any]:
     dict
         noise_scale, n_epochs; cases: of each case limit and exact, and of these: full_batch and smallest_batch, C_total
         at the largest and at the smallest batch; change, the difference of the two as a share of the larger absolute
-        value; turn, the lambda of the limit and the batch size of the exact value at which C_total is 0 (None: nowhere).
+        value; turn, the lambda of the limit and the batch size of the exact value at which C_total is 0 (None:
+        nowhere).
     """
     cases = {}
     for case, part in table.groupby("case", sort=False):

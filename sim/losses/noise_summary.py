@@ -2,8 +2,8 @@ r"""How large the batch noise of a problem is: B_simple, lambda and rho, and the
 
 rho is the largest deviation of a batch gradient from the gradient g, over batches and components, relative to that
 component of g. The expansion in the noise converges, and its remainder has a bound, where rho < sqrt(2) - 1, for a
-smooth sign where rho < sqrt(1 + delta/g_j^2) (`expansion.bounds`). As rho^2 >= E d_j^2/g_j^2 for every component j, it is
-at least lambda = E|d|^2/|g|^2 too: from lambda = (sqrt(2) - 1)^2 on, no problem is inside the first range.
+smooth sign where rho < sqrt(1 + delta/g_j^2) (`expansion.bounds`). As rho^2 >= E d_j^2/g_j^2 for every component j, it
+is at least lambda = E|d|^2/|g|^2 too: from lambda = (sqrt(2) - 1)^2 on, no problem is inside the first range.
 """
 
 from dataclasses import asdict, dataclass

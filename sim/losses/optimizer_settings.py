@@ -1,44 +1,13 @@
 """The settings that name an optimiser of the library's registry, shared by the studies of Corr."""
 
-import argparse
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.expansion.registry import make_rule, optimizer_names, settings_of
 from adam_minibatch_noise.expansion.update_rule import UpdateRule
-from common.files import to_table
-from common.settings import BETA, COUNT, NONNEGATIVE, POSITIVE, Number, flag, setting, used
-
-
-def optimizer_reader(*others: str) -> Callable[[str], str]:
-    """Return what reads ``--optimizer``: a name of the registry, of `others`, or "help", which lists all and ends."""
-
-    def read(text: str) -> str:
-        if text == "help":
-            print(optimizers_table())
-            sys.exit(0)
-        if text not in others:
-            try:
-                settings_of(text)
-            except InputError as error:
-                raise argparse.ArgumentTypeError(str(error).removeprefix("optimizer ")) from None
-        return text
-
-    return read
-
-
-def optimizers_table() -> str:
-    """Return every optimiser with its settings and their defaults."""
-    lines = []
-    for name in optimizer_names():
-        micro = ["--micro-batch-size"] if make_rule(name).of_micro_batches else []
-        lines.append(
-            [name, " ".join([f"{flag(key)} {value:g}" for key, value in settings_of(name).items()] + micro)]
-        )
-    return to_table(["optimizer", "settings and their defaults"], lines)
+from common.optimizer_flag import optimizer_reader
+from common.settings import BETA, COUNT, NONNEGATIVE, POSITIVE, Number, setting, used
 
 
 def having(name: str) -> dict[str, tuple[str, ...]]:
