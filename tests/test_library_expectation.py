@@ -60,11 +60,11 @@ def test_expected_corr_rejects(name, changes, words):
         (lambda: turning_points.sweep("beta3", [0.1]), "swept_beta is 'beta3', allowed: beta1, beta2"),
         (lambda: turning_points.sweep("beta1", [0.2, 0.1]), "grid is not ascending"),
         (
-            lambda: turning_points.c_total_map("beta2", {"beta1": 0.9}, 10, [2], [3.0], [10**6]),
+            lambda: turning_points.c_total_map("beta2", 0.9, 10, [2], [3.0], [10**6]),
             "allowed: 100000 steps",
         ),
         (
-            lambda: turning_points.turning_points("beta2", {"beta1": 0.9}, 10, [3.0], [1], min_batch_size=11),
+            lambda: turning_points.turning_points("beta2", 0.9, 10, [3.0], [1], min_batch_size=11),
             "min_batch_size is 11, allowed: 1 to 10",
         ),
         (
@@ -87,3 +87,12 @@ def test_expected_corr_rejects(name, changes, words):
 def test_turning_points_reject(call, words):
     with pytest.raises(InputError, match=words):
         call()
+
+
+def test_of_adam_the_other_beta_suffices():
+    for swept, other in (("beta1", "beta2"), ("beta2", "beta1")):
+        rows = [
+            turning_points.c_total_map(swept, fixed, 100, [5], [3.0], [2]) for fixed in (0.7, {other: 0.7})
+        ]
+        assert rows[0] == rows[1]
+        assert {row[other] for row in rows[0]} == {0.7}

@@ -39,6 +39,8 @@ NEIGHBOUR = 1e-4
 MAX_STEPS = 100_000
 """Largest number of steps accepted; memory grows in proportion to it."""
 Progress = Callable[[int], object]
+Fixed = Mapping[str, Any] | float
+"""Settings of an optimiser that are not swept; of Adam the other beta suffices."""
 
 
 def epoch_geometry(n_samples: int, batch_size: int) -> tuple[int, float, float]:
@@ -87,7 +89,7 @@ def coefficients(rule: UpdateRule, n_batches: int, n_epochs: int) -> tuple[Array
 
 
 def sweep(
-    swept_beta: str, grid: Sequence[float], settings: Mapping[str, Any] | None = None, optimizer: str = "adam"
+    swept_beta: str, grid: Sequence[float], fixed: Fixed | None = None, optimizer: str = "adam"
 ) -> tuple[UpdateRule, dict[str, Array]]:
     """Return the optimiser along a sweep of one of its betas, and its betas there.
 
@@ -97,8 +99,8 @@ def sweep(
         One of `BETAS`, of those that the optimiser has.
     grid : sequence of float
         Its values, in [0, 1), ascending.
-    settings : mapping of str to float, optional
-        The others, as in `registry.make_rule`.
+    fixed : mapping of str to float, or float, optional
+        The other settings, as in `registry.make_rule`; of Adam the other beta suffices.
     optimizer : str
 
     Returns
@@ -117,7 +119,9 @@ def sweep(
     if sorted(set(grid)) != list(grid):
         raise InputError("grid is not ascending")
     values = np.asarray(grid, np.float64)
-    settings = settings_of(optimizer) | dict(settings or {}) | {swept_beta: values}
+    if isinstance(fixed, float | int):
+        fixed = {"beta1" if swept_beta == "beta2" else "beta2": fixed}
+    settings = settings_of(optimizer) | dict(fixed or {}) | {swept_beta: values}
     rule = make_rule(optimizer, settings)
     rule.require_scale_invariance()
     if rule.of_micro_batches:
@@ -152,7 +156,7 @@ def _count_steps(n_batches: Collection[int], n_epochs: Collection[int]) -> int:
 
 def c_total_map(
     swept_beta: str,
-    settings: Mapping[str, Any],
+    fixed: Fixed,
     n_samples: int,
     batch_sizes: Sequence[int],
     noise_scales: Sequence[float],
@@ -165,7 +169,7 @@ def c_total_map(
 
     Parameters
     ----------
-    swept_beta, settings, grid, optimizer
+    swept_beta, fixed, grid, optimizer
         As in `sweep`.
     n_samples : int
     batch_sizes : sequence of int
@@ -189,7 +193,7 @@ def c_total_map(
         As `sweep` and `steps_of_map`.
     """
     steps_of_map(n_samples, batch_sizes, n_epochs)
-    rule, betas = sweep(swept_beta, grid, settings, optimizer)
+    rule, betas = sweep(swept_beta, grid, fixed, optimizer)
     names = (*betas, "c_total_limit", "c_total_exact")
     rows = []
     for batch_size in batch_sizes:
@@ -211,7 +215,7 @@ def c_total_map(
 
 def turning_points(
     swept_beta: str,
-    settings: Mapping[str, Any],
+    fixed: Fixed,
     n_samples: int,
     noise_scales: Sequence[float],
     n_epochs: Sequence[int],
@@ -224,7 +228,7 @@ def turning_points(
 
     Parameters
     ----------
-    swept_beta, settings, n_samples, noise_scales, n_epochs, optimizer
+    swept_beta, fixed, n_samples, noise_scales, n_epochs, optimizer
         As in `c_total_map`.
     min_batch_size : int
         Smallest batch size that is looked at.
@@ -245,10 +249,10 @@ def turning_points(
         As `sweep` and `steps_of_turning_points`.
     """
     steps_of_turning_points(n_samples, min_batch_size, n_epochs)
-    sweep(swept_beta, grid, settings, optimizer)
+    sweep(swept_beta, grid, fixed, optimizer)
     inside = [value for value in grid if LOW < value < HIGH]
     ends = [LOW, LOW + NEIGHBOUR * (1 - LOW), HIGH - NEIGHBOUR * (1 - HIGH), HIGH]
-    rule, betas = sweep(swept_beta, sorted({*inside, *ends}), settings, optimizer)
+    rule, betas = sweep(swept_beta, sorted({*inside, *ends}), fixed, optimizer)
     only_noise = np.diff(limit_c_total(rule, 1.0) - limit_c_total(rule, 0.0)).sum()
     small = 1 if only_noise > 0 else -1
     sizes = np.arange(min_batch_size, n_samples + 1)

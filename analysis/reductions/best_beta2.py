@@ -80,7 +80,7 @@ def critical_batch_sizes(
     from adam_minibatch_noise.theory import critical_batch_size
 
     scales = list(asdict(noise).values())
-    exact = turning_points("beta2", {"beta1": beta1}, n_samples, scales, [n_epochs], min_batch_size)
+    exact = turning_points("beta2", beta1, n_samples, scales, [n_epochs], min_batch_size)
     return {
         LIMIT: [float(critical_batch_size(n_samples, scale, 0.5)) for scale in scales],
         EXACT: [row["turned_at_exact"] for row in exact],
@@ -107,7 +107,7 @@ def expected_best(
     from adam_minibatch_noise.theory import c_total
 
     best: dict[str, list[float]] = {LIMIT: [], EXACT: []}
-    rule, _ = sweep("beta2", betas.tolist(), {"beta1": beta1})
+    rule, _ = sweep("beta2", betas.tolist(), beta1)
     for size in sizes:
         n_batches, v, correlation = epoch_geometry(n_samples, size)
         forward, noise = coefficients(rule, n_batches, n_epochs)
