@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         {"exact": explorer.exact_parts(), "limit": explorer.limit_parts(), "measured": measured},
         controls,
         explorer.N_BATCHES,
-        vl_convert.javascript_bundle(),
+        vl_convert.javascript_bundle(None),
         f"Points, with bars: measured bests ({args.source})."
         if measured
         else "No best values were measured.",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adam_minibatch_noise.expansion.second_order import exact_c_total
+from adam_minibatch_noise.expansion.constants import exact_c_total
 from adam_minibatch_noise.expansion.turning_points import steps_of_turning_points, turning_points
 from adam_minibatch_noise.expansion.weight_sums import batch_correlation
 from adam_minibatch_noise.theory import Array, c1, c2, forward_bias

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from adam_minibatch_noise import theory
+from adam_minibatch_noise.expansion.registry import make_rule
 from adam_minibatch_noise.expansion.turning_points import coefficients, epoch_geometry
 from adam_minibatch_noise.theory import Array
 from analysis.reductions.overfitting.bests import log_memory, swept
@@ -62,13 +63,14 @@ def c_total_limit(cube: Cube, point: Point) -> Array:
 def c_total_exact(cube: Cube, point: Point) -> Array:
     """C_total of each cell at the last step of the epoch of its minimum, exactly, (B, P)."""
     beta1, beta2 = np.array(cube.pairs).T
+    rule = make_rule("adam", {"beta1": beta1, "beta2": beta2})
     result = np.empty(point.lam.shape)
     for i, size in enumerate(cube.sizes):
         n_batches, _, correlation = epoch_geometry(cube.n_samples, int(size))
         most = max(1, MAX_STEPS // n_batches)
         epochs = np.clip(np.nan_to_num(np.rint(point.n_epochs[i]), nan=1, posinf=most), 1, most).astype(int)
         for n_epochs in np.unique(epochs):
-            forward, noise = coefficients(beta1, beta2, n_batches, int(n_epochs))
+            forward, noise = coefficients(rule, n_batches, int(n_epochs))
             here = epochs == n_epochs
             lam = np.nan_to_num(point.lam[i])
             result[i, here] = (forward + (noise[0] + correlation * noise[1]) * lam)[here]
