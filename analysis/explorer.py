@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         {"exact": explorer.exact_parts(), "limit": explorer.limit_parts(), "measured": measured},
         controls,
         explorer.N_BATCHES,
-        vl_convert.javascript_bundle(None),
+        vl_convert.javascript_bundle(),  # type: ignore[call-arg]  # its stub knows no default
         f"Points, with bars: measured bests ({args.source})."
         if measured
         else "No best values were measured.",
