@@ -258,16 +258,13 @@ def test_every_file_is_written_by_atomic_write():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and writes_by_name(node)
     }
-    assert (
-        found
-        == {
-            "adam_minibatch_noise/__main__.py: os.open(os.devnull, os.O_WRONLY)",
-            "common/cli.py: os.open(os.devnull, os.O_WRONLY)",
-            "common/files.py: open(name, 'a+')",  # a lock
-            "sim/small_networks/runs.py: open(journal, 'a', encoding='utf-8')",  # its last line may be torn: it is left out
-            "common/files.py: tempfile.mkstemp(prefix=f'.{path.name}.', suffix=PART, dir=path.parent)",
-        }
-    )
+    assert found == {
+        "adam_minibatch_noise/__main__.py: os.open(os.devnull, os.O_WRONLY)",
+        "common/cli.py: os.open(os.devnull, os.O_WRONLY)",
+        "common/files.py: open(name, 'a+')",  # a lock
+        "sim/small_networks/runs.py: open(journal, 'a', encoding='utf-8')",  # a torn last line is left out
+        "common/files.py: tempfile.mkstemp(prefix=f'.{path.name}.', suffix=PART, dir=path.parent)",
+    }
 
 
 CUT = {"split", "rsplit", "partition", "rpartition", "startswith", "endswith", "removeprefix", "removesuffix"}
