@@ -1,6 +1,6 @@
-"""Write what the study of betas found of each rule into the library, where `adam-noise advise` reads it.
+"""Write what the study of the best betas found of each rule into the library, where `adam-noise advise` reads it.
 
-Reads the part "rules" of the study's verdicts: a list of objects with rule, task and verdict.
+Takes the recorded runs if there are any, otherwise those made here.
 """
 
 import argparse
@@ -15,9 +15,11 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = Parser(prog="python -m analysis.advice_evidence", description=__doc__.split("\n\n")[0])
     parser.add_argument(
-        "--verdicts", default="results/analysis/overfitting.json", metavar="JSON", help="of the study"
+        "--verdicts",
+        default="results/analysis/overfitting.json",
+        metavar="JSON",
+        help="written by analysis.overfitting_verdicts",
     )
-    parser.add_argument("--source", default="this repository's study of betas", help="named in the file")
     parser.add_argument("--out", default=FILE, metavar="FILE", help="JSON")
     return parser
 
@@ -35,10 +37,11 @@ def main(argv: list[str] | None = None) -> None:
             verdicts = json.load(file)
         except ValueError as error:
             raise InputError(f"{args.verdicts}: is no JSON") from error
-    rows = verdicts.get("rules") if isinstance(verdicts, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise InputError(f"{args.verdicts}: has no list of objects called 'rules'")
-    write_json(args.out, summarize(args.source, rows))
+    if not isinstance(verdicts, dict):
+        raise InputError(f"{args.verdicts}: holds no verdicts of analysis.overfitting_verdicts")
+    part = "records" if verdicts.get("records") else "here"
+    source = {"records": "records/overfitting", "here": "a small study, made by the workflow"}[part]
+    write_json(args.out, summarize(source, verdicts.get(part) or {}))
 
 
 if __name__ == "__main__":

@@ -152,6 +152,7 @@ rule explorer:
     input:
         sources("analysis.explorer"),
         best=f"{R}/analysis/best_betas_beta2.csv",
+        study=f"{R}/analysis/overfitting.json",
     output:
         f"{R}/explorer.html",
     log:
@@ -161,7 +162,7 @@ rule explorer:
     conda:
         "../envs/analysis.yaml"
     shell:
-        "python -m analysis.explorer --best {input.best:q} --out {output:q} > {log:q} 2>&1"
+        "python -m analysis.explorer --best {input.best:q} --study {input.study:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule certify:

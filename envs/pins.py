@@ -69,7 +69,10 @@ def resolve(lines: list[str], versions: str, *flags: str) -> str:
 def conda(stage: str, versions: str) -> str:
     """Return the conda file of a stage: its packages by pip, since conda's own may differ from those of the pins."""
     torch, rest = wanted(stage)
-    lines = [*torch, *resolve(rest, versions).splitlines()]
+    pins = versions.splitlines()
+    # what one stage needs below some Python only, others may need always: then it is pinned without that condition
+    found = [line if line in pins else line.split(" ; ")[0] for line in resolve(rest, versions).splitlines()]
+    lines = [*torch, *found]
     return CONDA + "".join(f'      - "{line}"\n' for line in lines)
 
 

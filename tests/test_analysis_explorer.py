@@ -9,7 +9,7 @@ import pytest
 from adam_minibatch_noise.expansion import exact_c_total
 from adam_minibatch_noise.theory import c_total, noise_to_signal
 from analysis import explorer
-from analysis.reductions.explorer import BETA1, BETA2, exact_parts, limit_parts, measured_bests
+from analysis.reductions.explorer import BETA1, BETA2, exact_parts, limit_parts, measured_bests, studied_bests
 from tests import browser
 
 ROWS = [
@@ -41,9 +41,43 @@ def test_measured_bests_leave_out_what_has_none():
 
     table = pd.DataFrame(ROWS).replace("", math.nan).astype(float)
     assert measured_bests(table, "a study") == [
-        {"batch_size": 64, "best": 0.999, "low": 0.99, "high": 0.9995, "source": "a study"},
-        {"batch_size": 512, "best": 0.98, "low": 0.98, "high": 0.98, "source": "a study"},
+        {
+            "batch_size": 64,
+            "best": 0.999,
+            "low": 0.99,
+            "high": 0.9995,
+            "source": "a study",
+            "n_samples": None,
+        },
+        {"batch_size": 512, "best": 0.98, "low": 0.98, "high": 0.98, "source": "a study", "n_samples": None},
     ]
+
+
+STUDY = {
+    "variants": [{"variant": "digits", "title": "digits", "n_samples": 1024}],
+    "bests": [
+        {"variant": "digits", "curve": curve, "lr": lr, "batch_size": size, "best": best, "low": low, "high": high}
+        for curve, lr, size, best, low, high in (
+            ("beta2", "tuned", 4, 0.99, 0.9, 0.999),
+            ("beta2", "tuned", 16, None, None, None),
+            ("beta2", 0.001, 4, 0.5, 0.5, 0.5),
+            ("beta1", "tuned", 4, 0.5, 0.5, 0.5),
+        )
+    ],
+}  # fmt: skip
+
+
+def test_bests_of_the_study_are_those_at_tuned_learning_rates():
+    source = {"source": "digits, learning rate tuned", "n_samples": 1024}
+    assert studied_bests(STUDY) == [{"batch_size": 4, "best": 0.99, "low": 0.9, "high": 0.999} | source]
+
+
+@pytest.mark.parametrize("value", ["{", "[1]", '{"records": {"bests": [], "variants": 3}}', '{"here": [3]}'])
+def test_verdicts_that_cannot_be_used_are_refused(tmp_path, fails, value):
+    pytest.importorskip("vl_convert")
+    (tmp_path / "study.json").write_text(value)
+    fails(explorer.main, "--study", tmp_path / "study.json", "--out", tmp_path / "explorer.html")
+    assert not (tmp_path / "explorer.html").exists()
 
 
 # --------------------------------------------------------------------------------------- in a browser
@@ -56,7 +90,9 @@ def page_file(tmp_path_factory):
         writer = csv.DictWriter(file, ROWS[0])
         writer.writeheader()
         writer.writerows(ROWS)
-    explorer.main(["--best", str(folder / "best.csv"), "--out", str(folder / "explorer.html")])
+    (folder / "study.json").write_text(json.dumps({"here": {}, "records": STUDY}))
+    files = {"--best": "best.csv", "--study": "study.json", "--out": "explorer.html"}
+    explorer.main([word for flag, name in files.items() for word in (flag, str(folder / name))])
     return folder / "explorer.html"
 
 
@@ -187,9 +223,20 @@ def test_curves_are_those_of_the_formulas(page):
 
 
 @pytest.mark.slow
-def test_measured_bests_are_in_the_map(page):
-    assert page.run("views[1].data('measured').length") == 2
-    assert "measured bests" in page.run("document.body.textContent")
+def test_measured_bests_are_in_the_map_and_bring_their_number_of_samples(page):
+    dots = "document.querySelectorAll('#map [aria-roledescription=point]').length"
+    assert (
+        page.run("document.querySelector('label[for=source]').textContent")
+        == "measured bests shown in the map"
+    )
+    assert page.run(dots) == 2
+    before = page.run("document.body.dataset.drawn")
+    choose = "select => { select.selectedIndex = 1; select.dispatchEvent(new Event('change')); }"
+    page.run(f"({choose})(document.getElementById('source'))")
+    page.wait_for(f"document.body.dataset.drawn != {json.dumps(before)}")
+    assert page.run(dots) == 1
+    assert chosen(page)["n_samples"] == 1024
+    assert chosen(page)["source"] == "digits, learning rate tuned"
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from typing import Any
 MEMORY_TICKS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 PARAMETERS = {
     "n_samples": 50_000, "batch_size": 512, "noise_scale": 300, "spread": 1.5, "beta1": 0.9, "n_epochs": 10,
-    "n_batches": 128,
+    "n_batches": 128, "source": "",
 }  # fmt: skip
 """Names that the page sets, and what they are before it does."""
 LAM = "((n_samples / batch_size - 1) / max(n_samples - 1, 1) * noise_scale)"
@@ -170,7 +170,7 @@ def map_of_turns() -> dict[str, Any]:
         rule("n_samples / (1 + (n_samples - 1) / noise_scale)", [2, 3], "lambda = 1: beta1 turns", "black"),
         rule("batch_size", [1, 0], "the chosen batch size", RANGE),
     ]
-    points = alt.Chart(alt.NamedData("measured")).transform_calculate(
+    points = alt.Chart(alt.NamedData("measured")).transform_filter("datum.source == source").transform_calculate(
         left="datum.batch_size", below="1 / (1 - datum.best)", low_memory="1 / (1 - datum.low)",
         high_memory="1 / (1 - datum.high)",
     )  # fmt: skip

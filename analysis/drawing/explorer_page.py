@@ -18,7 +18,7 @@ PAGE = """\
   #controls {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 0.4rem 1.6rem; }}
   .control label {{ display: flex; justify-content: space-between; gap: 1rem; }}
   .control output {{ font-weight: 600; white-space: nowrap; }}
-  .control input {{ width: 100%; margin: 0; }}
+  .control input, .control select {{ width: 100%; margin: 0; }}
   .charts {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(30rem, 100%), 1fr)); gap: 0 1.6rem; }}
   .charts > section {{ min-width: 0; }}
   .chart {{ width: 100%; }}
@@ -62,6 +62,7 @@ function nearest(values, wanted) {{
 
 function state() {{
   const s = Object.fromEntries(CONTROLS.map(c => [c.name, c.values[chosen[c.name]]]));
+  s.source = document.getElementById("source")?.value ?? "";
   s.batch_size = Math.min(s.batch_size, s.n_samples);
   s.n_batches = nearest(N_BATCHES, s.n_samples / s.batch_size);
   return s;
@@ -106,10 +107,30 @@ for (const c of CONTROLS) {{
   document.getElementById("controls").append(box);
 }}
 
+function offerMeasured(rows) {{
+  const sources = new Map(rows.map(row => [row.source, row.n_samples]));
+  if (!sources.size) return;
+  const box = document.createElement("div");
+  box.className = "control";
+  box.innerHTML = `<label for="source">measured bests shown in the map</label><select id="source"></select>`;
+  const select = box.querySelector("select");
+  for (const name of sources.keys()) select.add(new Option(name, name));
+  select.addEventListener("change", () => {{
+    const n = sources.get(select.value), c = CONTROLS.find(c => c.name === "n_samples");
+    if (n) {{
+      chosen.n_samples = c.values.indexOf(nearest(c.values, n));
+      document.getElementById("n_samples").value = chosen.n_samples;
+    }}
+    update();
+  }});
+  document.getElementById("controls").append(box);
+}}
+
 (async () => {{
   for (const [name, table] of Object.entries(DATA)) {{
     DATA[name] = table.rows.map(row => Object.fromEntries(table.columns.map((column, i) => [column, row[i]])));
   }}
+  offerMeasured(DATA.measured);
   for (const [name, spec] of Object.entries(SPECS)) {{
     const made = await vegaEmbed(`#${{name}}`, {{ ...spec, datasets: DATA }}, {{ actions: false, renderer: "svg" }});
     views.push(made.view);

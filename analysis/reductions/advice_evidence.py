@@ -1,55 +1,75 @@
-"""From verdicts of the study of betas to what `adam_minibatch_noise.advice` says that the study found of each rule."""
+"""From the study of the best betas to what `adam_minibatch_noise.advice` says that it found of each rule."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from adam_minibatch_noise.advice.evidence import VERDICTS
 from adam_minibatch_noise.advice.field_rules import FIELD_RULES
 from adam_minibatch_noise.errors import InputError
 
+CURVE = "beta2"
+"""Only beta2 is swept by all rules."""
+STUDIED = {
+    "C_total, exact": "c_total",
+    "constant in samples": "constant_memory",
+    "clipped, in samples": "marin_clip",
+    "square root": "square_root",
+    "beta1 = beta2": "equal_betas",
+    "default .999": "default",
+}
+"""Rules of the study (R4, `analysis.reductions.overfitting.rankings.RULES`) to their names in `FIELD_RULES`; batch-size
+invariant Adam, another optimiser, is none of them."""
 
-def summarize(source: str, verdicts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Collect the tasks of each rule and verdict.
+
+def summarize(source: str, judged: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect the tasks of each rule by verdict.
+
+    A rule holds on a task where the interval of its rank correlation with the measured losses lies above 0, and is
+    opposite where it lies below.
 
     Parameters
     ----------
     source : str
         What the verdicts come from, for readers.
-    verdicts : iterable of mappings
-        With rule (a name in `FIELD_RULES`), task (words that may follow "on", with the kind of noise or the batch sizes
-        if they matter) and verdict (one of `VERDICTS`).
+    judged : mapping
+        What `analysis.overfitting_verdicts` writes for one set of tables: `variants` with variant and title, `rules`
+        with variant, curve, rule, rank_low, rank_high and regret, in percent.
 
     Returns
     -------
     dict
-        As `adam_minibatch_noise/advice/evidence.json` holds it.
+        As `adam_minibatch_noise/advice/evidence.json` holds it. Each task with what following the rule costs there.
 
     Raises
     ------
     InputError
-        An unknown rule or verdict, no task, or two verdicts on one.
+        Parts that are missing or are none; two verdicts on one task.
     """
-    rules: dict[str, dict[str, list[str]]] = {}
-    seen: set[tuple[str, str]] = set()
-    for row in verdicts:
-        rule, verdict = _one_of("rule", row, FIELD_RULES), _one_of("verdict", row, VERDICTS)
-        task = row.get("task")
-        if not isinstance(task, str) or not task.strip():
-            raise InputError(f"task is {task!r}, allowed: words that may follow 'on'")
-        if (rule, task) in seen:
-            raise InputError(f"there are two verdicts of rule {rule} on {task}, allowed: one")
-        seen.add((rule, task))
-        rules.setdefault(rule, {}).setdefault(verdict, []).append(task)
-    ordered = {
-        rule: {v: rules[rule][v] for v in VERDICTS if v in rules[rule]}
+    try:
+        titles = {row["variant"]: str(row["title"]) for row in judged["variants"]}
+        rows = [row for row in judged["rules"] if row["curve"] == CURVE and row["rule"] in STUDIED]
+        found: dict[str, dict[str, list[str]]] = {}
+        seen = set()
+        for row in rows:
+            rule, title, regret = STUDIED[row["rule"]], titles[row["variant"]], row["regret"]
+            if (rule, title) in seen:
+                raise InputError(f"there are two verdicts of rule {row['rule']!r} on {title}, allowed: one")
+            seen.add((rule, title))
+            cost = f" (costs {regret:.1f} %)" if regret is not None and math.isfinite(regret) else ""
+            found.setdefault(rule, {}).setdefault(_verdict(row), []).append(title + cost)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"the verdicts are not those of analysis.overfitting_verdicts: {error!r}") from error
+    rules = {
+        rule: {verdict: found[rule][verdict] for verdict in VERDICTS if verdict in found[rule]}
         for rule in FIELD_RULES
-        if rule in rules
+        if rule in found
     }
-    return {"source": source, "rules": ordered}
+    return {"source": source if rules else None, "rules": rules}
 
 
-def _one_of(name: str, row: Mapping[str, Any], allowed: Iterable[str]) -> str:
-    value = row.get(name)
-    if not isinstance(value, str) or value not in allowed:
-        raise InputError(f"{name} is {value!r}, allowed: {', '.join(allowed)}")
-    return value
+def _verdict(row: Mapping[str, Any]) -> str:
+    low, high = (math.nan if row[end] is None else row[end] for end in ("rank_low", "rank_high"))
+    return "holds" if low > 0 else "opposite" if high < 0 else "open"

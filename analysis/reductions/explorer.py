@@ -6,11 +6,12 @@ the number of batches of an epoch and on that of epochs alone, if every sample i
 
 from typing import TYPE_CHECKING, Any
 
+from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.expansion.turning_points import c_total_map
 from adam_minibatch_noise.theory import c1, c2, forward_bias
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
 
@@ -90,10 +91,37 @@ def measured_bests(table: "pd.DataFrame", source: str) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        batch_size, best, low, high, source.
+        batch_size, best, low, high, source, n_samples (None: not known).
     """
     rows = table.dropna(subset="best_beta")
     low, high = (rows[name].fillna(rows["best_beta"]) for name in ("beta_low", "beta_high"))
     columns = [rows["batch_size"].tolist(), rows["best_beta"].tolist(), low.tolist(), high.tolist()]
     names = ("batch_size", "best", "low", "high")
-    return [dict(zip(names, row, strict=True)) | {"source": source} for row in zip(*columns, strict=True)]
+    about = {"source": source, "n_samples": None}
+    return [dict(zip(names, row, strict=True)) | about for row in zip(*columns, strict=True)]
+
+
+def studied_bests(judged: "Mapping[str, Any]") -> list[dict[str, Any]]:
+    """Best beta2 at tuned learning rates of every variant of the study of the best betas; as `measured_bests`.
+
+    Parameters
+    ----------
+    judged : mapping
+        What `analysis.overfitting_verdicts` writes for one set of tables: `variants` and `bests`.
+
+    Raises
+    ------
+    InputError
+        Other contents.
+    """
+    try:
+        variants = {row["variant"]: row for row in judged["variants"]}
+        return [
+            {"batch_size": row["batch_size"], **{end: float(row[end]) for end in ("best", "low", "high")},
+             "source": f"{variants[row['variant']]['title']}, learning rate tuned",
+             "n_samples": int(variants[row["variant"]]["n_samples"])}
+            for row in judged["bests"]
+            if row["curve"] == "beta2" and row["lr"] == "tuned" and row["best"] is not None
+        ]  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"the verdicts are not those of analysis.overfitting_verdicts: {error!r}") from error
