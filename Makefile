@@ -65,6 +65,7 @@ bench: $(VENV)/installed
 	$(BIN)/python -m bench.kernels
 	$(BIN)/python -m bench.training
 	$(BIN)/python -m bench.feature_noise
+	$(BIN)/python -m bench.overfitting
 
 # tests, speed and the next missing records; GPU_PYTHON=python3 takes an interpreter that has what it needs
 gpu: $(if $(GPU_PYTHON),,$(VENV)/installed)

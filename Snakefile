@@ -73,3 +73,4 @@ rule all:
     input:
         f"{R}/paper/article.pdf",
         f"{R}/configuration.html",
+        f"{R}/explorer.html",

@@ -46,7 +46,9 @@ def main(argv: list[str] | None = None) -> None:
     )
 
     with tables.refuse_malformed(path for name, path in vars(args).items() if name != "out"):
-        effects = tables.read([args.expectation], expectation.EFFECTS, finite=expectation.EFFECTS)
+        judged = expectation.JUDGED
+        columns = [*expectation.EFFECTS, *judged, *judged.values()]
+        effects = tables.read([args.expectation], columns, expectation.EFFECTS, judged)
         slopes = tables.read([args.closeness], closeness.COLUMNS, finite=closeness.FINITE)
         of_map = tables.read([args.map], turning.MAP, finite=turning.MAP[1:])
         points = tables.read([args.turning], turning.TURNING)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, add_output_flags, run, write_result
+from common.cli import Parser, add_output_flags, allow_only, run, write_result
 from common.files import to_table
 from common.settings import COUNT, NONNEGATIVE, POSITIVE
 
@@ -71,7 +71,10 @@ def parser() -> argparse.ArgumentParser:
         help="written by bench.training; None: the newest in records/, if there is one",
     )
     parser.add_argument(
-        "--tokens-per-second", type=POSITIVE, default=3e5, help="of training; assumed if there is no CSV"
+        "--tokens-per-second",
+        type=POSITIVE,
+        default=3e5,
+        help="of training, instead of a CSV; assumed if there is none",
     )
     parser.add_argument(
         "--steps-to-minimum", type=POSITIVE, default=1000, help="at learning rate 1e-3; assumed"
@@ -183,13 +186,17 @@ def plan(jobs: Sequence[Panel], n_gpus: Sequence[int]) -> list[dict[str, Any]]:
 def main(argv: list[str] | None = None) -> None:
     """Read the configuration, plan, print."""
     args = parser().parse_args(argv)
+    allow_only(args, ["tokens_per_second"], args.speeds is None, "without --speeds")
     from common.config import check, load
 
     config = load("config/config.yaml", args.config)
     check(config, "config/config.schema.yaml")
     sweep = config["train"]["sweep"]
     micro = sweep["settings"].get("micro_batch_size") or min(sweep["batch_size"])
-    speed, source = measured_speed(args.speeds, micro) or (args.tokens_per_second, "assumed")
+    if "tokens_per_second" in args.given:
+        speed, source = args.tokens_per_second, "--tokens-per-second"
+    else:
+        speed, source = measured_speed(args.speeds, micro) or (args.tokens_per_second, "assumed")
     jobs = panels(sweep, speed, args.steps_to_minimum, args.epochs_to_minimum)
     rows = plan(jobs, args.n_gpus)
     assumptions = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from adam_minibatch_noise.errors import InputError
 from analysis.reductions.best_beta2 import EXACT, LIMIT
-from common.cli import Parser, run
+from common.cli import Parser, allow_only, run
 from common.files import write_json
 from common.settings import BETA
 
@@ -32,7 +32,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--noise-scale", nargs="*", default=[], metavar="CSV", help="written by train.noise_scale"
     )
-    parser.add_argument("--beta1", type=BETA, default=0.9, help="of the runs")
+    parser.add_argument(
+        "--beta1", type=BETA, default=0.9, help="of the runs, for the theory: only with --noise-scale"
+    )
     parser.add_argument("--out", required=True, metavar="FILE", help="figure, .svg, .pdf or .png")
     parser.add_argument("--summary", metavar="JSON", help="also write noise scale and critical batch sizes")
     return parser
@@ -112,6 +114,7 @@ def draw_theory(panels: "list[Axes]", summary: dict, curves: "pd.DataFrame") -> 
 def main(argv: list[str] | None = None) -> None:
     """Read, draw, write."""
     args = parser().parse_args(argv)
+    allow_only(args, ["beta1"], "noise_scale" in args.given, "with --noise-scale")
     from analysis.inputs import tables
 
     with tables.refuse_malformed([args.best, *args.noise_scale]):

@@ -4,7 +4,7 @@ What is drawn is computed by `analysis.reductions.expectation`, which says in wh
 """
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from common.cli import Parser, run
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 THEORIES = {"exact": "exact second order", "predicted": "limit of many steps (Prop. 3.3)"}
 """Columns and names of the curves."""
+NO_BOUND = {"mfc": "white", "label": "measured ± 4 s.e., no bound on higher orders"}
+"""Look of a point whose noise is too large for the expansion, so that nothing is held to account."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,15 +67,10 @@ def draw_panel(axis: "Axes", rows: "pd.DataFrame") -> None:
         legend="full",
         ax=axis,
     )
-    axis.errorbar(
-        rows["memory"],
-        rows["measured"],
-        4 * rows["stderr"],
-        fmt="o",
-        color="black",
-        ms=3.5,
-        label="measured ± 4 s.e.",
-    )
+    for part, look in ((rows.dropna(subset="excess"), {}), (rows[rows["excess"].isna()], NO_BOUND)):
+        bars: dict[str, Any] = {"fmt": "o", "color": "black", "ms": 3.5, "label": "measured ± 4 s.e."} | look
+        if len(part):
+            axis.errorbar(part["memory"], part["measured"], 4 * part["stderr"], **bars)
     n_batches = rows["n_batches"].iloc[0]
     axis.axvline(n_batches, color="0.5", lw=0.8, ls=":", label="memory = one epoch")
     axis.set_title(f"batch size {rows['batch_size'].iloc[0]}\n{n_batches} batches")
@@ -84,10 +81,11 @@ def _draw(args: argparse.Namespace) -> None:
 
     from analysis.drawing import axes, style
     from analysis.inputs import tables
-    from analysis.reductions.expectation import RESULTS, SETTINGS, noise_effects
+    from analysis.reductions.expectation import JUDGED, RESULTS, SETTINGS, noise_effects
     from common.files import write_csv
 
-    rows = noise_effects(tables.read(args.tables, [*SETTINGS, *RESULTS], finite=RESULTS))
+    columns = [*SETTINGS, *RESULTS, *JUDGED, *JUDGED.values()]
+    rows = noise_effects(tables.read(args.tables, columns, finite=RESULTS, finite_where=JUDGED))
     frame = pd.DataFrame(rows)
     style.apply()
     n_panels, height = frame["n_batches"].nunique(), 2.8
@@ -96,7 +94,9 @@ def _draw(args: argparse.Namespace) -> None:
     for n_batches, axis in grid.axes_dict.items():
         axes.log_span(axis, axes.memory(frame["beta2"]))
         draw_panel(axis, frame[frame["n_batches"] == n_batches])
-    handles, labels = grid.axes.flat[0].get_legend_handles_labels()
+    kinds: dict[str, Any] = {}
+    for axis in grid.axes.flat:
+        kinds |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     for axis in grid.axes.flat:
         axis.get_legend().remove()
         axis.set_yscale("symlog")
@@ -104,7 +104,7 @@ def _draw(args: argparse.Namespace) -> None:
         axes.no_minor_ticks(axis, "y")
         axis.set_ylabel("")
     grid.axes.flat[0].set_ylabel("effect of noise on E[Corr]\nper unit of relative variance")
-    grid.figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    grid.figure.legend(kinds.values(), kinds, loc="outside lower center", ncols=2)
     style.save(grid.figure, args.out)
     if args.summary:
         write_csv(args.summary, rows)

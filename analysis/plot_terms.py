@@ -19,6 +19,8 @@ LABELS = {"|g|^2": r"$|g|^2$", "tr(Sigma)": r"tr $\Sigma$"}
 PLACES = {"root": "R", "first": "M", "gradient": "g", "hessian": "H", "updates": "u"}
 """Letters for the places of Adam in `sim.terms`."""
 WHERE = "places of the two noises (R root, M first moment, g gradient, H Hessian, u updates)"
+NO_BOUND = "no bound on higher orders"
+"""Of a noise that is too large for the expansion: nothing is held to account."""
 PREDICTIONS = {"limit": "limit", "per_batch": "limit, 1/b for v"}
 
 
@@ -52,6 +54,11 @@ def plot_residuals(axis: "Axes", rows: "pd.DataFrame") -> None:
         ax=axis,
         **look,
     )
+    unbounded = noisy[noisy["excess"].isna()]
+    if len(unbounded):
+        hollow: dict[str, Any] = {"fc": "white", "ec": "0.2", "s": 12, "zorder": 4, "label": NO_BOUND}
+        axis.scatter(unbounded["rho"], unbounded["residual"], **hollow)
+        axis.legend(loc="lower right")
     ends = rows["rho"].agg(["min", "max"])
     guide = rows["residual"].max() * 3 * (ends / ends["max"]) ** 2
     axis.plot(ends, guide, ":", color="0.4")
@@ -80,16 +87,11 @@ def plot_ratios(axis: "Axes", rows: "pd.DataFrame") -> None:
     axis.axhline(1, color=style.OKABE_ITO[0], label="exact")
     look = {"palette": colours, "markers": marks, "s": 30, "zorder": 1.5}
     sns.scatterplot(predicted, x="label", y="value", hue="theory", style="theory", ax=axis, **look)
-    axis.errorbar(
-        rows["label"],
-        rows["measured"],
-        4 * rows["stderr"],
-        fmt="o",
-        color="black",
-        ms=3,
-        zorder=3,
-        label="measured ± 4 s.e.",
-    )
+    bars: dict[str, Any] = {"fmt": "o", "color": "black", "ms": 3, "zorder": 3, "label": "measured ± 4 s.e."}
+    hollow = {"mfc": "white", "label": f"{bars['label']}, {NO_BOUND}"}
+    for part, kind in ((rows.dropna(subset="excess"), {}), (rows[rows["excess"].isna()], hollow)):
+        if len(part):
+            axis.errorbar(part["label"], part["measured"], 4 * part["stderr"], **bars | kind)
     if legend := axis.get_legend():
         legend.remove()
     axis.set(xlim=(-0.6, len(rows) - 0.4), xlabel="", ylabel="", title=_name(rows))
@@ -154,8 +156,9 @@ def plot_lines(axis: "Axes", table: "pd.DataFrame") -> None:
     axis.set(xlabel=WHERE, ylabel="contribution to E[Corr]\n/ largest of them", ylim=(-4, 4))
     handles, labels = axis.get_legend_handles_labels()
     measured = axis.plot([], [], "o", ms=3.5, mfc="white", mec="black")[0]
+    said = f"measured, {NO_BOUND}" if table["excess"].isna().any() else "measured"
     axis.legend(
-        [*handles, measured], [*labels, "measured"], ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.3)
+        [*handles, measured], [*labels, said], ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.3)
     )
 
 
@@ -174,13 +177,14 @@ def _draw(args: argparse.Namespace) -> None:
 
     from analysis.drawing import style
     from analysis.inputs import tables
-    from analysis.reductions.terms import term_ratios
+    from analysis.reductions.terms import JUDGED, term_ratios
     from common.files import write_csv
 
     columns = ["study", "problem", "optimizer", "rho", "term", "part", "places", "batches", "component"]
-    columns += ["measured", "stderr", "predicted_limit", "predicted_per_batch", "predicted_exact", "excess"]
-    finite = ["measured", "stderr", "predicted_exact", "excess"]
-    read = [tables.read([path], columns, finite) for path in args.tables]
+    columns += ["measured", "stderr", "predicted_limit", "predicted_per_batch", "predicted_exact"]
+    columns += [*JUDGED, *JUDGED.values()]
+    finite = ["measured", "stderr", "predicted_exact"]
+    read = [tables.read([path], columns, finite, JUDGED) for path in args.tables]
     lines = [table for table in read if table["study"].iloc[0] == "lines"]
     terms = [pd.DataFrame(term_ratios(table)) for table in read if table["study"].iloc[0] == "terms"]
     if not terms or len(lines) > 1:
@@ -209,7 +213,9 @@ def _draw(args: argparse.Namespace) -> None:
             ratios[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     style.save(figure, args.out)
     if args.summary:
-        write_csv(args.summary, [row for rows in terms for row in rows.to_dict("records")])
+        records = [row for rows in terms for row in rows.to_dict("records")]
+        excess = (None if pd.isna(row["excess"]) else row["excess"] for row in records)
+        write_csv(args.summary, [row | {"excess": one} for row, one in zip(records, excess, strict=True)])
 
 
 if __name__ == "__main__":

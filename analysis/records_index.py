@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, run
+from common.cli import Parser, allow_only, run
 from common.config import flags, load, recorded_tables
 from common.files import atomic_write
 from common.settings import COUNT
@@ -159,6 +159,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """List and print or write."""
     args = parser().parse_args(argv)
+    allow_only(args, ["commands"], not args.write, "without --write")
+    allow_only(args, ["readme"], args.write, "with --write")
     text = section(args.folder, args.n_commands)
     if args.commands:
         print(*(line.strip() for line in text.splitlines() if line.startswith("    python ")), sep="\n")

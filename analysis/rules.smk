@@ -148,6 +148,22 @@ rule plot_image_sweep:
         " > {log:q} 2>&1"
 
 
+rule explorer:
+    input:
+        sources("analysis.explorer"),
+        best=f"{R}/analysis/best_betas_beta2.csv",
+    output:
+        f"{R}/explorer.html",
+    log:
+        f"{R}/logs/explorer.log",
+    benchmark:
+        f"{R}/benchmarks/explorer.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    shell:
+        "python -m analysis.explorer --best {input.best:q} --out {output:q} > {log:q} 2>&1"
+
+
 rule certify:
     input:
         sources("analysis.certify"),
@@ -236,4 +252,44 @@ rule plot_feature_noise:
         "../envs/analysis.yaml"
     shell:
         "python -m analysis.plot_feature_noise --figure {wildcards.part} --tables {input.tables:q} --out {output:q}"
+        " > {log:q} 2>&1"
+
+
+OVERFITTING_RECORDS = recorded_tables("records/overfitting")
+
+
+rule overfitting_verdicts:
+    input:
+        sources("analysis.overfitting_verdicts"),
+        tables=made_by("sim_overfitting_study"),
+        records=OVERFITTING_RECORDS,
+    output:
+        f"{R}/analysis/overfitting.json",
+    log:
+        f"{R}/logs/analysis/overfitting_verdicts.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/overfitting_verdicts.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    shell:
+        "python -m analysis.overfitting_verdicts --tables {input.tables:q} --records {input.records:q} --out {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule plot_overfitting:
+    input:
+        sources("analysis.plot_overfitting"),
+        verdicts=rules.overfitting_verdicts.output,
+    output:
+        figure_file("plot_overfitting/{part}"),
+    log:
+        f"{R}/logs/analysis/plot_overfitting/{{part}}.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/plot_overfitting/{{part}}.tsv"
+    wildcard_constraints:
+        part="bests|gains|rules|mechanism",
+    conda:
+        "../envs/analysis.yaml"
+    shell:
+        "python -m analysis.plot_overfitting --figure {wildcards.part} --verdicts {input.verdicts:q} --out {output:q}"
         " > {log:q} 2>&1"

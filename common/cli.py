@@ -130,6 +130,34 @@ def _complain(message: str, status: int = 2) -> int:
     return status
 
 
+def allow_only(args: argparse.Namespace, names: Iterable[str], holds: bool, where: str) -> None:
+    """Refuse flags that were given though they have no meaning beside the others.
+
+    For flags that are no settings; those of settings say it themselves (`only_with` of `common.settings.setting`).
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        Of `Parser`, which remembers which flags were given.
+    names : iterable of str
+        Of the flags, as in the namespace.
+    holds : bool
+        Whether they have a meaning.
+    where : str
+        In words where they have: "with --checkpoint".
+
+    Raises
+    ------
+    InputError
+        Naming the first of them that was given, and `where`.
+    """
+    for name in names:
+        if name in args.given and not holds:
+            value = getattr(args, name)
+            said = "" if isinstance(value, bool) else f" is {value}"
+            raise InputError(f"--{name.replace('_', '-')}{said}, allowed only {where}")
+
+
 def add_output_flags(parser: Any) -> None:
     """Add --format and --out, which `write_result` obeys, to a parser or to one of its groups."""
     formats = ["table", "json", "csv"]

@@ -119,7 +119,7 @@ def recorded_tables(folder: str) -> list[str]:
     folder : str
         May be missing.
     """
-    paths = sorted(Path(folder).glob("*.csv"))
+    paths = sorted([*Path(folder).glob("*.csv"), *Path(folder).glob("*.csv.gz")])
     return [str(path) for path in paths if not path.stem.endswith("_evaluations")]
 
 

@@ -25,5 +25,8 @@ CORPORA = {"pydoc": "Python's language reference", "wikitext-2": "WikiText-2"}
 """Texts that `train.language.corpora` loads; another corpus is the user's own text and keeps its name."""
 DATASETS = {"digits": "handwritten digits", "cifar10": "CIFAR-10", "cifar10-jpeg": "CIFAR-10 (JPEG copy)"}
 """Images that `train.images.datasets` loads."""
+EMBEDDED = ("pydoc", "digits")
+"""Texts and images that come with Python and scikit-learn: no folder and no download holds them."""
+NOT_DOWNLOADED = (*EMBEDDED, "cifar10-jpeg")
 NETWORKS = {"small-cnn": "small CNN", "resnet18": "ResNet18", "vgg16": "VGG16"}
 NORMS = {"batch": "batch norm", "layer": "layer norm", "none": "no norm"}

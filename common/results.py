@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, run
+from common.cli import Parser, allow_only, run
 from common.config import MAIN, load, write_html
 from common.files import take_lock
 
@@ -23,6 +23,7 @@ SNAKEMAKE_NOTES = (Path(".snakemake/metadata"), Path(".snakemake/incomplete"))
 SHOWN = {
     "article": "paper/article.pdf",
     "report": "report.html",
+    "page to explore": "explorer.html",
     "figures": "analysis",
     "logs": "logs",
 }
@@ -117,6 +118,9 @@ def _write_page(settings: str, out: str | None) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Print the name of the folder, what is in it, or what was removed."""
     args = parser().parse_args(argv)
+    allow_only(args, ["settings", "out"], args.action == "page", "with page")
+    allow_only(args, ["configuration", "folder"], args.action != "page", "without page, which takes --settings")
+    allow_only(args, ["configuration"], args.folder is None, "without --folder")
     if args.action == "page":
         return _write_page(args.settings, args.out)
     folder = _checked(args.folder) if args.folder else folder_of(args.configuration)

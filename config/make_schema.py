@@ -20,6 +20,7 @@ def build() -> dict[str, Any]:
     made = {place: section.schema() for place, section in SECTIONS.items()}
     study = made["sim.feature_noise_studies.settings"]
     studies = _choices("sim.feature_noise_studies", "study")
+    variants = _choices("sim.overfitting_study", "variant")
     hardware = {"gpu": Number(int, 0, 1).schema(), "minutes": COUNT.schema()}
     beta, lists = BETA.schema(), _values
     curve = _closed({"beta1": lists(beta), "beta2": lists(beta)})
@@ -31,6 +32,7 @@ def build() -> dict[str, Any]:
         "feature_noise_studies": _closed(
             {"settings": study, "studies": _closed(dict.fromkeys(studies, study))}
         ),
+        "overfitting_study": _mapping(f"^({'|'.join(variants)})$", made["sim.overfitting_study.VARIANT"]),
     }
     train = {
         "sweep": _closed(

@@ -106,6 +106,7 @@ SECTIONS = {
     ),
     "sim.terms.CASE": Section("sim.terms", omit=PROBLEM),
     "sim.feature_noise_studies.settings": Section("sim.feature_noise_studies", omit=SET_BY_A_STUDY),
+    "sim.overfitting_study.VARIANT": Section("sim.overfitting_study", omit=("variant", "first_seed")),
     "train.sweep.settings": Section("train.sweep", omit=SWEPT),
     "train.run.CASE": Section(
         "train.run",
@@ -119,4 +120,4 @@ SECTIONS = {
     ),
     "analysis.plot_turning": Section("analysis.plot_turning"),
 }
-"""Where settings of which program stand; CASE is any name."""
+"""Where settings of which program stand; CASE is any name, VARIANT a variant of the study."""

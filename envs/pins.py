@@ -22,6 +22,8 @@ UV = str(Path(sys.executable).parent / "uv")
 TORCH_NEEDS = ("filelock", "fsspec", "networkx", "jinja2", "sympy", "typing-extensions")
 HEADER = "# {}. Made by 'make pins'; edit pyproject.toml, not this file.\n"
 PIN = re.compile(r"^([a-z0-9_.-]+)==(\S+)", re.MULTILINE)
+TRAINERS = ("huggingface", "lightning")
+"""Extras for other people's trainers, which a checkout does not install: their users have versions of their own."""
 STAGES = ("sim", "train", "analysis", "paper")
 CONDA = """\
 # For `snakemake --sdm conda`: all that the stage needs, at the pinned versions. Made by 'make pins'.
@@ -46,7 +48,8 @@ APPROVED = ("OSI Approved", "DFSG approved")
 def wanted(*stages: str) -> tuple[list[str], list[str]]:
     """Return what pyproject.toml asks for in these groups (none: in all, and for the library): torch, and the rest."""
     about = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    groups = about["dependency-groups"] | ({} if stages else about["project"]["optional-dependencies"])
+    extras = {k: v for k, v in about["project"]["optional-dependencies"].items() if k not in TRAINERS}
+    groups = about["dependency-groups"] | ({} if stages else extras)
     lines = about["project"]["dependencies"] + [line for stage in stages or groups for line in groups[stage]]
     torch = sorted({line for line in lines if line.startswith("torch")})
     return torch, [line for line in lines if line not in torch] + (list(TORCH_NEEDS) if torch else [])

@@ -105,3 +105,30 @@ rule sim_feature_noise_studies:
     shell:
         "python -m sim.feature_noise_studies --study {wildcards.study} {params.settings} --n-threads {threads}"
         " --format csv --out {output:q} > {log:q} 2>&1"
+
+
+OVERFITTING = config["sim"]["overfitting_study"]
+TABLES["sim_overfitting_study"] = expand(f"{R}/sim/overfitting_study/{{variant}}.csv", variant=OVERFITTING)
+
+
+rule sim_overfitting_study:
+    input:
+        sources("sim.overfitting_study"),
+    output:
+        f"{R}/sim/overfitting_study/{{variant}}.csv",
+    log:
+        f"{R}/logs/sim/overfitting_study/{{variant}}.log",
+    benchmark:
+        f"{R}/benchmarks/sim/overfitting_study/{{variant}}.tsv"
+    wildcard_constraints:
+        variant="|".join(OVERFITTING),
+    conda:
+        "../envs/sim.yaml"
+    threads: 2
+    resources:
+        runtime=480,
+    params:
+        settings=lambda wildcards: flags(OVERFITTING[wildcards.variant]),
+    shell:
+        "python -m sim.overfitting_study --variant {wildcards.variant} {params.settings} --n-threads {threads}"
+        " --out {output:q} > {log:q} 2>&1"

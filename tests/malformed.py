@@ -241,7 +241,9 @@ def command_lines(draw, parser):
         if any(spoilt[0] in action.option_strings for action in flags):
             spoilt = ["--no-such-flag"]
     elif way == "surplus":
-        spoilt = ["--", draw(UNICODE.filter(lambda text: text != "--"))]
+        # a word in its place is no surplus; Hypothesis draws words that it finds in the sources, such as "remove"
+        taken = {"--", *(word for a in parser._actions if not a.option_strings for word in a.choices or ())}
+        spoilt = ["--", draw(UNICODE.filter(lambda text: text not in taken))]
     else:
         letters = st.text(alphabet=string.ascii_lowercase + "é€\n\t=", min_size=1, max_size=8)
         spoilt = ["--" + draw(st.sampled_from(["no-such-", "€", ""])) + "q" + draw(letters)]

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adam_minibatch_noise import advice, theory
+from adam_minibatch_noise import theory
+from adam_minibatch_noise.advice import regimes as advice
 from adam_minibatch_noise.errors import InputError
 
 NAN, INF = math.nan, math.inf
@@ -146,7 +147,7 @@ def test_every_public_function_is_here_with_every_argument():
 def test_what_has_a_meaning_is_taken(name):
     found = call(name, {})
     for value in found.values() if isinstance(found, dict) else [found]:
-        if not isinstance(value, advice.Advice | theory.Constants):
+        if not isinstance(value, advice.RuleOfThumb | theory.Constants):
             assert np.isfinite(np.asarray(value, float)).all()
 
 

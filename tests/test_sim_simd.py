@@ -157,3 +157,56 @@ def products(x, y):
 )
 def test_subnormals_are_flushed_in_between_and_not_after():
     assert products(np.full(3, 1e-160), np.full(3, 1e-150)) == (1e-310, 0.0, 1e-310)
+
+
+OTHER_VECTORS = """
+import operator
+import numpy as np
+from numba import njit, types
+from numba.extending import lower_builtin
+from sim.monte_carlo import simd
+
+for function in (operator.add, operator.mul, operator.truediv):  # as a module would with vectors of its own
+    @lower_builtin(function, types.VarArg(types.Any))
+    def other(context, builder, sig, args):
+        raise TypeError(f"not mine: {sig}")
+
+@njit
+def combine(x, zero):
+    one = simd.load(x, (0, 0), zero)
+    simd.store(x, (0, 0), 2.0 * one + one * 0.5 + one / one)
+
+x = np.arange(1.0, 9.0).reshape(1, 8)
+combine(x, simd.zero_vector(8))
+print(x[0].tolist() == [2.5 * i + 1 for i in range(1, 9)])
+"""
+
+
+def test_vectors_of_another_module_leave_the_operators_alone():
+    done = subprocess.run([sys.executable, "-c", OTHER_VECTORS], capture_output=True, text=True, check=False)
+    assert done.stdout == "True\n", done.stderr
+
+
+OTHER_VERSION = """
+import sys, zlib
+import numpy as np
+if sys.argv[1] == "other":
+    zlib.crc32 = lambda text: 12345  # as if one of the files had been edited
+from sim.monte_carlo import corr, trajectories
+rng = np.random.default_rng(3)
+features, targets = rng.normal(size=(8, 9)), rng.normal(size=8)
+adam = 0.9, 0.99, 0.01
+trajectories.adam_runs(features, targets, np.zeros(9), 4, 0.01, *adam, 1, 2, seed=1)
+trajectories.sgd_runs(features, targets, np.zeros(9), 4, 0.01, 0.9, 1, 2, seed=1)
+orders = np.arange(8, dtype=np.int32)[None]
+corr.corr_of_permutations_least_squares(features, targets, 4, *adam, orders)
+"""
+
+
+@pytest.mark.slow
+def test_a_cache_of_another_version_is_not_used(tmp_path):
+    for version in ("this", "other"):
+        command = [sys.executable, "-c", OTHER_VERSION, version]
+        settings = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+        done = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

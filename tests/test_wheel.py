@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,7 +40,7 @@ import torch
 from torch import nn
 
 import adam_minibatch_noise
-from adam_minibatch_noise.advice import rule_of_thumb
+from adam_minibatch_noise.advice import advise, rule_of_thumb
 from adam_minibatch_noise.expansion import exact_c_total
 from adam_minibatch_noise.noise_scale import TwoBatchEstimator, sq_norm
 from adam_minibatch_noise.optimizers import BatchSizeInvariantAdamW, scale_from_reference
@@ -84,6 +85,7 @@ report(
     lam=lam,
     c_total=exact_c_total(0.9, 0.999, lam, n_batches=8),
     regime=rule_of_thumb(lam).regime,
+    rules=[rule["name"] for rule in advise(512, 64, noise, n_epochs=3).rules],
 )
 """,
 }
@@ -155,21 +157,29 @@ def test_the_wheel_holds_the_library_alone(built):
     }
     inside = {name for name in names if name.startswith("adam_minibatch_noise/")}
     tracked = {
-        path for path in (ROOT / "adam_minibatch_noise").rglob("*") if path.suffix in (".py", ".typed")
+        path
+        for path in (ROOT / "adam_minibatch_noise").rglob("*")
+        if path.suffix in (".py", ".typed", ".json")
     }
     assert inside == {str(path.relative_to(ROOT)) for path in tracked}
     assert "adam_minibatch_noise/py.typed" in inside
 
 
 @pytest.mark.slow
-def test_the_wheel_asks_for_numpy_and_with_its_extras_for_torch_or_sympy(built):
+def test_the_wheel_asks_for_numpy_and_for_the_rest_with_extras(built):
     metadata = about(built)
-    assert set(metadata.get_all("Provides-Extra")) == {"torch", "symbolic"}
-    needed = {
-        (Requirement(line).name, "extra" in str(Requirement(line).marker))
-        for line in metadata.get_all("Requires-Dist")
+    needed = {}
+    for line in map(Requirement, metadata.get_all("Requires-Dist")):
+        extra = re.search(r'extra == "(\w+)"', str(line.marker))
+        needed.setdefault(extra and extra[1], set()).add(line.name)
+    assert needed == {
+        None: {"numpy"},
+        "torch": {"torch", "scipy"},
+        "cli": {"rich"},
+        "huggingface": {"transformers", "accelerate"},
+        "lightning": {"lightning"},
+        "symbolic": {"sympy"},
     }
-    assert needed == {("numpy", False), ("torch", True), ("scipy", True), ("sympy", True)}
     assert (metadata["License-Expression"], metadata["License-File"]) == ("MIT", "LICENSE")
     assert metadata["Description-Content-Type"] == "text/markdown"
 
@@ -192,7 +202,18 @@ def test_a_script_called_train_trains_and_measures_with_the_wheel(fresh, tmp_pat
     assert low < estimate < high < 1.5 * low
     assert found["lam"] == pytest.approx(7 / 511 * estimate)
     assert found["regime"] == "signal"
+    assert "c_total" in found["rules"]
     assert found["c_total"] == pytest.approx(exact_c_total(0.9, 0.999, found["lam"], n_batches=8))
+
+
+@pytest.mark.slow
+def test_the_command_for_advice_is_installed_and_prints_plain_text_without_rich(fresh, tmp_path):
+    flags = ["--n-samples", "50000", "--batch-size", "512", "--noise-scale", "229", "300"]
+    done = subprocess.run(
+        [fresh / "bin/adam-noise", "advise", *flags], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "noise to signal of a batch" in done.stdout
+    assert "square-root rule" in done.stdout
 
 
 @pytest.mark.slow

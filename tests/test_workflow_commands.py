@@ -10,6 +10,7 @@ import pytest
 
 from common.settings import from_flags
 from tests.checkouts import ROOT, SNAKEMAKE
+from train.runtime import device_flags
 
 CONFIGURATIONS = sorted(
     str(path.relative_to(ROOT))
@@ -18,9 +19,18 @@ CONFIGURATIONS = sorted(
 )
 
 
-def commands(configuration):
+def commands(configuration, *more):
     """Words of every command line of a run from nothing, as a dry run prints them."""
-    flags = ["--cores", "2", "--dry-run", "--forceall", "--printshellcmds", "--configfile", configuration]
+    flags = [
+        "--cores",
+        "2",
+        "--dry-run",
+        "--forceall",
+        "--printshellcmds",
+        "--configfile",
+        configuration,
+        *more,
+    ]
     done = subprocess.run([*SNAKEMAKE, *flags], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = re.findall(r"python -m (\S+) (.*) > \S+ 2>&1", done.stdout)
@@ -41,6 +51,27 @@ def test_programs_accept_the_flags_that_the_rules_give_them(configuration):
         )  # exits with status 2 if a flag or a value is not allowed
         if hasattr(module, "Settings"):
             from_flags(module.Settings, arguments)  # refuses flags that contradict each other
+
+
+@pytest.mark.parametrize(
+    ("configuration", "programs"),
+    [
+        ("config/test.yaml", set()),
+        ("config/wikitext2-small.yaml", {"train.sweep", "train.run", "train.noise_scale"}),
+    ],
+)
+def test_the_folder_of_data_goes_to_the_jobs_that_read_from_it(configuration, programs):
+    found = commands(configuration, "--config", "data_dir='/my texts'")
+    trainings = [(program, words) for program, words in found if program.startswith("train.")]
+    assert {program for program, words in trainings if "--data-dir" in words} == programs
+    for program, words in trainings:
+        arguments = importlib.import_module(program).parser().parse_args(words)
+        assert ("checkpoint_seconds" in arguments.given) <= (program != "train.run")
+        if "--data-dir" in words:
+            assert str(arguments.data_dir) == "/my texts"
+        if program != "train.noise_scale":  # which learns of its text from the snapshots
+            name = arguments.dataset if program == "train.image_sweep" else arguments.corpus
+            device_flags.check_folders(arguments, name)
 
 
 def test_the_check_would_see_a_flag_that_is_refused():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, run
+from common.cli import Parser, allow_only, run
 from common.files import locked, write_csv, write_json
 from common.settings import add_flags, combinations
 from train.images.settings import LISTS, Settings, as_study
@@ -24,6 +24,8 @@ def main(argv: list[str] | None = None) -> int:
     """Read the flags, train, write FILE.json and FILE.csv."""
     arguments = parser().parse_args(argv)
     settings, out, checkpoint = combinations(Settings, arguments, LISTS), arguments.out, arguments.checkpoint
+    device_flags.check_folders(arguments, settings[0].dataset)
+    allow_only(arguments, ["checkpoint_seconds"], checkpoint is not None, "with --checkpoint")
     device_flags.check_out(out, checkpoint)
 
     import torch

@@ -57,6 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     for path in args.snapshots:
         snapshot = load_snapshot(path, device)
         try:
+            device_flags.check_folders(args, snapshot.settings.corpus)
             rows.append(measure(snapshot, settings, device, args.data_dir, args.cache_dir, args.progress))
         except InputError as error:
             raise InputError(f"{path}: {error}") from error

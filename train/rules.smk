@@ -1,4 +1,23 @@
-DATA = flags({"data_dir": config["data_dir"]})
+from common.names import EMBEDDED
+from train.images.settings import Settings as ImageSettings
+from train.language.settings import Settings as TextSettings
+
+
+def data_of(name):
+    """Return the flag for the folder of data, where a corpus or a data set is read from one."""
+    return "" if name in EMBEDDED else flags({"data_dir": config["data_dir"]})
+
+
+def settings_of_run(case):
+    """Return the settings of a run of one process that writes no checkpoint."""
+    settings = SWEEP["settings"] | config["train"]["run"][case]
+    return {name: value for name, value in settings.items() if name != "checkpoint_seconds"}
+
+
+def corpus_of(settings):
+    return settings.get("corpus", TextSettings().corpus)
+
+
 SWEEP = config["train"]["sweep"]
 PANELS = [
     f"{R}/train/sweep/{curve}_b{batch_size}_lr{lr}"
@@ -31,7 +50,7 @@ rule train_sweep:
         settings=flags(SWEEP["settings"]),
         curve=lambda wildcards: flags(SWEEP["curves"][wildcards.curve]),
         seed=flags({"seed": SWEEP["seed"]}),
-        data=DATA,
+        data=data_of(corpus_of(SWEEP["settings"])),
         work=f"{R}/checkpoints/train/sweep/{{curve}}_b{{batch_size}}_lr{{lr}}",
     shell:
         "python -m train.sweep {params.settings} {params.data} --batch-size {wildcards.batch_size}"
@@ -58,8 +77,8 @@ rule train_run:  # along which the noise scale is measured; the model is that of
     resources:
         **training(SWEEP),
     params:
-        settings=lambda wildcards: flags(SWEEP["settings"] | config["train"]["run"][wildcards.case]),
-        data=DATA,
+        settings=lambda wildcards: flags(settings_of_run(wildcards.case)),
+        data=lambda wildcards: data_of(corpus_of(settings_of_run(wildcards.case))),
     shell:
         "python -m train.run {params.settings} {params.data} --n-threads {threads}"
         " --snapshots {output.snapshots:q} --out {output.csv:q} > {log:q} 2>&1"
@@ -82,7 +101,7 @@ rule train_noise_scale:
         **training(SWEEP),
     params:
         settings=flags(config["train"]["noise_scale"]),
-        data=DATA,
+        data=lambda wildcards: data_of(corpus_of(settings_of_run(wildcards.case))),
     shell:
         "python -m train.noise_scale --snapshots {input.snapshots:q}/*.pt {params.settings} {params.data}"
         " --n-threads {threads} --format csv --out {output:q} > {log:q} 2>&1"
@@ -110,7 +129,9 @@ rule train_image_sweep:
         **training(IMAGE_SWEEP),
     params:
         settings=lambda wildcards: flags(IMAGE_SWEEP["cases"][wildcards.case]),
-        data=DATA,
+        data=lambda wildcards: data_of(
+            IMAGE_SWEEP["cases"][wildcards.case].get("dataset", ImageSettings().dataset)
+        ),
         checkpoint=f"{R}/checkpoints/train/image_sweep/{{case}}.pt",
     shell:
         "python -m train.image_sweep {params.settings} {params.data} --n-threads {threads}"

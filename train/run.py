@@ -8,7 +8,7 @@ processes share each batch.
 from dataclasses import asdict
 from pathlib import Path
 
-from common.cli import Parser, run
+from common.cli import Parser, allow_only, run
 from common.files import locked, write_csv, write_json
 from common.settings import add_flags, from_flags
 from train.language.settings import Settings
@@ -19,6 +19,8 @@ def main(argv: list[str] | None = None) -> int:
     """Read the flags, train, write FILE.json and FILE.csv."""
     arguments = parser().parse_args(argv)
     settings, out, checkpoint = from_flags(Settings, arguments), arguments.out, arguments.checkpoint
+    device_flags.check_folders(arguments, settings.corpus)
+    allow_only(arguments, ["checkpoint_seconds"], checkpoint is not None, "with --checkpoint")
     device_flags.check_out(out, checkpoint)
 
     from common import provenance

@@ -21,6 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     """Read the flags, make the runs, write the three files."""
     arguments = parser().parse_args(argv)
     settings, out = from_flags(Settings, arguments), arguments.out
+    device_flags.check_folders(arguments, settings.corpus)
     device_flags.check_out(out)
     work = arguments.work or out.with_suffix(".work")
     if work.resolve() == out.resolve().parent:

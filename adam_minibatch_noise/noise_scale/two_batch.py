@@ -9,7 +9,6 @@ References
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,54 +17,13 @@ import torch
 from torch import Tensor
 
 from adam_minibatch_noise.errors import InputError
-from adam_minibatch_noise.noise_scale.fieller import NEEDS_SCIPY, check_level, fieller_interval
+from adam_minibatch_noise.noise_scale.estimate import NoiseEstimate as NoiseEstimate
+from adam_minibatch_noise.noise_scale.estimate import estimate_noise
+from adam_minibatch_noise.noise_scale.fieller import NEEDS_SCIPY, check_level
 from adam_minibatch_noise.theory import two_batch_estimates
 
-N_BLOCKS = 20
-"""At most so many means over consecutive measurements carry the interval."""
 ROW = 1024
 """Components of a gradient whose norm is taken at a time."""
-
-
-@dataclass(frozen=True)
-class NoiseEstimate:
-    """What the last measurements say; nan where there are none, or one of them is not finite.
-
-    Attributes
-    ----------
-    n_measurements : int
-        Measurements that count.
-    grad_sq_norm, tr_sigma : float
-        Unbiased estimates of |g|² and tr(Sigma); noise may take either below zero.
-    b_simple : float
-        Their ratio tr(Sigma) / |g|², in samples: 0 if the numerator is negative, infinite if the denominator is
-        not positive.
-    low, high : float
-        Confidence interval of the noise scale. `high` is infinite, and `low` may be 0, where |g|² cannot be told
-        from zero.
-    level : float
-        Its confidence level.
-    """
-
-    n_measurements: int
-    grad_sq_norm: float
-    tr_sigma: float
-    b_simple: float
-    low: float
-    high: float
-    level: float
-
-    def columns(self) -> dict[str, float]:
-        """Columns of a table: the estimates and the ends of the interval, under names of their own."""
-        return {
-            "n_measurements": self.n_measurements,
-            "grad_sq_norm_estimate": self.grad_sq_norm,
-            "tr_sigma_estimate": self.tr_sigma,
-            "b_simple_estimate": self.b_simple,
-            "b_simple_low": self.low,
-            "b_simple_high": self.high,
-            "level": self.level,
-        }
 
 
 class TwoBatchEstimator:
@@ -73,8 +31,8 @@ class TwoBatchEstimator:
 
     Implements Appendix A.1 of [1]_ for batches drawn without replacement (`theory.two_batch_estimates`):
     with v(b) = (N/b - 1)/(N - 1), E|G_b|² = |g|² + v(b) tr(Sigma). Numerator and denominator are averaged before one is
-    divided by the other. The interval is `fieller_interval` on the means of up to `N_BLOCKS` blocks of consecutive
-    measurements.
+    divided by the other. The interval is `fieller_interval` on the means of up to
+    `estimate.N_BLOCKS` blocks of consecutive measurements.
 
     Parameters
     ----------
@@ -159,21 +117,13 @@ class TwoBatchEstimator:
         squares = self._squares.cpu().numpy()
         n = min(self.n_added, len(squares))
         squares = np.roll(squares, -(self.n_added % len(squares)), axis=0)[len(squares) - n :]  # oldest first
-        nan = math.nan
-        if not n:
-            return NoiseEstimate(0, nan, nan, nan, nan, nan, level)
         squares = squares.reshape(n, 2)
-        if not np.isfinite(squares).all():
-            return NoiseEstimate(n, nan, nan, nan, nan, nan, level)
-        g_sq, trace = two_batch_estimates(
-            squares[:, 0], squares[:, 1], self.small_size, self.big_size, self.n_samples
-        )
-        length = -(-n // N_BLOCKS)  # of a block; the oldest measurements that fill none are left out
-        blocks = np.stack([g_sq, trace], 1)[n % length :].reshape(-1, length, 2).mean(1)
-        mean_g_sq, mean_trace = blocks.mean(0).tolist()
-        ratio = math.inf if mean_g_sq <= 0 else max(mean_trace, 0.0) / mean_g_sq
-        interval = fieller_interval(blocks[:, 1], blocks[:, 0], level)
-        return NoiseEstimate(n - n % length, mean_g_sq, mean_trace, ratio, *interval, level)
+        g_sq, trace = squares.T
+        if np.isfinite(squares).all():
+            g_sq, trace = two_batch_estimates(
+                squares[:, 0], squares[:, 1], self.small_size, self.big_size, self.n_samples
+            )
+        return estimate_noise(g_sq, trace, level)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a checkpoint must hold."""

@@ -1,8 +1,9 @@
 """Read the CSV files that the studies wrote."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from adam_minibatch_noise.errors import InputError
@@ -12,13 +13,16 @@ if TYPE_CHECKING:
 
 TEXT = (
     "batches case component corpus correction dataset dtype error model norm optimizer part places problem "
-    "published rule scaling shuffle status study supports swept swept_beta term verdict"
+    "published rule scaling shuffle status study supports swept swept_beta task term variant verdict embedding"
 )
 """Columns that hold words; every other one holds numbers, empty where there is none."""
 
 
 def read(
-    paths: Iterable[str | Path], columns: Iterable[str] = (), finite: Iterable[str] = ()
+    paths: Iterable[str | Path],
+    columns: Iterable[str] = (),
+    finite: Iterable[str] = (),
+    finite_where: Mapping[str, str] = MappingProxyType({}),
 ) -> "pd.DataFrame":
     """Read CSV files of one kind into one table.
 
@@ -29,6 +33,9 @@ def read(
         Columns that must be there, those that are not in `TEXT` with numbers.
     finite : iterable of str
         Those of them whose cells all hold a finite number: an empty one would be left out of a sum or a maximum unseen.
+    finite_where : mapping of str to str
+        Those that hold a finite number in the rows where another column does, such as an excess where there is a bound,
+        and are empty in the others.
 
     Returns
     -------
@@ -40,6 +47,7 @@ def read(
     InputError
         Naming the file that is empty, not CSV, without a row, lacks a column, or holds a word for a number.
     """
+    import numpy as np
     import pandas as pd
 
     frames = []
@@ -57,6 +65,11 @@ def read(
             _check_numbers(path, frame[column])
         for column in finite:
             _check_finite(path, frame[column])
+        for column, other in finite_where.items():
+            there = np.isfinite(frame[other].astype(float))
+            _check_finite(path, frame[column][there])
+            if frame[column][~there].notna().any():
+                raise InputError(f"{path}: column {column!r} holds a number where {other!r} holds none")
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 

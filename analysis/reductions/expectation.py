@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SETTINGS = ["problem", "n_samples", "n_params", "noise", "problem_seed", "batch_size", "beta1", "beta2"]
-RESULTS = ["measured", "stderr", "predicted", "exact", "n_permutations", "excess"]
+RESULTS = ["measured", "stderr", "predicted", "exact", "n_permutations"]
 """Columns of `sim.expectation` that are averaged, by settings."""
+JUDGED = {"excess": "bound"}
+"""An excess, and the bound without which there is none: the noise is too large for the expansion."""
 FEW = ("n_batches", "beta2", "measured", "stderr", "predicted", "exact")
-EFFECTS = (*FEW, "n_permutations", "excess")
-"""Columns of `noise_effects` that the article quotes."""
+EFFECTS = (*FEW, "n_permutations")
+"""Columns of `noise_effects` that the article quotes, beside those of `JUDGED`."""
 
 
 def noise_effects(table: "pd.DataFrame") -> list[dict[str, float]]:
@@ -30,7 +32,8 @@ def noise_effects(table: "pd.DataFrame") -> list[dict[str, float]]:
     Returns
     -------
     list of dict
-        batch_size, beta1, beta2, n_batches, kappa; measured, stderr, predicted, exact (all without unit).
+        batch_size, beta1, beta2, n_batches, kappa; measured, stderr, predicted, exact (all without unit); excess and
+        bound: largest of the components, None if one of them has no bound.
     """
     import numpy as np
 
@@ -70,7 +73,8 @@ def noise_effects(table: "pd.DataFrame") -> list[dict[str, float]]:
         row["predicted"] = float(np.mean(unit * (part["predicted"] - limit)))
         row["exact"] = float(np.mean(unit * (part["exact"] - quiet)))
         row["n_permutations"] = int(part["n_permutations"].iloc[0])
-        row["excess"] = float(part["excess"].max())
+        bounded = np.isfinite(part["bound"].astype(float)).all()
+        row |= {name: float(part[name].max()) if bounded else None for name in ("excess", "bound")}
         rows.append(row)
     return rows
 
@@ -84,7 +88,8 @@ def summarize(table: "pd.DataFrame") -> dict[str, Any]:
     return {
         "n_settings": len(table),
         "n_permutations": int(table["n_permutations"].max()),
-        "largest_excess": table["excess"].max(),
+        "n_without_bound": int(table["excess"].isna().sum()),
+        "largest_excess": None if table["excess"].isna().all() else float(table["excess"].max()),
         "n_violated": int((table["excess"] > 1).sum()),
         "few_batches": {name: few[name] for name in FEW},
     }

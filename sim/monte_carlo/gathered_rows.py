@@ -1,6 +1,7 @@
 """Jitted sums over gathered rows of a table, the inner loops of the kernels.
 
-Rows are padded with zeros to a width that is a multiple of the lanes of `zero` (`sim.monte_carlo.simd`).
+Rows are padded with zeros to a width that is a multiple of the lanes of `zero` (`sim.monte_carlo.simd`). A function
+without an argument that is a vector is not cached: nothing in its signature changes with those files' versions.
 """
 
 from numba import njit
@@ -8,7 +9,7 @@ from numba import njit
 from sim.monte_carlo.simd import eight_zeros, load, store, sums_of_four
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def _four_dots(rows, batch, i, table, j):
     """Vector of rows[batch[i + k]] . table[j], k < 4; beyond the end of `batch` that of its last row again."""
     last = len(batch) - 1
@@ -24,14 +25,14 @@ def _four_dots(rows, batch, i, table, j):
     return sums_of_four(s0, s1, s2, s3)
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def rows_dot_vector(rows, batch, table, j, out):
     """Write rows[batch[i]] . table[j] to out[0, i]; `out` has 3 entries to spare."""
     for i in range(0, len(batch), 4):
         store(out, (0, i), _four_dots(rows, batch, i, table, j))
 
 
-@njit(cache=True, forceinline=True)
+@njit(forceinline=True)
 def shifted_rows_dot_vector(rows, batch, table, j, shifts, scale, out):
     """Write (rows[batch[i]] . table[j] + shifts[i]) scale; 3 entries to spare in `shifts` and `out`."""
     zero = eight_zeros()

@@ -307,20 +307,25 @@ def _flush_subnormals(context, builder, sig, args):
 def _define_operator(function, instruction):
     """Let `function` act on two vectors, or on a vector and a float, lane by lane."""
 
-    def result_type(*operands):
-        vectors = {kind for kind in operands if isinstance(kind, Vector)}
-        fits = len(vectors) == 1 and all(
-            isinstance(kind, Vector) or kind == types.float64 for kind in operands
-        )
-        return vectors.pop() if fits else None
+    @infer_global(function)
+    class _Typing(AbstractTemplate):
+        def generic(self, args, kws):
+            vectors = {kind for kind in args if isinstance(kind, Vector)}
+            fits = len(vectors) == 1 and all(
+                isinstance(kind, Vector) or kind == types.float64 for kind in args
+            )
+            return signature(*vectors, *args) if fits else None
 
-    @_in_jitted_code(function, result_type)
-    def _generate(_context, builder, sig, args):
+    def generate(_context, builder, sig, args):
         operands = [
             value if isinstance(kind, Vector) else _broadcast(builder, value, sig.return_type.lanes)
             for kind, value in zip(sig.args, args, strict=True)
         ]
         return getattr(builder, instruction)(*operands, flags=_FUSE)
+
+    # for these types alone: other modules have vectors of their own
+    for operands in ((Vector, Vector), (Vector, types.Float), (types.Float, Vector)):
+        lower_builtin(function, *operands)(generate)
 
 
 _define_operator(operator.add, "fadd")

@@ -299,7 +299,7 @@ def _shuffle_samples(data, run, first_run, i, epoch):
         run.minus_targets[k] = -data.targets[run.order[k]]
 
 
-@njit(cache=True, error_model="numpy", forceinline=True)
+@njit(error_model="numpy", forceinline=True)  # not cached: see `gathered_rows`
 def _batch_errors(data, run, start, batch):
     """Write (a_r . theta - y_r) / b for the samples of `batch`, from place `start` of the epoch on."""
     shifts = run.minus_targets[start:]

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adam_minibatch_noise.errors import InputError
+from common.cli import allow_only
+from common.names import CORPORA, DATASETS, EMBEDDED, NOT_DOWNLOADED
 from common.settings import NONNEGATIVE, Number
 
 if TYPE_CHECKING:
@@ -36,6 +38,27 @@ def add_flags(group: Any) -> None:
     )
     add("--n-threads", type=threads, default=1, metavar="N", help="of the CPU; may change last digits")
     add("--progress", action=BooleanOptionalAction, default=sys.stderr.isatty(), help="show a bar")
+
+
+def check_folders(arguments: argparse.Namespace, name: str) -> None:
+    """Refuse a folder that holds nothing of what is trained on.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+    name : str
+        Of the corpus or data set.
+
+    Raises
+    ------
+    InputError
+        `--data-dir` or `--cache-dir` with data that need none, or both at once.
+    """
+    kind = CORPORA if name in CORPORA else DATASETS
+    for flag, without in (("data_dir", EMBEDDED), ("cache_dir", NOT_DOWNLOADED)):
+        allowed = " or ".join(other for other in kind if other not in without)
+        allow_only(arguments, [flag], name not in without, f"with data from {allowed}, this is {name}")
+    allow_only(arguments, ["cache_dir"], arguments.data_dir is None, "without --data-dir")
 
 
 def check_out(out: Path, *others: Path | None) -> None:

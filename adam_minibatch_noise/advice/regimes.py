@@ -1,4 +1,4 @@
-"""Advice on betas from a noise-to-signal ratio; NumPy only.
+"""The rule of thumb of the paper: three regimes of the noise-to-signal ratio of a batch.
 
 References
 ----------
@@ -12,7 +12,7 @@ from adam_minibatch_noise.ranges import NONNEGATIVE_OR_INFINITE, within
 
 
 @dataclass(frozen=True)
-class Advice:
+class RuleOfThumb:
     """What the rule of thumb says at one noise-to-signal ratio.
 
     Attributes
@@ -31,8 +31,10 @@ class Advice:
     text: str
 
 
-def rule_of_thumb(lam: float) -> Advice:
+def rule_of_thumb(lam: float) -> RuleOfThumb:
     """Which betas favour flat minima at noise-to-signal ratio `lam`, after Lemmas 3.4 to 3.7 of [1]_.
+
+    `advise` says what to do about it, beside the other rules and what was measured of each.
 
     Parameters
     ----------
@@ -41,7 +43,7 @@ def rule_of_thumb(lam: float) -> Advice:
 
     Returns
     -------
-    Advice
+    RuleOfThumb
 
     Raises
     ------
@@ -50,9 +52,13 @@ def rule_of_thumb(lam: float) -> Advice:
     """
     lam = float(within("lam", lam, NONNEGATIVE_OR_INFINITE, ()))
     if lam > 1:
-        return Advice(
+        return RuleOfThumb(
             "noise", 0.9, 0.999, "small batch: a small beta1 and a large beta2, such as 0.9 and 0.999"
         )
     if lam < 0.5:
-        return Advice("signal", None, None, "large batch: beta1 = beta2, as high as training still converges")
-    return Advice("between", 0.9, None, "between the critical batch sizes: the best beta2 depends on beta1")
+        return RuleOfThumb(
+            "signal", None, None, "large batch: beta1 = beta2, as high as training still converges"
+        )
+    return RuleOfThumb(
+        "between", 0.9, None, "between the critical batch sizes: the best beta2 depends on beta1"
+    )

@@ -1,0 +1,203 @@
+"""The runs of a variant as arrays over seeds, batch sizes, learning rates and pairs of betas; choices among them."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adam_minibatch_noise.theory import Array
+from analysis.reductions.overfitting.rules import CONFIDENCE, N_RESAMPLES
+from sim.small_networks.study import CURVES, VARIANTS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METRICS = (
+    "min_valid_loss", "test_loss", "epoch_of_min", "gradient_l1", "gradient_squared", "sharpness", "trace_covariance",
+)  # fmt: skip
+BATCH = 250
+"""Resamples computed at a time: some hundred megabytes."""
+TEXT = ("characters", "words")
+"""Tasks whose losses are compared as perplexities."""
+
+
+@dataclass(frozen=True)
+class Cube:
+    """Runs of a variant.
+
+    Attributes
+    ----------
+    variant, task : str
+    n_samples : int
+    seeds, sizes, lrs : ndarray
+        (S,), (B,), (L,).
+    pairs : tuple of (float, float)
+        (beta1, beta2), P of them.
+    values : dict of ndarray, shape (S, B, L, P)
+        By metric; nan where there is no run, infinite where it diverged.
+    usable : ndarray of bool, shape (B, L, P)
+        Cells that a best may be chosen from: a run for every seed, none unfinished.
+    unfinished : ndarray of bool, shape (B, L, P)
+        Cells with an unfinished run.
+    """
+
+    variant: str
+    task: str
+    n_samples: int
+    seeds: np.ndarray
+    sizes: np.ndarray
+    lrs: np.ndarray
+    pairs: tuple[tuple[float, float], ...]
+    values: dict[str, Array]
+    usable: np.ndarray
+    unfinished: np.ndarray
+
+    @property
+    def halves(self) -> tuple[np.ndarray, np.ndarray]:
+        """Places of the even seeds and of the odd ones."""
+        return np.flatnonzero(self.seeds % 2 == 0), np.flatnonzero(self.seeds % 2 == 1)
+
+    def curve(self, name: str) -> "Cube":
+        """Return the runs along a curve of betas, in its order."""
+        places = [self.pairs.index(pair) for pair in CURVES[name] if pair in self.pairs]
+        return Cube(
+            self.variant,
+            self.task,
+            self.n_samples,
+            self.seeds,
+            self.sizes,
+            self.lrs,
+            tuple(self.pairs[p] for p in places),
+            {name: value[..., places] for name, value in self.values.items()},
+            self.usable[..., places],
+            self.unfinished[..., places],
+        )
+
+    def cost(self, loss: Array) -> Array:
+        """Turn losses into what is compared: perplexities for text."""
+        return np.exp(loss) if self.task in TEXT else loss
+
+
+def cubes_of(table: "pd.DataFrame") -> dict[str, Cube]:
+    """Arrange the runs of `sim.overfitting_study`.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Rows of one or more variants. Seeds that not every batch size of a variant has are left out.
+
+    Returns
+    -------
+    dict of Cube
+        By variant, in the order of the study.
+    """
+    groups = dict(tuple(table.groupby("variant")))
+    return {name: _cube(name, groups[name]) for name in VARIANTS if name in groups}
+
+
+def _cube(name: str, table: "pd.DataFrame") -> Cube:
+    table = table.drop_duplicates(["seed", "batch_size", "lr", "beta1", "beta2"])
+    sizes, lrs = np.sort(table["batch_size"].unique()).astype(int), np.sort(table["lr"].unique())
+    seeds_of = table.groupby("batch_size")["seed"].agg(set)
+    seeds = np.array(sorted(set.intersection(*seeds_of)), int)
+    table = table[table["seed"].isin(seeds)]
+    beta1 = table["beta1"].fillna(0.0).to_numpy()
+    pairs = tuple(dict.fromkeys(sorted(zip(beta1.tolist(), table["beta2"].tolist(), strict=True))))
+    shape = len(seeds), len(sizes), len(lrs), len(pairs)
+    place = (
+        np.searchsorted(seeds, table["seed"]),
+        np.searchsorted(sizes, table["batch_size"]),
+        np.searchsorted(lrs, table["lr"]),
+        np.array([pairs.index(pair) for pair in zip(beta1, table["beta2"], strict=True)]),
+    )
+    diverged = (table["status"] == "diverged").to_numpy()
+    values = {}
+    for metric in METRICS:
+        values[metric] = np.full(shape, np.nan)
+        values[metric][place] = np.where(diverged, np.inf, table[metric].to_numpy(float))
+    is_unfinished = np.zeros(shape, bool)
+    is_unfinished[place] = table["status"] == "unfinished"
+    unfinished = np.asarray(is_unfinished.any(axis=0))
+    usable = ~np.isnan(values["min_valid_loss"]).any(axis=0) & ~unfinished
+    return Cube(
+        name, str(table["task"].iloc[0]), int(table["n_samples"].max()), seeds, sizes, lrs, pairs, values, usable,
+        unfinished,
+    )  # fmt: skip
+
+
+def mean_of(cube: Cube, metric: str, seeds: np.ndarray) -> Array:
+    """Return the mean of a metric over some seeds, (..., B, L, P) for places of seeds (..., n)."""
+    return cube.values[metric][seeds].mean(axis=-4)
+
+
+def choose_lr(cube: Cube, seeds: np.ndarray) -> np.ndarray:
+    """Return the place of the learning rate of least mean validation loss, (..., B, P); -1 where there is none."""
+    mean = np.where(cube.usable, mean_of(cube, "min_valid_loss", seeds), np.inf)
+    chosen = mean.argmin(axis=-2)
+    return np.where(np.isfinite(at_lr(mean, chosen)), chosen, -1)
+
+
+def at_lr(values: Array, chosen: np.ndarray) -> Array:
+    """Return (..., B, P) of (..., B, L, P) at the chosen learning rates; nan where there is none."""
+    taken = np.take_along_axis(values, np.maximum(chosen, 0)[..., None, :], axis=-2)[..., 0, :]
+    return np.where(chosen >= 0, taken, np.nan)
+
+
+def tuned(cube: Cube, one: np.ndarray, other: np.ndarray, metric: str = "min_valid_loss") -> Array:
+    """Return a metric at learning rates chosen on the other half of the seeds, both ways round, averaged: (..., B, P).
+
+    Parameters
+    ----------
+    cube : Cube
+    one, other : ndarrays of int, shape (..., n)
+        Places of the seeds of the halves, repeated where a resample repeats them.
+    metric : str, optional
+        One of `METRICS`.
+    """
+    halves = [at_lr(mean_of(cube, metric, b), choose_lr(cube, a)) for a, b in ((one, other), (other, one))]
+    return (halves[0] + halves[1]) / 2
+
+
+def interval(
+    statistic: Callable[..., Any], samples: Iterable[np.ndarray], seed: int = 0
+) -> tuple[Array, Array, Array]:
+    """Return a statistic and the ends of its bootstrap interval.
+
+    Parameters
+    ----------
+    statistic : callable
+        Of arrays of places of seeds, one a sample, each (..., n) with a row a resample; returns (..., k).
+    samples : iterable of (n,) ndarrays of int
+        Resampled each by itself.
+    seed : int, optional
+        Of the resamples.
+
+    Returns
+    -------
+    value, low, high : ndarrays, shape (k,)
+        The ends are nan where a resample has no value.
+    """
+    import warnings
+
+    from scipy.stats import DegenerateDataWarning, bootstrap
+
+    samples = tuple(samples)
+
+    def along_last(*resamples: np.ndarray, axis: int = -1) -> Array:
+        return np.moveaxis(np.asarray(statistic(*resamples), float), -1, 0)
+
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # said of nan, which is what is promised
+        ends = bootstrap(
+            samples,
+            along_last,
+            n_resamples=N_RESAMPLES,
+            batch=BATCH,
+            confidence_level=CONFIDENCE,
+            vectorized=True,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+        value = np.asarray(statistic(*samples), float)
+    return value, np.asarray(ends.low), np.asarray(ends.high)

@@ -1,0 +1,62 @@
+"""The rules by which the runs of `sim.overfitting_study` are judged. Written before the recorded runs.
+
+A pilot on seeds 1000 and 1001, at three pairs of betas, chose the learning rates; it is not part of the records.
+
+Cell: the runs of one variant, batch size, learning rate and pair of betas, one a seed. A cell with an unfinished run is
+left out wherever a best is chosen. A diverged run counts as worse than any other: its cell can be chosen by no rule.
+
+Bests, slopes and gains are of the least validation loss (mean over seeds). Intervals are 95 % percentile intervals of a
+bootstrap over seeds (`scipy.stats.bootstrap`, `N_RESAMPLES` resamples, the two halves of the seeds each by itself).
+
+R1  As published. At each learning rate: slope of log10(1 / (1 - best beta2)) against log10(batch size), over the batch
+    sizes that have this learning rate, at least `MIN_BATCH_SIZES`. Interval below 0: falls (holds); above 0: rises
+    (opposite); else open.
+R2  Tuned. As R1, with the learning rate of each batch size and pair of betas chosen on one half of the seeds and the
+    loss taken from the other half, both ways round, averaged. A best learning rate at the end of its range is counted.
+R3  Size. Gain of the best beta2, chosen with its learning rate on one half and judged on the other, over each of
+    `BASELINES`, paired by seed: 1 - loss / loss of the baseline, in percent; for text 1 - perplexity / perplexity. For
+    validation and test loss. holds: interval above 0; opposite: below 0; else open.
+R4  Theory and rules of the field. At each batch size, Spearman's rank correlation over the betas of a curve between
+    what a rule prefers and minus the tuned loss; its mean over batch sizes. Regret: tuned loss at the beta that the
+    rule names (nearest on the grid) over the best one's, in percent. A rule is worse than another where the interval
+    of the difference of regrets lies above 0.
+R5  R1 to R4 for beta1 (the published claim: the best beta1 rises with the batch size) and for beta1 = beta2.
+R6  Mechanism. Over the betas of a curve, tuned: rank correlations of C_total with minus the sharpness and minus |g|_1,
+    and of minus the sharpness with minus the loss; means over batch sizes. holds: interval above 0; opposite: below 0.
+R7  A rule of our own, from `R7_FROM` (even seeds) only: the formula of `R7_CANDIDATES` with the least mean regret over
+    variants and batch sizes. It is then tested on the other variants (odd seeds) against every rule of R4; it has its
+    claim if its regret is worse than none of theirs and less than that of the library's defaults.
+
+A verdict a variant and rule, never averaged over variants into one word.
+"""
+
+N_RESAMPLES = 2000
+CONFIDENCE = 0.95
+MIN_BATCH_SIZES = 4
+BASELINES = (0.999, 0.957)
+"""Values of beta2 that a gain is over."""
+FIXED_LRS = (1e-3, 3e-3, 1e-2)
+REFERENCE_BATCH_SIZE, REFERENCE_BETA2 = 32, 0.999
+"""Where rules that scale with the batch size start from."""
+R7_FROM = ("digits", "digits-wrong-30", "words", "regression")
+"""Variants that R7 may look at; the others are for its test: characters, cnn, digits-wrong-10."""
+R7_CANDIDATES = ("constant", "samples", "epochs", "noise")
+"""1 - beta2 = c; c b; c b/N; c b/B_simple: what is kept constant is the memory in steps, in samples, in epochs, or in
+noise scales measured at the best point of the defaults. The constant c is fitted, clipped to the grid."""
+HOLDS, OPPOSITE, OPEN = "holds", "opposite", "open"
+
+
+def verdict(low: float, high: float, claimed: int = 1) -> str:
+    """Return what an interval says of a claim.
+
+    Parameters
+    ----------
+    low, high : float
+        Ends of the interval.
+    claimed : {1, -1}, optional
+        The claimed sign.
+    """
+    if not low <= high:  # nan
+        return OPEN
+    signs = [claimed * low, claimed * high]
+    return HOLDS if min(signs) > 0 else OPPOSITE if max(signs) < 0 else OPEN
