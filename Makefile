@@ -74,7 +74,8 @@ gpu: $(if $(GPU_PYTHON),,$(VENV)/installed)
 pins: $(VENV)/installed  # new versions of everything, within the ranges of pyproject.toml
 	$(BIN)/python envs/pins.py --upgrade
 
-schema: $(VENV)/installed  # config/config.schema.yaml and docs/settings.md, from the settings of the programs
+schema: $(VENV)/installed  # config/config.schema.yaml, docs/settings.md and the derivatives of formulas, from the programs
+	$(BIN)/python -m config.make_derivatives
 	$(BIN)/python -m config.make_schema
 
 clean:  # what CONFIG has made; `make clean RESULTS=results-full` names another folder of results

@@ -405,7 +405,7 @@ def invariant_c_total(
     """C_total of batch-size invariant Adam [3]_, whose second moment averages squared micro-batch gradients; new.
 
     FB + (C1 + C2) lam_batch + (2 beta2/(1-beta2) - beta1/(1-beta1)) (lam_micro - lam_batch); derived and checked
-    in `expansion.invariant`.
+    in `expansion.constants`.
 
     Parameters
     ----------

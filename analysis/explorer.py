@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
         {"exact": explorer.exact_parts(), "limit": explorer.limit_parts(), "measured": measured},
         controls,
         explorer.N_BATCHES,
-        vl_convert.javascript_bundle(),
+        vl_convert.javascript_bundle(),  # type: ignore[call-arg]  # its stub knows no default
         f"Points, with bars: measured bests ({args.source})."
         if measured
         else "No best values were measured.",

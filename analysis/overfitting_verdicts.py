@@ -1,7 +1,7 @@
 """Judge the runs of the study of the best betas by the rules that were fixed before them.
 
-`analysis.reductions.overfitting.rules` says which. Reads tables of `sim.overfitting_study`, made here (--tables) and recorded
-(--records); writes one JSON file with a part for each.
+`analysis.reductions.overfitting.rules` says which. Reads tables of `sim.overfitting_study`, made here (--tables) and
+recorded (--records); writes one JSON file with a part for each.
 """
 
 import argparse
@@ -10,8 +10,8 @@ from common.cli import Parser, run
 from common.files import write_json
 
 COLUMNS = (
-    "variant", "task", "n_samples", "batch_size", "lr", "beta1", "beta2", "seed", "status", "epoch_of_min", "min_valid_loss",
-    "test_loss", "gradient_l1", "gradient_squared", "sharpness", "trace_covariance",
+    "variant", "task", "n_samples", "batch_size", "lr", "beta1", "beta2", "seed", "status", "epoch_of_min",
+    "min_valid_loss", "test_loss", "gradient_l1", "gradient_squared", "sharpness", "trace_covariance",
 )  # fmt: skip
 
 

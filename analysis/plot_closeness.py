@@ -1,6 +1,6 @@
-"""Draw how the memoryless iteration's distance from the algorithm falls with the learning rate (Theorem 2.3).
+"""Draw how the memoryless iteration's distance from the optimizer falls with the learning rate (Theorem 2.3).
 
-One panel a problem and algorithm: measured distances with and without the correction, and lines of slope 2 and 1
+One panel a problem and optimizer: measured distances with and without the correction, and lines of slope 2 and 1
 through the points of the smallest learning rate.
 """
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ORDER = {"with": 2, "without": 1}
 """Slope that the theorem gives, with and without the correction."""
-COLUMNS = ("problem", "algorithm", "correction", "lr", "distance", "slope", "slope_stderr")
+COLUMNS = ("problem", "optimizer", "correction", "lr", "distance", "slope", "slope_stderr")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def draw_panel(axis: "Axes", table: "pd.DataFrame") -> None:
-    """Draw the curves of one problem and algorithm, with their slopes beside them.
+    """Draw the curves of one problem and optimizer, with their slopes beside them.
 
     Parameters
     ----------
@@ -89,21 +89,21 @@ def _draw(args: argparse.Namespace) -> None:
     table = tables.read(args.tables, COLUMNS)
     tables.check_words(table, "correction", ORDER)
     problems = titles.known(table["problem"], titles.PROBLEMS, "problem")
-    algorithms = titles.known(table["algorithm"], titles.OPTIMIZERS, "algorithm")
+    optimizers = titles.known(table["optimizer"], titles.OPTIMIZERS, "optimizer")
     style.apply()
-    shape = {"row": "algorithm", "col": "problem", "row_order": algorithms, "col_order": problems}
+    shape = {"row": "optimizer", "col": "problem", "row_order": optimizers, "col_order": problems}
     height = 2.1
     aspect = style.WIDTH / len(problems) / height
     grid = style.facets(table, **shape, height=height, aspect=aspect, sharex=True, sharey=True)
-    for (algorithm, problem), axis in grid.axes_dict.items():
-        draw_panel(axis, table[(table["problem"] == problem) & (table["algorithm"] == algorithm)])
+    for (optimizer, problem), axis in grid.axes_dict.items():
+        draw_panel(axis, table[(table["problem"] == problem) & (table["optimizer"] == optimizer)])
     for axis in grid.axes.flat:
         axis.margins(y=0.2)
         axes.log_axis(axis, "x")
         axes.log_axis(axis)
         axis.set(xlabel="", ylabel="", title="")
-    for row, algorithm in zip(grid.axes, algorithms, strict=True):
-        row[0].set_ylabel(titles.OPTIMIZERS[algorithm])
+    for row, optimizer in zip(grid.axes, optimizers, strict=True):
+        row[0].set_ylabel(titles.OPTIMIZERS[optimizer])
     for axis, problem in zip(grid.axes[0], problems, strict=True):
         axis.set_title(titles.PROBLEMS[problem])
     grid.set_xlabels("learning rate")

@@ -4,7 +4,7 @@ What is drawn is computed by `analysis.reductions.expectation`, which says in wh
 """
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from common.cli import Parser, run
 
@@ -68,7 +68,7 @@ def draw_panel(axis: "Axes", rows: "pd.DataFrame") -> None:
         ax=axis,
     )
     for part, look in ((rows.dropna(subset="excess"), {}), (rows[rows["excess"].isna()], NO_BOUND)):
-        bars = {"fmt": "o", "color": "black", "ms": 3.5, "label": "measured ± 4 s.e."} | look
+        bars: dict[str, Any] = {"fmt": "o", "color": "black", "ms": 3.5, "label": "measured ± 4 s.e."} | look
         if len(part):
             axis.errorbar(part["memory"], part["measured"], 4 * part["stderr"], **bars)
     n_batches = rows["n_batches"].iloc[0]
@@ -94,7 +94,7 @@ def _draw(args: argparse.Namespace) -> None:
     for n_batches, axis in grid.axes_dict.items():
         axes.log_span(axis, axes.memory(frame["beta2"]))
         draw_panel(axis, frame[frame["n_batches"] == n_batches])
-    kinds = {}
+    kinds: dict[str, Any] = {}
     for axis in grid.axes.flat:
         kinds |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     for axis in grid.axes.flat:

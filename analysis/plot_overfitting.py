@@ -1,7 +1,7 @@
 """Draw what the study of the best betas found, a panel a kind of data and noise.
 
---figure bests: the best beta2 against the batch size, at fixed and at tuned learning rates; gains: what it gains over the
-default; rules: what it costs to follow the theory or a rule of the field; mechanism: the chain from C_total over
+--figure bests: the best beta2 against the batch size, at fixed and at tuned learning rates; gains: what it gains over
+the default; rules: what it costs to follow the theory or a rule of the field; mechanism: the chain from C_total over
 sharpness to the validation loss. Bars are 95 % bootstrap intervals over seeds. Recorded runs are drawn where there are
 any, and those of this configuration otherwise.
 """
@@ -55,6 +55,12 @@ def panels_of(names: list[str]) -> tuple["Figure", list["Axes"]]:
     return figure, axes[: len(names)]
 
 
+def is_first(axis: "Axes") -> bool:
+    """Say whether a panel stands at the left."""
+    place = axis.get_subplotspec()
+    return place is not None and place.is_first_col()
+
+
 def draw_bests(lists: Lists) -> "Figure":
     """Draw the best beta2 against the batch size: grey at fixed learning rates, black tuned; and published data."""
     import numpy as np
@@ -95,9 +101,7 @@ def draw_bests(lists: Lists) -> "Figure":
     for axis in panels:
         axes.beta_axis(axis, "beta2", "y")
         axes.log_axis(axis, "x")
-        axis.set(
-            xlabel="batch size", ylabel=r"best $\beta_2$" if axis.get_subplotspec().is_first_col() else ""
-        )
+        axis.set(xlabel="batch size", ylabel=r"best $\beta_2$" if is_first(axis) else "")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return figure
@@ -126,9 +130,7 @@ def draw_gains(lists: Lists) -> "Figure":
         axis.axhline(0, color="0.6", lw=0.7, zorder=0)
         axis.set_xscale("log")
         axes.log_axis(axis, "x")
-        axis.set(
-            xlabel="batch size", ylabel="gain over .999, %" if axis.get_subplotspec().is_first_col() else ""
-        )
+        axis.set(xlabel="batch size", ylabel="gain over .999, %" if is_first(axis) else "")
     low, high = gains["gain"].quantile([0.02, 0.98])
     panels[0].set_ylim(min(-8, 1.5 * low), max(12, 1.5 * high))
     handles, labels = panels[0].get_legend_handles_labels()
@@ -140,7 +142,8 @@ def draw_rules(lists: Lists) -> "Figure":
     """Draw, for each rule, its rank correlation with the measured order of the betas, and the cost of following it."""
     rules = lists["rules"].query("curve == 'beta2'")
     figure, pair = _rows_of_points(
-        rules, titles_of(lists, "rules"), "rule", ("rank_correlation", "rank_low", "rank_high"), ("regret", "regret_low", "regret_high")
+        rules, titles_of(lists, "rules"), "rule", ("rank_correlation", "rank_low", "rank_high"),
+        ("regret", "regret_low", "regret_high"),
     )  # fmt: skip
     pair[0].set(xlabel="rank correlation with the measured order", xlim=(-1.05, 1.05))
     pair[1].set(xlabel=r"loss over that of the best $\beta_2$, %")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LABELS = {"|g|^2": r"$|g|^2$", "tr(Sigma)": r"tr $\Sigma$"}
 PLACES = {"root": "R", "first": "M", "gradient": "g", "hessian": "H", "updates": "u"}
-"""Letters for the places of `expansion.noise_sources`."""
+"""Letters for the places of Adam in `sim.terms`."""
 WHERE = "places of the two noises (R root, M first moment, g gradient, H Hessian, u updates)"
 NO_BOUND = "no bound on higher orders"
 """Of a noise that is too large for the expansion: nothing is held to account."""
@@ -56,8 +56,8 @@ def plot_residuals(axis: "Axes", rows: "pd.DataFrame") -> None:
     )
     unbounded = noisy[noisy["excess"].isna()]
     if len(unbounded):
-        look = {"fc": "white", "ec": "0.2", "s": 12, "zorder": 4, "label": NO_BOUND}
-        axis.scatter(unbounded["rho"], unbounded["residual"], **look)
+        hollow: dict[str, Any] = {"fc": "white", "ec": "0.2", "s": 12, "zorder": 4, "label": NO_BOUND}
+        axis.scatter(unbounded["rho"], unbounded["residual"], **hollow)
         axis.legend(loc="lower right")
     ends = rows["rho"].agg(["min", "max"])
     guide = rows["residual"].max() * 3 * (ends / ends["max"]) ** 2
@@ -78,7 +78,7 @@ def plot_ratios(axis: "Axes", rows: "pd.DataFrame") -> None:
 
     from analysis.drawing import style
 
-    adam = rows["algorithm"].iloc[0] == "adam"
+    adam = rows["optimizer"].iloc[0] == "adam"
     rows = rows.assign(label=[LABELS.get(term, term) for term in rows["term"]])
     predicted = rows.melt("label", ["limit"] if adam else list(PREDICTIONS), "theory")
     predicted = predicted.replace({"theory": PREDICTIONS})
@@ -99,10 +99,10 @@ def plot_ratios(axis: "Axes", rows: "pd.DataFrame") -> None:
 
 
 def _name(rows):
-    """Problem of a table of terms, and its algorithm if it is not Adam."""
-    problem, algorithm = rows["problem"].iloc[0], rows["algorithm"].iloc[0]
+    """Problem of a table of terms, and its optimizer if it is not Adam."""
+    problem, optimizer = rows["problem"].iloc[0], rows["optimizer"].iloc[0]
     name = titles.PROBLEMS.get(problem, problem)
-    return name if algorithm == "adam" else f"{name},\n{titles.OPTIMIZERS.get(algorithm, algorithm)}"
+    return name if optimizer == "adam" else f"{name},\n{titles.OPTIMIZERS.get(optimizer, optimizer)}"
 
 
 def plot_lines(axis: "Axes", table: "pd.DataFrame") -> None:
@@ -180,7 +180,7 @@ def _draw(args: argparse.Namespace) -> None:
     from analysis.reductions.terms import JUDGED, term_ratios
     from common.files import write_csv
 
-    columns = ["study", "problem", "algorithm", "rho", "term", "part", "places", "batches", "component"]
+    columns = ["study", "problem", "optimizer", "rho", "term", "part", "places", "batches", "component"]
     columns += ["measured", "stderr", "predicted_limit", "predicted_per_batch", "predicted_exact"]
     columns += [*JUDGED, *JUDGED.values()]
     finite = ["measured", "stderr", "predicted_exact"]
@@ -190,8 +190,8 @@ def _draw(args: argparse.Namespace) -> None:
     if not terms or len(lines) > 1:
         raise InputError("--tables needs a table of terms, and takes at most one of lines")
     falling = [rows for rows in terms if rows["rho"].nunique() > 1]
-    sgd = [rows for rows in terms if rows["rho"].nunique() == 1 and rows["algorithm"].iloc[0] != "adam"]
-    adam = [rows for rows in terms if rows["rho"].nunique() == 1 and rows["algorithm"].iloc[0] == "adam"]
+    sgd = [rows for rows in terms if rows["rho"].nunique() == 1 and rows["optimizer"].iloc[0] != "adam"]
+    adam = [rows for rows in terms if rows["rho"].nunique() == 1 and rows["optimizer"].iloc[0] == "adam"]
     panels: list[list[tuple[Any, Any]]] = [  # a function that draws, and its rows
         [(plot_residuals, rows) for rows in falling] + [(plot_ratios, rows) for rows in sgd],
         [(plot_ratios, rows) for rows in adam],

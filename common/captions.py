@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from adam_minibatch_noise.errors import InputError
+from common.config import read_yaml
 
 FIGURES = "paper/figures.yaml"
 SYMBOLS = {"beta": "β", "kappa": "κ", "lambda": "λ", "rho": "ρ", "nabla": "∇", "partial": "∂", "log": "log"}
@@ -23,11 +24,14 @@ def read(path: str = FIGURES) -> dict[str, dict[str, Any]]:
     Parameters
     ----------
     path : str
-    """
-    import yaml
 
-    with open(path, encoding="utf-8") as file:
-        return yaml.safe_load(file)
+    Raises
+    ------
+    InputError
+        A figure, or an entry of one, stands there twice.
+    """
+    figures: dict[str, dict[str, Any]] = read_yaml(path)
+    return figures
 
 
 def files(name: str, figure: Mapping[str, Any]) -> dict[str, str]:

@@ -46,6 +46,39 @@ def check(config: Mapping[str, Any], schema: str) -> None:
         raise InputError(f"configuration, {key}: {fault.message}{limit}")
 
 
+def read_yaml(path: str) -> Any:
+    """Read a YAML file, of which every mapping names a key once: YAML itself would take the last.
+
+    Parameters
+    ----------
+    path : str
+
+    Raises
+    ------
+    InputError
+        No YAML, or a key that stands twice in a mapping.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            given = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+            if twice := [key for i, key in enumerate(given) if key in given[:i]]:
+                line = node.start_mark.line + 1
+                raise InputError(
+                    f"{path}: {twice[0]} stands twice in the mapping from line {line}, allowed: once"
+                )
+            return super().construct_mapping(node, deep)
+
+    with open(path, encoding="utf-8") as file:
+        try:
+            return yaml.load(file, Loader)
+        except InputError:
+            raise
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise InputError(f"{path}: is not YAML ({error})") from error
+
+
 def load(*paths: str) -> dict[str, Any]:
     """Read configuration files as Snakemake does: each changes only what it names, section by section.
 
@@ -57,17 +90,11 @@ def load(*paths: str) -> dict[str, Any]:
     Raises
     ------
     InputError
-        A file that is not a mapping in YAML.
+        A file that is not a mapping in YAML, or names a setting twice.
     """
-    import yaml
-
     merged: dict[str, Any] = {}
     for path in paths:
-        with open(path, encoding="utf-8") as file:
-            try:
-                section = yaml.safe_load(file)
-            except (yaml.YAMLError, ValueError, RecursionError) as error:
-                raise InputError(f"{path}: is not YAML ({error})") from error
+        section = read_yaml(path)
         if not isinstance(section, Mapping):
             raise InputError(f"{path}: holds {type(section).__name__}, allowed: a mapping of names to values")
         _update(merged, section)

@@ -5,10 +5,19 @@ Titles are those of figures, reports and the article, in the order in which figu
 
 OPTIMIZERS = {
     "sgd-momentum": "SGD with momentum",
+    "nesterov": "Nesterov momentum",
     "adam": "Adam",
     "adamw": "AdamW",
+    "rmsprop": "RMSprop",
+    "nadam": "NAdam",
+    "ademamix": "AdEMAMix",
+    "adam-p": "Adam, power p",
+    "signum-smooth": "smooth Signum",
+    "lion-smooth": "smooth Lion",
+    "invariant-adam": "invariant Adam",
     "invariant-adamw": "invariant Adam",
 }
+"""Of the trainer and of `adam_minibatch_noise.expansion.registry`."""
 SCALINGS = {"invariant": "invariant rule", "square-root": "square-root rule", "linear": "linear rule"}
 """Rules by which learning rate and betas follow the batch size; "linear" is the control of `sim.invariance`."""
 PROBLEMS = {"least-squares": "least squares", "quadratics": "quadratics", "cnn": "two-layer CNN"}

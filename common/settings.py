@@ -137,9 +137,9 @@ def setting(
     help : str
         What it is, for ``--help`` and the list of settings.
     kind : Number or callable, optional
-        What one value may be: reads the text of the flag. Not for choices and switches.
+        What one value may be: reads the text of the flag. Not for switches.
     choices : sequence of str
-        Names that it may have instead.
+        Names that it may have instead; where `kind` is given too, it reads the flag, and the schema lists the names.
     group : str
         Heading of its flag in ``--help``.
     unit : str
@@ -237,10 +237,10 @@ def add_flags(
             words = {"help": text, "required": True}
         if isinstance(field.default, bool):
             words["action"] = argparse.BooleanOptionalAction
-        elif about["choices"]:
-            words["choices"] = about["choices"]
         elif about["kind"] is not None:
             words |= {"type": about["kind"], "metavar": field.name.rsplit("_", 1)[-1].upper()}
+        elif about["choices"]:
+            words["choices"] = about["choices"]
         if field.name in lists:
             words |= {"nargs": "+", "default": [field.default]}
         elif isinstance(field.default, tuple):

@@ -23,6 +23,7 @@ class Study:
 STUDIES = {
     "closeness": Study({"out": "closeness.csv"}, n_threads=2),
     "turning": Study({"out": "turning.csv", "turning_out": "turning_points.csv"}),
+    "optimizer_bias": Study({"out": "optimizer_bias.csv"}),
     "invariance": Study({"out": "invariance.csv", "spread_out": "invariance_spread.csv"}, n_threads=2),
 }
 """By name. Its rule, its section of the schema and its settings in docs/settings.md are made from this line."""

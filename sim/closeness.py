@@ -1,4 +1,4 @@
-"""Measure how far the memoryless iteration strays from the algorithm with memory (Theorem 2.3).
+"""Measure how far the memoryless iteration strays from the optimiser with memory (Theorem 2.3).
 
 The largest distance (2-norm) between the two trajectories is measured over several decades of the learning
 rate, at fixed learning rate times steps, with the correction lr^2 Corr_t and without it. Batches are drawn
@@ -13,9 +13,11 @@ import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from adam_minibatch_noise.expansion.expected_corr import ALGORITHMS
+from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.expansion.registry import make_rule, optimizer_names, settings_of
 from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table
+from common.optimizer_flag import optimizer_reader
 from common.settings import (
     BETA,
     COUNT,
@@ -28,24 +30,40 @@ from common.settings import (
     setting,
     used,
 )
+from sim.losses.optimizer_settings import OPTIMIZER_COLUMNS, having
 from sim.losses.problems import GENERATORS
 
 if TYPE_CHECKING:
+    from adam_minibatch_noise.expansion.update_rule import UpdateRule
     from sim.memory.closeness_study import Curve
 
 PROBLEMS = (*GENERATORS, "cnn")
-_ADAM = {"algorithm": ("adam", "all")}
+DEFAULT = ("sgd-momentum", "adam")
+OPTIMIZERS = tuple(name for name in optimizer_names() if not make_rule(name).of_micro_batches)
+SETTINGS = OPTIMIZER_COLUMNS[1:-1]
+
+
+def _of(name: str, default: float, help: str, kind: Number) -> Any:
+    return setting(default, help, kind, only_with=having(name))
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Problems and algorithms, and the learning rates of their runs."""
+    """Problems and optimisers, and the learning rates of their runs."""
 
     problem: str = setting("all", "per-sample losses", choices=(*PROBLEMS, "all"))
-    algorithm: str = setting("all", "with memory", choices=(*ALGORITHMS, "all"))
-    beta1: float = setting(0.9, "decay rate of the first moment, momentum of SGD", BETA)
-    beta2: float = setting(0.95, "decay rate of Adam's second moment", BETA, only_with=_ADAM)
-    eps_root: float = setting(1e-3, "inside Adam's root", NONNEGATIVE, only_with=_ADAM)
+    optimizer: tuple[str, ...] = setting(
+        DEFAULT, "with memory; help: lists each with its settings", optimizer_reader(), choices=OPTIMIZERS
+    )
+    beta1: float = _of("beta1", 0.9, "decay rate of the first moment, momentum of SGD", BETA)
+    beta2: float = _of("beta2", 0.95, "decay rate of the second moment, of Lion's average", BETA)
+    beta3: float = _of("beta3", 0.98, "decay rate of AdEMAMix's slow average", BETA)
+    eps_root: float = _of("eps_root", 1e-3, "inside the root", NONNEGATIVE)
+    eps: float = _of("eps", 0.0, "added to the root", NONNEGATIVE)
+    delta: float = _of("delta", 0.1, "the smooth sign of x is x/sqrt(x^2 + delta)", POSITIVE)
+    alpha: float = _of("alpha", 2.0, "weight of AdEMAMix's slow average", NONNEGATIVE)
+    power: float = _of("power", 3.0, "of the gradients in the second moment of adam-p", Number(float, 1))
+    weight_decay: float = _of("weight_decay", 0.1, "of AdamW, decoupled", NONNEGATIVE)
     lr_max: float = setting(3e-4, "largest learning rate", POSITIVE)
     n_decades: float = setting(3.0, "range of learning rates", POSITIVE, unit="decades")
     n_lr: int = setting(7, "number of learning rates", Number(int, 3, 100))
@@ -54,9 +72,9 @@ class Settings:
 
 
 EXAMPLES = (
-    "python -m sim.closeness --problem cnn --algorithm adam",
-    "python -m sim.closeness --problem quadratics --beta1 0.5 --beta2 0.6 --eps-root 0.01 --lr-max 5e-4 --n-decades 1 "
-    "--n-lr 3 --horizon 0.02",
+    "python -m sim.closeness --problem cnn --optimizer adam",
+    "python -m sim.closeness --problem quadratics --optimizer nadam lion-smooth --beta1 0.5 --beta2 0.6 "
+    "--eps-root 0.01 --lr-max 5e-4 --n-decades 1 --n-lr 3 --horizon 0.02",
 )
 
 
@@ -77,17 +95,13 @@ def main(argv: list[str] | None = None) -> int:
     from tqdm import tqdm
 
     from sim.memory.closeness_study import EXPECTED_SLOPE, learning_rates, measure_curves
-    from sim.memory.memoryless import Algorithm
 
     problems = PROBLEMS if s.problem == "all" else (s.problem,)
-    algorithms = [
-        Algorithm(name, s.beta1, s.beta2, s.eps_root)
-        for name in (ALGORITHMS if s.algorithm == "all" else (s.algorithm,))
-    ]
+    rules = [rule_of(s, name) for name in s.optimizer]
     lr, n_steps = learning_rates(s.lr_max, s.n_decades, s.n_lr, s.horizon)
-    total = len(problems) * len(algorithms) * len(EXPECTED_SLOPE) * int(n_steps.sum())
+    total = len(problems) * len(rules) * len(EXPECTED_SLOPE) * int(n_steps.sum())
     with tqdm(total=total, unit=" steps", unit_scale=True, disable=None, leave=False) as bar:
-        curves = measure_curves(problems, algorithms, lr, n_steps, s.seed, bar.update, args.n_threads)
+        curves = measure_curves(problems, rules, lr, n_steps, s.seed, bar.update, args.n_threads)
     write_result(args, **forms(curves, s))
     n_undecided = sum(curve.verdict == "undecided" for curve in curves)
     if n_undecided:
@@ -99,23 +113,30 @@ def main(argv: list[str] | None = None) -> int:
     return int(any(curve.verdict != "accepted" for curve in curves))
 
 
+def rule_of(settings: Settings, name: str) -> "UpdateRule":
+    """Make the update rule of one of the optimisers."""
+    if name not in OPTIMIZERS or settings.optimizer.count(name) > 1:
+        raise InputError(f"--optimizer has {name}, allowed: each once of {', '.join(OPTIMIZERS)}")
+    return make_rule(name, {key: getattr(settings, key) for key in settings_of(name)})
+
+
 def recorded(settings: Settings) -> dict[str, Any]:
     """Return the settings that were used as columns of a table, the others empty."""
     row = used(settings)
-    return {name: row[name] for name in ("beta1", "beta2", "eps_root", "horizon", "seed")}
+    return {name: row[name] for name in (*SETTINGS, "horizon", "seed")}
 
 
 def rows(curves: "list[Curve]", settings: Settings) -> list[dict[str, Any]]:
-    """Return one CSV row a point: what was measured, the slope of its curve, the settings of its algorithm."""
+    """Return one CSV row a point: what was measured, the slope of its curve, the settings of its optimiser."""
     return [
         {
-            **{name: getattr(curve, name) for name in ("problem", "algorithm", "correction")},
+            **{name: getattr(curve, name) for name in ("problem", "optimizer", "correction")},
             "lr": float(lr),
             "n_steps": int(n_steps),
             "distance": float(gap),
             "slope": curve.slope,
             "slope_stderr": curve.stderr,
-            **recorded(replace(settings, algorithm=curve.algorithm)),
+            **recorded(replace(settings, optimizer=(curve.optimizer,))),
         }
         for curve in curves
         for lr, n_steps, gap in zip(curve.lr, curve.n_steps, curve.distance, strict=True)
@@ -127,7 +148,7 @@ def summary(curve: "Curve") -> dict[str, Any]:
     from sim.memory.closeness_study import EXPECTED_SLOPE
 
     return {
-        **{name: getattr(curve, name) for name in ("problem", "algorithm", "correction", "slope")},
+        **{name: getattr(curve, name) for name in ("problem", "optimizer", "correction", "slope")},
         "slope_stderr": curve.stderr,
         "last_slope": curve.last_slope,
         "expected": EXPECTED_SLOPE[curve.correction],

@@ -1,6 +1,7 @@
 """Print E[Corr_t] over batch orders, exact to second order in the noise, without sampling.
 
-Finite epochs, any number of them, any eps_root: see `expansion.second_order`. Below the table, and in JSON: B_simple,
+Any optimiser with exponential averages (--optimizer help), finite epochs, any number of them: see
+`expansion.second_order`. Below the table, and in JSON: B_simple,
 lambda and C_total of the problem, and whether its noise is inside the range of the expansion (said on standard error,
 too, if not). Exit status 0, or 2 for bad usage.
 """
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from adam_minibatch_noise.errors import InputError
 from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table
-from common.settings import COUNT, add_flags, from_flags, setting, used
-from sim.losses.problem_settings import AlgorithmSettings, ProblemSettings, make_problem
+from common.settings import COUNT, add_flags, from_flags, setting
+from sim.losses.optimizer_settings import OPTIMIZER_COLUMNS, OptimizerSettings, rule_of, used_by
+from sim.losses.problem_settings import ProblemSettings, make_problem
 
 if TYPE_CHECKING:
-    from adam_minibatch_noise.expansion.expected_corr import ExpectedCorr
+    from adam_minibatch_noise.expansion.expectation import ExpectedCorr
     from sim.losses.noise_summary import NoiseSummary
 
 MAX_STEPS = 10_000_000
@@ -25,8 +27,8 @@ MAX_STEPS = 10_000_000
 
 
 @dataclass(frozen=True)
-class Settings(AlgorithmSettings, ProblemSettings):
-    """A problem, an algorithm, and the step at which Corr is taken."""
+class Settings(OptimizerSettings, ProblemSettings):
+    """A problem, an optimiser, and the step at which Corr is taken."""
 
     n_epochs: int = setting(
         1, "epochs, reshuffled; Corr is that of the last step", COUNT, unit="epochs", group="expectation"
@@ -35,7 +37,7 @@ class Settings(AlgorithmSettings, ProblemSettings):
 
 EXAMPLES = (
     "python -m sim.exact --batch-size 4 --beta2 0.99 --n-epochs 5",
-    "python -m sim.exact --algorithm sgd-momentum --n-samples 64 --n-params 4 --format json",
+    "python -m sim.exact --optimizer nadam --beta1 0.9 --beta2 0.99 --n-samples 64 --n-params 4 --format json",
 )
 
 
@@ -58,32 +60,31 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(
             f"--n-epochs is {settings.n_epochs}, allowed: at most {MAX_STEPS} steps, this is {n_steps}"
         )
-    from adam_minibatch_noise.expansion.expected_corr import expected_corr
+    from adam_minibatch_noise.expansion.expectation import expected_corr
     from sim.losses.noise_summary import range_notice, summarize_noise
 
-    s = settings
+    rule, s = rule_of(settings), settings
     result = expected_corr(
+        rule,
         problem.moments(),
         problem.n_samples,
         s.batch_size,
-        s.beta1,
-        s.beta2,
-        s.eps_root,
         s.n_epochs,
-        s.algorithm,
+        s.micro_batch_size,
+        getattr(problem, "theta", None),
     )
-    betas = (s.beta1, s.beta2) if s.algorithm == "adam" else None
-    noise = summarize_noise(problem, s.batch_size, betas, s.n_epochs)
+    noise = summarize_noise(problem, s.batch_size, rule, s.n_epochs, s.micro_batch_size)
     write_result(
         args, **forms(result, noise, {"n_batches": n_batches, "t": n_steps - 1} | recorded(settings))
     )
     if noise.inside_range is False:
-        print(range_notice(noise.rho), file=sys.stderr)
+        print(range_notice(noise.rho, noise.rho_max), file=sys.stderr)
 
 
 def forms(result: "ExpectedCorr", noise: "NoiseSummary", settings: dict[str, Any]) -> dict[str, Any]:
     """Return the expectation as `write_result` takes it, in every form."""
-    columns = {"zeroth": result.zeroth, "second_order": result.second_order} | result.terms
+    columns = {"zeroth": result.zeroth, "second_order": result.second_order}
+    columns |= result.terms if len(result.terms) > 1 else {}
     lines = list(zip(*(values.tolist() for values in columns.values()), strict=True))
     table = to_table(["component", *columns], [[j, *line] for j, line in enumerate(lines)])
     rows = [
@@ -96,18 +97,8 @@ def forms(result: "ExpectedCorr", noise: "NoiseSummary", settings: dict[str, Any
 
 def recorded(settings: Settings) -> dict[str, Any]:
     """Return the settings that were used as columns of a table, the others empty."""
-    row = used(settings) | {"problem": settings.problem_name}
-    names = (
-        "problem",
-        "noise",
-        "problem_seed",
-        "batch_size",
-        "algorithm",
-        "beta1",
-        "beta2",
-        "eps_root",
-        "n_epochs",
-    )
+    row = used_by(settings) | {"problem": settings.problem_name}
+    names = ("problem", "noise", "problem_seed", "batch_size", *OPTIMIZER_COLUMNS, "n_epochs")
     return {name: row[name] for name in names}
 
 

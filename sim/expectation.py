@@ -1,10 +1,10 @@
-"""Measure E[Corr_n] of Adam over batch orders and hold it against Proposition 3.3.
+"""Measure E[Corr_n] of an optimiser over batch orders and hold it against Proposition 3.3 or its counterpart.
 
 Accepted is: measured - predicted equals what the formula leaves out at second order (finite epoch,
 correlated batches, eps; computed exactly), within 4 standard errors plus a rigorous bound on noise of order
-three and more (`expansion.bounds`). Exit status 0: accepted, or no bound exists because the noise is too large,
-or it is off by fewer than 100 random orders, which decide nothing (both said on standard error); 1: the formula is
-violated; 2: bad usage.
+three and more (`expansion.bounds`). Exit status 0: accepted, or no bound exists because the noise is too large or none
+is known for the optimiser's formula, or it is off by fewer than 100 random orders, which decide nothing (all said on
+standard error); 1: the formula is violated; 2: bad usage.
 """
 
 import argparse
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table
-from common.settings import COUNT, add_flags, from_flags, setting, used
-from sim.losses.problem_settings import AdamSettings, ProblemSettings, make_problem
+from common.settings import COUNT, add_flags, from_flags, setting
+from sim.losses.optimizer_settings import OPTIMIZER_COLUMNS, OptimizerSettings, rule_of, used_by
+from sim.losses.problem_settings import ProblemSettings, make_problem
 from sim.monte_carlo.averaging_settings import TOO_FEW, AveragingSettings
 
 if TYPE_CHECKING:
@@ -26,20 +27,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settings(AveragingSettings, AdamSettings, ProblemSettings):
-    """A problem, Adam's settings, and how to average."""
+class Settings(AveragingSettings, OptimizerSettings, ProblemSettings):
+    """A problem, an optimiser, and how to average."""
 
     control_variate: bool = setting(
         True,
         "subtract from Corr_n its part linear in the noise, whose expectation is 0",
         group="measurement",
-        only_with={"method": ("montecarlo",)},
+        only_with={"method": ("montecarlo",), "optimizer": ("adam",), "eps": (None, 0.0)},
     )
 
 
 EXAMPLES = (
-    "python -m sim.expectation --n-samples 256 --n-params 8 --n-permutations 2000",
     "python -m sim.expectation --method enumerate --n-samples 8 --n-params 2 --batch-size 2 --format json",
+    "python -m sim.expectation --optimizer lion-smooth --delta 0.1 --n-samples 256 --n-params 8 --n-permutations 2000",
 )
 
 
@@ -58,17 +59,20 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     settings = from_flags(Settings, args)
     problem = make_problem(settings, settings.batch_size)
-    from sim.losses.noise_summary import range_notice, summarize_noise
+    from sim.losses.noise_summary import NO_BOUND_KNOWN, range_notice, summarize_noise
     from sim.monte_carlo.expectation_check import compare
 
-    adam = (settings.batch_size, settings.beta1, settings.beta2, settings.eps_root)
+    rule = rule_of(settings)
     mean, stderr, n_orders = measure(problem, settings, args.n_threads)
     n_permutations = n_orders if settings.method == "montecarlo" else None
-    comparison = compare(problem, *adam, mean, stderr, n_permutations)
-    noise = summarize_noise(problem, settings.batch_size, (settings.beta1, settings.beta2))
+    comparison = compare(
+        problem, rule, settings.batch_size, mean, stderr, n_permutations, settings.micro_batch_size
+    )
+    noise = summarize_noise(problem, settings.batch_size, rule, 1, settings.micro_batch_size)
     write_result(args, **forms(comparison, noise, columns(settings, problem, n_orders)))
     if comparison.verdict == "no bound":
-        print(range_notice(noise.rho), file=sys.stderr)
+        outside = range_notice(noise.rho, noise.rho_max) if noise.inside_range is False else NO_BOUND_KNOWN
+        print(outside, file=sys.stderr)
     if comparison.verdict == "too few orders":
         print(TOO_FEW, file=sys.stderr)
     return int(comparison.verdict == "violated")
@@ -82,35 +86,25 @@ def measure(problem: "Problem", settings: Settings, n_threads: int | None) -> tu
     from sim.monte_carlo.expectation_check import measure_by_enumeration, measure_by_sampling
     from sim.monte_carlo.sampling import n_ordered_partitions
 
-    adam = (settings.batch_size, settings.beta1, settings.beta2, settings.eps_root)
+    corr = (problem, rule_of(settings), settings.batch_size, settings.micro_batch_size)
     enumerated = settings.method == "enumerate"
     total = (
-        n_ordered_partitions(problem.n_samples, settings.batch_size)
+        n_ordered_partitions(problem.n_samples, settings.micro_batch_size or settings.batch_size)
         if enumerated
         else settings.n_permutations
     )
     with tqdm(total=total, unit=" permutations", disable=None, leave=False) as bar:
         if enumerated:
-            mean = measure_by_enumeration(problem, *adam, bar.update)
+            mean = measure_by_enumeration(*corr, bar.update)
             return mean, np.zeros_like(mean), total
         sampling = (settings.n_permutations, settings.seed, settings.control_variate)
-        return *measure_by_sampling(problem, *adam, *sampling, bar.update, n_threads), total
+        return *measure_by_sampling(*corr, *sampling, bar.update, n_threads), total
 
 
 def columns(settings: Settings, problem: "Problem", n_orders: int) -> dict[str, Any]:
     """Return the settings that were used as columns of a table, the others empty."""
-    row = used(settings)
-    names = (
-        "noise",
-        "problem_seed",
-        "batch_size",
-        "beta1",
-        "beta2",
-        "eps_root",
-        "method",
-        "control_variate",
-        "seed",
-    )
+    row = used_by(settings)
+    names = ("noise", "problem_seed", "batch_size", *OPTIMIZER_COLUMNS, "method", "control_variate", "seed")
     return {
         "problem": settings.problem_name,
         "n_samples": problem.n_samples,

@@ -3,12 +3,13 @@
 Every combination of the listed values is a run. Rows hold the settings, the least validation loss and where it was, and
 what was measured there: test loss and error, training loss, the 1-norm of its gradient, its rise along the sign of the
 gradient (`sharpness`), tr(Sigma) and the noise scale `b_simple` of single-sample gradients, exactly. `status` is ok,
-unfinished (the best point may still have been to come: raise --max-epochs) or diverged (never better than at the start).
+unfinished (the best point may be still to come: raise --max-epochs) or diverged (never better than at the start).
 
 The same flags give the same bytes, for any number of threads and on any processor that fuses multiply and add. With
 --out FILE finished runs are kept beside FILE, and the same command goes on after it was killed.
 """
 
+import argparse
 from pathlib import Path
 
 from common.cli import Parser, run
@@ -23,7 +24,7 @@ EXAMPLES = (
 )
 
 
-def parser() -> Parser:
+def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = Parser(prog="python -m sim.overfitting", description=__doc__, examples=EXAMPLES)
     add_flags(parser, Settings, lists=LISTS)
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     from tqdm import tqdm
 
     from common.files import to_csv
-    from sim.small_networks.runs import run_all, write_table
+    from sim.small_networks.runs import run_all, summary, write_table
 
     with tqdm(total=len(settings), unit="run", disable=None) as bar:
         rows = run_all(settings, arguments.out, arguments.n_threads, progress=bar.update)
@@ -52,6 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.stdout.write(to_csv(rows))
     else:
         write_table(arguments.out, rows)
+        print(summary(arguments.out, rows))
 
 
 if __name__ == "__main__":

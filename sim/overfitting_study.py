@@ -1,9 +1,10 @@
 """Train the networks of the study of the best betas, a row a run (`sim.small_networks.study` lists them).
 
-A killed command goes on where it was when it is given again. `--full` seeds 0 to 19 of a variant take minutes to an hour
-of two cores; records/overfitting/measure.sh runs all.
+A killed command goes on where it was when it is given again. Twenty seeds of a variant take 10 minutes to an hour of
+two cores; records/overfitting/measure.sh runs all.
 """
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,7 @@ EXAMPLES = (
 )
 
 
-def parser() -> Parser:
+def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = Parser(prog="python -m sim.overfitting_study", description=__doc__, examples=EXAMPLES)
     add_flags(parser, Settings)
@@ -49,13 +50,14 @@ def main(argv: list[str] | None = None) -> None:
     s = from_flags(Settings, arguments)
     from tqdm import tqdm
 
-    from sim.small_networks.runs import run_all, write_table
+    from sim.small_networks.runs import run_all, summary, write_table
     from sim.small_networks.study import settings_of
 
     settings = settings_of(s.variant, range(s.first_seed, s.first_seed + s.n_seeds), s.batch_sizes, s.curves)
     with tqdm(total=len(settings), unit="run", disable=None) as bar:
         rows = run_all(settings, arguments.out, arguments.n_threads, progress=bar.update)
     write_table(arguments.out, [{"variant": s.variant} | row for row in rows])
+    print(summary(arguments.out, rows))
 
 
 if __name__ == "__main__":

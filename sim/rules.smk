@@ -126,7 +126,7 @@ rule sim_overfitting_study:
         "../envs/sim.yaml"
     threads: 2
     resources:
-        runtime=480,
+        runtime=240,
     params:
         settings=lambda wildcards: flags(OVERFITTING[wildcards.variant]),
     shell:

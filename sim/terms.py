@@ -1,10 +1,10 @@
 r"""Measure each term of E[Corr_n] by itself and hold it against its closed form, in the limit and exactly.
 
---study terms    FB and MBN1 .. MBN5 of Proposition 3.3 of Cattaneo and Shigida (2026): noise is switched on in the two
-                 places where the two noises of a term meet (`expansion.noise_sources`). For SGD with momentum the two
-                 terms of the modified loss, |g|^2 and tr(Sigma).
---study lines    every product behind them, Proposition A.6 (`expansion.proposition_a6`), the noise of a batch with
-                 itself (measured with independent batches) apart from that of different batches (what is then
+--study terms    FB and MBN1 .. MBN5 of Proposition 3.3 of Cattaneo and Shigida (2026), or of another optimiser: noise
+                 is switched on in the two places where the two noises of a term meet (`expansion.one_order`). For SGD
+                 with momentum the two terms of the modified loss, |g|^2 and tr(Sigma).
+--study lines    every product behind them (`expansion.second_order`), Proposition A.6 for Adam, the noise of a batch
+                 with itself (measured with independent batches) apart from that of different batches (what is then
                  left); by enumeration.
 --study moments  Lemma A.7, E d_i d_j = v Sigma_ij and E d_ij d_j = (v/2) dSigma_jj/dtheta_i, and -1/(m - 1) times
                  that for two batches; by enumeration.
@@ -26,9 +26,15 @@ from typing import TYPE_CHECKING, Any
 from adam_minibatch_noise.errors import InputError
 from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table
-from common.settings import COUNT, POSITIVE, Number, add_flags, from_flags, inherited, setting, used
+from common.settings import COUNT, POSITIVE, Number, add_flags, from_flags, inherited, setting
+from sim.losses.optimizer_settings import (
+    OPTIMIZER_COLUMNS,
+    OptimizerSettings,
+    having,
+    rule_of,
+    used_by,
+)
 from sim.losses.problem_settings import (
-    AlgorithmSettings,
     ProblemSettings,
     check_batch_size,
     make_problem,
@@ -36,6 +42,7 @@ from sim.losses.problem_settings import (
 from sim.monte_carlo.averaging_settings import FEWEST_PERMUTATIONS, TOO_FEW, AveragingSettings
 
 if TYPE_CHECKING:
+    from adam_minibatch_noise.theory import Array
     from sim.losses.problems import Quadratics
     from sim.monte_carlo.orders import Progress
     from sim.monte_carlo.term_results import Result
@@ -43,22 +50,35 @@ if TYPE_CHECKING:
 STUDIES = ("terms", "lines", "moments")
 _GENERATED = {"problem_file": (None,), "cnn": (False,)}
 _OF_TERMS, _OF_CORR = {"study": ("terms",)}, {"study": ("terms", "lines")}
+
+
+def _of_corr(name: str) -> Any:
+    return inherited(OptimizerSettings, name, only_with={**_OF_CORR, **having(name)})
+
+
 _RANDOM = _OF_TERMS | {"method": ("montecarlo",)}
 
 
 @dataclass(frozen=True)
-class Settings(AveragingSettings, AlgorithmSettings, ProblemSettings):
-    """A small problem, an algorithm, and what to measure."""
+class Settings(AveragingSettings, OptimizerSettings, ProblemSettings):
+    """A small problem, an optimiser, and what to measure."""
 
     problem: str = inherited(ProblemSettings, "problem", default="quadratics", only_with=_GENERATED)
     n_samples: int = inherited(ProblemSettings, "n_samples", default=64)
     n_params: int = inherited(ProblemSettings, "n_params", default=8, only_with=_GENERATED)
     noise: float = inherited(ProblemSettings, "noise", only_with=_GENERATED)
-    batch_size: int = inherited(AlgorithmSettings, "batch_size", default=4)
-    algorithm: str = inherited(AlgorithmSettings, "algorithm", only_with=_OF_TERMS)
-    beta1: float = inherited(AlgorithmSettings, "beta1", only_with=_OF_CORR)
-    beta2: float = inherited(AlgorithmSettings, "beta2", only_with=_OF_CORR | {"algorithm": ("adam",)})
-    eps_root: float = inherited(AlgorithmSettings, "eps_root", only_with=_OF_CORR | {"algorithm": ("adam",)})
+    batch_size: int = inherited(OptimizerSettings, "batch_size", default=4)
+    optimizer: str = inherited(OptimizerSettings, "optimizer", only_with=_OF_CORR)
+    beta1: float | None = _of_corr("beta1")
+    beta2: float | None = _of_corr("beta2")
+    beta3: float | None = _of_corr("beta3")
+    eps_root: float | None = _of_corr("eps_root")
+    eps: float | None = _of_corr("eps")
+    delta: float | None = _of_corr("delta")
+    alpha: float | None = _of_corr("alpha")
+    power: float | None = _of_corr("power")
+    weight_decay: float | None = _of_corr("weight_decay")
+    micro_batch_size: int | None = None  # no setting: noise is switched on in whole batches
     method: str = inherited(AveragingSettings, "method", only_with=_OF_TERMS)
     n_permutations: int = inherited(AveragingSettings, "n_permutations", default=2000, only_with=_RANDOM)
     seed: int = inherited(AveragingSettings, "seed", only_with=_RANDOM)
@@ -107,8 +127,8 @@ def main(argv: list[str] | None = None) -> int:
     """Measure, compare, write; return 1 if a formula is violated."""
     args = parser().parse_args(argv)
     settings = from_flags(Settings, args)
-    problem = make_quadratics(settings)
-    from sim.losses.noise_summary import RADIUS, largest_noise
+    problem, theta = make_quadratics(settings)
+    from sim.losses.noise_summary import NO_BOUND_KNOWN, RADIUS, largest_noise, radius_of
     from sim.monte_carlo.term_results import off
 
     own = largest_noise(problem.gradients, settings.batch_size)
@@ -119,15 +139,20 @@ def main(argv: list[str] | None = None) -> int:
     labels = recorded(settings, problem)
     rows = [
         labels | {"rho": rho} | row
-        for rho, measured in zip(rhos, measure(problem, settings, amplitudes), strict=True)
+        for rho, measured in zip(rhos, measure(problem, settings, amplitudes, theta), strict=True)
         for result in measured
         for row in result.rows()
     ]
     outside = list(dict.fromkeys(row["rho"] for row in rows if row["excess"] is None))
-    write_result(args, **forms(rows, labels, outside))
-    if outside:
+    rho_max = float(RADIUS)
+    if settings.study != "moments":
+        rho_max = radius_of(rule_of(settings, whole_batches=True), problem.gradients.mean(axis=0))
+    write_result(args, **forms(rows, labels, outside, rho_max))
+    if any(rho < rho_max for rho in outside):
+        print(NO_BOUND_KNOWN, file=sys.stderr)
+    elif outside:
         print(
-            f"no bound where rho is {RADIUS:.3f} or more: the formulas are held to account below only",
+            f"no bound where rho is {rho_max:.3f} or more: the formulas are held to account below only",
             file=sys.stderr,
         )
     drawn = settings.study == "terms" and settings.method == "montecarlo"
@@ -137,8 +162,8 @@ def main(argv: list[str] | None = None) -> int:
     return int(off(rows))
 
 
-def make_quadratics(settings: Settings) -> "Quadratics":
-    """Make the problem that the settings name, every Hessian written out."""
+def make_quadratics(settings: Settings) -> "tuple[Quadratics, Array | None]":
+    """Make the problem that the settings name, every Hessian written out, and its parameters where they are known."""
     from sim.losses.cnn_problem import cnn_problem
     from sim.losses.problems import LeastSquares
     from sim.monte_carlo.orders import CHUNK
@@ -149,15 +174,15 @@ def make_quadratics(settings: Settings) -> "Quadratics":
         raise InputError(f"--n-samples is {s.n_samples}, allowed: n_samples n_params^2 <= {64 * CHUNK}")
     if s.cnn:
         check_batch_size(s.batch_size, s.n_samples)
-        return cnn_problem(s.n_samples, s.n_filters, s.patch_length, s.problem_seed)
+        return cnn_problem(s.n_samples, s.n_filters, s.patch_length, s.problem_seed), None
     problem = make_problem(s, s.batch_size)
     if problem.n_samples * problem.n_params**2 > 64 * CHUNK:
         raise InputError(f"{s.problem_file}: is too large, allowed: n_samples n_params^2 <= {64 * CHUNK}")
-    return problem.quadratics() if isinstance(problem, LeastSquares) else problem
+    return (problem.quadratics(), problem.theta) if isinstance(problem, LeastSquares) else (problem, None)
 
 
 def measure(
-    problem: "Quadratics", settings: Settings, amplitudes: list[float | None]
+    problem: "Quadratics", settings: Settings, amplitudes: list[float | None], theta: "Array | None" = None
 ) -> "list[list[Result]]":
     """Run the study at each amplitude of the noise (None: as it is), showing progress."""
     from tqdm import tqdm
@@ -165,7 +190,9 @@ def measure(
     total = len(amplitudes) * count_orders(problem, settings)
     with tqdm(total=total, unit=" orders", unit_scale=True, disable=None, leave=False) as bar:
         return [
-            run_study(problem if amplitude is None else problem.with_noise(amplitude), settings, bar.update)
+            run_study(
+                problem if amplitude is None else problem.with_noise(amplitude), settings, bar.update, theta
+            )
             for amplitude in amplitudes
         ]
 
@@ -185,44 +212,48 @@ def count_orders(problem: "Quadratics", settings: Settings) -> int:
     return settings.n_permutations
 
 
-def run_study(problem: "Quadratics", settings: Settings, progress: "Progress") -> "list[Result]":
+def run_study(
+    problem: "Quadratics", settings: Settings, progress: "Progress", theta: "Array | None" = None
+) -> "list[Result]":
     """Measure and predict what the settings ask for."""
-    from sim.monte_carlo import sgd_terms, term_studies
+    from sim.monte_carlo import term_studies
 
     s = settings
     if s.study == "moments":
         return term_studies.moments(problem, s.batch_size, progress)
-    adam = s.batch_size, s.beta1, s.beta2, s.eps_root, s.n_epochs
+    rule = rule_of(s, whole_batches=True)
     if s.study == "lines":
-        return term_studies.lines(problem, *adam, progress)
+        return term_studies.lines(problem, rule, s.batch_size, s.n_epochs, progress, theta)
     orders = (s.n_permutations if s.method == "montecarlo" else None), s.seed
-    if s.algorithm == "adam":
-        return term_studies.adam_terms(problem, *adam, *orders, progress)
-    return sgd_terms.sgd_momentum_terms(problem, s.batch_size, s.beta1, s.n_epochs, *orders, progress)
+    return term_studies.terms(problem, rule, s.batch_size, s.n_epochs, *orders, progress, theta)
 
 
 def recorded(settings: Settings, problem: "Quadratics") -> dict[str, Any]:
     """Return the settings that were used as columns of a table, the others empty."""
-    row = used(settings)
-    names = "problem_seed batch_size n_epochs algorithm beta1 beta2 eps_root method seed"
+    row = used_by(settings)
+    names = ("problem_seed", "batch_size", "n_epochs", *OPTIMIZER_COLUMNS[:-1], "method", "seed")
     return {
         "study": settings.study,
         "problem": "cnn" if settings.cnn else settings.problem_name,
         "n_samples": problem.n_samples,
         "n_params": problem.n_params,
-    } | {name: row[name] for name in names.split()}
+    } | {name: row[name] for name in names}
 
 
-def forms(rows: list[dict[str, Any]], settings: dict[str, Any], outside: list[float]) -> dict[str, Any]:
+def forms(
+    rows: list[dict[str, Any]], settings: dict[str, Any], outside: list[float], rho_max: float
+) -> dict[str, Any]:
     """Return the rows as `write_result` takes them, in every form; `outside` are the rho without a bound."""
-    from sim.losses.noise_summary import RADIUS, range_notice
+    from sim.losses.noise_summary import NO_BOUND_KNOWN, range_notice
 
     columns = [name for name in rows[0] if name not in settings]
     lines = [["-" if row[name] is None else row[name] for name in columns] for row in rows]
     judged = [row["excess"] for row in rows if row["excess"] is not None]
     notices = [f"largest excess {max(judged):.3g} (violated above 1)"] if judged else []
-    notices += [range_notice(rho if rho < float("inf") else None) for rho in outside]
-    value = settings | {"rho_max": float(RADIUS), "rho_outside_range": outside}
+    too_much = [rho for rho in outside if rho >= rho_max]
+    notices += [range_notice(rho if rho < float("inf") else None, rho_max) for rho in too_much]
+    notices += [NO_BOUND_KNOWN] if len(too_much) < len(outside) else []
+    value = settings | {"rho_max": rho_max, "rho_outside_range": outside}
     value |= {"rows": [{name: row[name] for name in columns} for row in rows]}
     return {"rows": rows, "value": value, "table": "\n".join([to_table(columns, lines), *notices])}
 

@@ -1,4 +1,4 @@
-"""Find the batch size at which the monotonicity of C_total in beta2 (and in beta1) turns, for finite epochs too.
+"""Find the batch size at which the monotonicity of C_total in one of the betas turns, for finite epochs too.
 
 C_total is mapped, in the limit and exact, at the last step of epoch 1, 2, 5, ..., for the true geometry of an
 experiment; `expansion.turning_points` says what the turning points are. Empty: there is none at or
@@ -11,11 +11,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from adam_minibatch_noise.expansion import turning_points as library
+from adam_minibatch_noise.expansion.registry import settings_of
 from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table, write_csv
-from common.settings import BETA, COUNT, POSITIVE, add_flags, from_flags, setting
+from common.optimizer_flag import optimizer_reader
+from common.settings import BETA, COUNT, NONNEGATIVE, POSITIVE, Number, add_flags, from_flags, setting
+from sim.losses.optimizer_settings import having
 
 BETAS = ("beta2", "beta1")
+SWEPT = {"beta1": ("beta2", "beta3"), "beta2": ("beta1", "beta3"), "beta3": ("beta1", "beta2")}
+"""With which sweeps a beta has a value of its own."""
+OPTIMIZERS = ("adam", "nadam", "rmsprop", "ademamix", "adam-p")
+"""The scale-invariant ones of whole batches: the others have no C_total."""
+
+
+def _fixed(name: str, help: str) -> Any:
+    conditions = {"sweeps": SWEPT[name]} | having(name)
+    return setting(None, f"{help}; default: the optimizer's own", BETA, only_with=conditions)
 
 
 @dataclass(frozen=True)
@@ -28,9 +40,21 @@ class Settings:
     )
     noise_scales: tuple[float, ...] = setting((1e2, 2e2, 3e2, 5e2, 1e3), "B_simple", POSITIVE, unit="samples")
     n_epochs: tuple[int, ...] = setting((1, 2, 5, 10, 20, 50), "of the last step: its epoch", COUNT)
-    sweeps: tuple[str, ...] = setting(BETAS, "what to sweep", choices=sorted(BETAS))
-    beta1: float = setting(0.9, "while beta2 is swept", BETA, only_with={"sweeps": ("beta2",)})
-    beta2: float = setting(0.999, "while beta1 is swept", BETA, only_with={"sweeps": ("beta1",)})
+    optimizer: str = setting(
+        "adam", "with a C_total; help: lists all", optimizer_reader(), choices=OPTIMIZERS
+    )
+    sweeps: tuple[str, ...] = setting(
+        BETAS, "what to sweep; by default of these what the optimizer has", choices=sorted(library.BETAS)
+    )
+    beta1: float | None = _fixed("beta1", "while another beta is swept")
+    beta2: float | None = _fixed("beta2", "while another beta is swept")
+    beta3: float | None = _fixed("beta3", "of AdEMAMix, while another beta is swept")
+    alpha: float | None = setting(
+        None, "of AdEMAMix; default: its own", NONNEGATIVE, only_with=having("alpha")
+    )
+    power: float | None = setting(
+        None, "p of adam-p; default: its own", Number(float, 1), only_with=having("power")
+    )
     grid: tuple[float, ...] = setting(library.GRID, "values of the beta that is swept, ascending", BETA)
     min_batch_size: int = setting(
         64, "smallest batch size looked at for turning points", COUNT, unit="samples"
@@ -39,7 +63,7 @@ class Settings:
 
 EXAMPLES = (
     "python -m sim.turning --n-samples 2000 --batch-sizes 64 512 --noise-scales 100 --n-epochs 1 5",
-    "python -m sim.turning --n-samples 2000 --sweeps beta2 --beta1 0.8 --noise-scales 100 --n-epochs 3 --format csv",
+    "python -m sim.turning --optimizer ademamix --sweeps beta3 --beta1 0.8 --n-samples 2000 --noise-scales 100",
 )
 
 
@@ -60,17 +84,19 @@ def main(argv: list[str] | None = None) -> None:
     from tqdm import tqdm
 
     rows, turning = [], []
+    has = settings_of(s.optimizer)
+    sweeps = s.sweeps if "sweeps" in args.given else [name for name in s.sweeps if name in has]
+    others = {name: getattr(s, name) for name in has if getattr(s, name, None) is not None}
     n_steps = library.steps_of_map(s.n_samples, s.batch_sizes, s.n_epochs)
     n_steps += library.steps_of_turning_points(s.n_samples, s.min_batch_size, s.n_epochs)
-    with tqdm(
-        total=n_steps * len(s.sweeps), unit=" steps", unit_scale=True, disable=None, leave=False
-    ) as bar:
-        for swept in s.sweeps:
-            about = swept, s.beta1 if swept == "beta2" else s.beta2, s.n_samples
-            rows += library.c_total_map(*about, s.batch_sizes, s.noise_scales, s.n_epochs, s.grid, bar.update)
-            turning += library.turning_points(
-                *about, s.noise_scales, s.n_epochs, s.min_batch_size, s.grid, bar.update
-            )
+    total = n_steps * len(sweeps)
+    with tqdm(total=total, unit=" steps", unit_scale=True, disable=None, leave=False) as bar:
+        for swept in sweeps:
+            about = swept, others, s.n_samples
+            of = {"grid": s.grid, "progress": bar.update, "optimizer": s.optimizer}
+            rows += library.c_total_map(*about, s.batch_sizes, s.noise_scales, s.n_epochs, **of)
+            turning += library.turning_points(*about, s.noise_scales, s.n_epochs, s.min_batch_size, **of)
+    rows, turning = ([row | {"optimizer": s.optimizer} for row in part] for part in (rows, turning))
     if args.turning_out:
         write_csv(args.turning_out, turning)
     write_result(args, **forms(rows, turning, s.grid[-1]))

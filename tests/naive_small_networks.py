@@ -1,4 +1,4 @@
-"""A run of `sim.small_networks` written out plainly in NumPy, float64: one layer after the other, one step after the other."""
+"""A run of `sim.small_networks` written out plainly in NumPy, float64: one layer and one step after the other."""
 
 import numpy as np
 

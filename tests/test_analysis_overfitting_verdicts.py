@@ -28,7 +28,7 @@ def table(
     noise=0.01,
     curve="beta2",
 ):
-    """A table of runs whose validation loss is loss(batch size, lr, beta1, beta2), with a level and noise of each seed."""
+    """Runs whose validation loss is loss(batch size, lr, beta1, beta2), with the level and noise of a seed."""
     rng, rows = np.random.default_rng(0), []
     for seed in range(n_seeds):
         level = rng.normal(0, 0.1)
@@ -98,7 +98,8 @@ def test_gain_is_of_seeds_that_did_not_choose():
 
 
 def test_gain_of_a_known_difference():
-    made = verdicts.judge(table(lambda size, lr, beta1, beta2: 2.0 if beta2 == 0.999 else 1.0 if beta2 == 0.9 else 3.0, noise=1e-6))  # fmt: skip
+    loss = {0.9: 1.0, 0.999: 2.0}
+    made = verdicts.judge(table(lambda size, lr, beta1, beta2: loss.get(beta2, 3.0), noise=1e-6))
     rows = [row for row in made["gains"] if row["metric"] == "min_valid_loss" and row["baseline"] == 0.999]
     assert {row["verdict"] for row in rows} == {"holds"}
     assert np.mean([row["gain"] for row in rows]) == pytest.approx(50, abs=3)

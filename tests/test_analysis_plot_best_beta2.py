@@ -8,7 +8,7 @@ import pytest
 
 from adam_minibatch_noise import theory
 from adam_minibatch_noise.expansion import turning_points
-from adam_minibatch_noise.expansion.second_order import exact_c_total
+from adam_minibatch_noise.expansion.constants import exact_c_total
 from analysis import best_betas, plot_best_beta2
 from analysis.reductions import best_beta2, noise_scales
 from tests.sweep_runs import curve, write

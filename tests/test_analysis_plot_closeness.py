@@ -7,18 +7,18 @@ import pytest
 from analysis import plot_closeness
 from analysis.drawing import style
 from analysis.inputs import titles
-from sim.closeness import ALGORITHMS, PROBLEMS
+from sim.closeness import DEFAULT, OPTIMIZERS, PROBLEMS
 from sim.memory.closeness_study import EXPECTED_SLOPE
 
 
 def write_table(path, **changes):
     """A table of sim.closeness in which every distance is lr to the power of the theorem."""
     rows = [
-        {"problem": p, "algorithm": a, "correction": c, "lr": lr, "distance": lr**order}
+        {"problem": p, "optimizer": a, "correction": c, "lr": lr, "distance": lr**order}
         | {"slope": order, "slope_stderr": 0.0125}
         | changes
         for p in PROBLEMS
-        for a in ALGORITHMS
+        for a in DEFAULT
         for c, order in EXPECTED_SLOPE.items()
         for lr in (1e-3, 1e-4, 1e-5)
     ]
@@ -39,13 +39,13 @@ def drawn(table, monkeypatch, tmp_path):
 
 def test_names_are_those_of_the_study():
     assert set(titles.PROBLEMS) == set(PROBLEMS)
-    assert set(ALGORITHMS) <= set(titles.OPTIMIZERS)
+    assert set(OPTIMIZERS) <= set(titles.OPTIMIZERS)
     assert plot_closeness.ORDER == EXPECTED_SLOPE
 
 
 def test_panels_show_points_slopes_and_reference_lines(tmp_path, monkeypatch):
     figure = drawn(write_table(tmp_path / "t.csv"), monkeypatch, tmp_path)
-    assert len(figure.axes) == len(PROBLEMS) * len(ALGORITHMS)
+    assert len(figure.axes) == len(PROBLEMS) * len(DEFAULT)
     for axis in figure.axes:
         texts = [text.get_text() for text in axis.texts]
         assert texts == ["with Corr\n2.0000 ± 0.0125", "without Corr\n1.0000 ± 0.0125"]
@@ -72,7 +72,7 @@ def test_main_rejects_tables_of_something_else(tmp_path, fails):
     (tmp_path / "short.csv").write_text("problem,lr\ncnn,1\n")
     wrong = write_table(tmp_path / "wrong.csv", problem="cubics")
     for table, word in (
-        (tmp_path / "short.csv", "'algorithm' is missing"),
+        (tmp_path / "short.csv", "'optimizer' is missing"),
         (wrong, "'cubics', allowed: least"),
     ):
         assert word in fails(plot_closeness.main, "--tables", table, "--out", out)

@@ -17,7 +17,7 @@ def files(tmp_path_factory):
     studies = {
         "falling": ["--beta2", "0.95", "--method", "enumerate", "--rho", "0.1", "0.01"],
         "adam": ["--beta2", "0.95", "--method", "enumerate", "--rho", "0.01"],
-        "sgd": ["--algorithm", "sgd-momentum", "--method", "enumerate"],
+        "sgd": ["--optimizer", "sgd-momentum", "--method", "enumerate"],
         "lines": ["--beta2", "0.95", "--study", "lines", "--rho", "0.01"],
     }
     for name, flags in studies.items():
@@ -62,7 +62,7 @@ def test_rejects_tables_it_cannot_draw(fails, files, tmp_path):
     out = tmp_path / "x.svg"
     assert "--tables" in fails(plot_terms.main, "--tables", files["lines"], "--out", out)
     (tmp_path / "y.csv").write_text("study,problem\nterms,quadratics\n")
-    assert "column 'algorithm' is missing" in fails(
+    assert "column 'optimizer' is missing" in fails(
         plot_terms.main, "--tables", tmp_path / "y.csv", "--out", out
     )
     assert not out.exists()

@@ -58,3 +58,12 @@ def test_files_of_the_article_are_found_in_its_text(tmp_path):
         '#fig("plot_a", note: [x]) <a>\n#let n = json(results + "/analysis/n.json")\nresults + "/analysis/" + f\n'
     )
     assert captions.files_of_article(str(source)) == ["analysis/plot_a.svg", "analysis/n.json"]
+
+
+def test_a_figure_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "figures.yaml"
+    path.write_text(
+        "plot_a: {title: T, caption: One.}\nplot_b: {title: T, caption: Two.}\nplot_a: {title: U, caption: Three.}\n"
+    )
+    with pytest.raises(InputError, match="plot_a stands twice"):
+        captions.read(str(path))

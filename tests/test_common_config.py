@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from adam_minibatch_noise.errors import InputError
-from common.config import check, flags, grid
+from common.config import check, flags, grid, load, write_html
 
 SCHEMA = "config/config.schema.yaml"
 
@@ -46,3 +46,36 @@ def test_grid_runs_the_last_key_fastest():
     assert grid({"grid": {"a": [1, 2], "b": [3, 4]}}) == [
         {"a": 1, "b": 3}, {"a": 1, "b": 4}, {"a": 2, "b": 3}, {"a": 2, "b": 4},
     ]  # fmt: skip
+
+
+def test_a_long_path_with_a_blank_stands_on_one_line_of_the_page(tmp_path):
+    data_dir = "/" + "a" * 70 + "/my texts/" + "b" * 69
+    assert len(data_dir) == 150
+    page = tmp_path / "configuration.html"
+    write_html(str(page), {"results": "results", "data_dir": data_dir, "note": None})
+    lines = page.read_text().splitlines()
+    assert f"data_dir: {data_dir}" in lines
+    assert lines[-3:] == [f"data_dir: {data_dir}", "note: null", "</pre>"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("results: a\ndata_dir: b\nresults: c\n", "results stands twice in the mapping from line 1"),
+        (
+            "sim:\n  turning:\n    beta1: 0.5\n    beta1: 0.9\n",
+            "beta1 stands twice in the mapping from line 3",
+        ),
+    ],
+)
+def test_a_setting_that_stands_twice_is_refused(tmp_path, text, words):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        load(str(path))
+
+
+def test_aliases_and_merged_mappings_are_no_repetition(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("one: &one {a: 1, b: 2}\ntwo: {<<: *one, b: 3}\nthree: {a: {a: 1}, b: {a: 1}}\n")
+    assert load(str(path))["two"] == {"a": 1, "b": 3}

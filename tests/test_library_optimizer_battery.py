@@ -350,6 +350,16 @@ def test_gradient_that_is_part_of_a_graph_is_used_as_it_is(kind):
     assert not any(value.requires_grad for value in states)
 
 
+def test_micro_batch_gradient_that_is_part_of_a_graph_is_added_without_it():
+    param = torch.nn.Parameter(torch.ones(3))
+    optimizer = BatchSizeInvariantAdamW([param], **SETTINGS)
+    param.grad = torch.ones(3, requires_grad=True) * 2
+    optimizer.accumulate()
+    states = [value for value in optimizer.state[param].values() if torch.is_tensor(value)]
+    assert len(states) == 4
+    assert not any(value.requires_grad for value in states)
+
+
 @kinds()
 def test_closure_is_called_once_with_gradients_on_and_its_value_returned(kind):
     param = torch.nn.Parameter(torch.tensor([1.0, -2.0]))

@@ -1,4 +1,4 @@
-"""The exact second-order expectation against enumeration of every batch order, its limit, and its constants."""
+"""The exact second-order expectation term by term, against derivations by hand, and its constants and limits."""
 
 import itertools
 
@@ -6,177 +6,199 @@ import numpy as np
 import pytest
 
 from adam_minibatch_noise.errors import InputError
-from adam_minibatch_noise.expansion.second_order import (
-    adam_constants,
-    adam_expectation,
+from adam_minibatch_noise.expansion.averaging import moving_average
+from adam_minibatch_noise.expansion.constants import (
     exact_c_total,
-    sgd_momentum_expectation,
+    limit_c_total,
+    main_constants,
+    rule_c_total,
+    rule_constants,
+    step_size,
 )
-from adam_minibatch_noise.expansion.weight_sums import apply_covariance, ema, limit_weight_sums, weight_sums
+from adam_minibatch_noise.expansion.one_order import SwitchedCorr, rule_corr
+from adam_minibatch_noise.expansion.registry import make_rule
+from adam_minibatch_noise.expansion.second_order import second_order_lines, second_order_terms, term_of
+from adam_minibatch_noise.expansion.weight_sums import (
+    apply_covariance,
+    limit_weight_sums,
+    main_sums,
+    weight_sums,
+)
 from adam_minibatch_noise.theory import (
     adam_corr,
-    adam_main,
     batch_variance_factor,
     c_total,
     ema_weights,
     expected_corr_terms,
     limit_constants,
 )
-from sim.losses.problems import Quadratics, make_least_squares, make_quadratics
-from sim.monte_carlo.sampling import ordered_partitions
+from sim.losses.problems import make_least_squares, make_quadratics
+from tests import naive_expectations
+from tests.orders import batches_of, mirrored
+from tests.test_library_update_rules import CASES, LINEAR, THETA
 
-TERMS = ["MBN1", "MBN2", "MBN3", "MBN4", "MBN5"]
-
-
-def batches_of(problem, batch_size):
-    """Batch gradients and Hessians of every ordered partition: (n_partitions, m, d) and (.., m, d, d)."""
-    orders = ordered_partitions(problem.n_samples, batch_size)
-    shape = (len(orders), -1, batch_size)
-    gradients = problem.gradients[orders].reshape(*shape, problem.n_params).mean(axis=2)
-    hessians = problem.hessians[orders].reshape(*shape, problem.n_params, problem.n_params).mean(axis=2)
-    return gradients, hessians
-
-
-def enumerated(problem, batch_size, n_epochs, corr):
-    gradients, hessians = batches_of(problem, batch_size)
-    choices = itertools.product(range(len(gradients)), repeat=n_epochs)
-    values = [corr(np.concatenate(gradients[list(c)]), np.concatenate(hessians[list(c)])) for c in choices]
-    return np.mean(values, axis=0)
+SCALE_INVARIANT = {
+    "adam": {"beta1": 0.8, "beta2": 0.95},
+    "nadam": {"beta1": 0.8, "beta2": 0.95},
+    "rmsprop": {"beta2": 0.95},
+    "ademamix": {"beta1": 0.8, "beta2": 0.95, "beta3": 0.98, "alpha": 2.0},
+    "adam-p": {"beta1": 0.8, "beta2": 0.95, "power": 3.0},
+}
 
 
-def mirrored(n_samples, n_params, noise, seed):
-    """Quadratics whose samples deviate from the mean in opposite pairs: third moments of the noise vanish."""
-    base = make_quadratics(n_samples // 2, n_params, 1.0, seed)
-    other = base.with_noise(-1.0)
-    pairs = zip((base.gradients, base.hessians), (other.gradients, other.hessians), strict=True)
-    return Quadratics(*(np.concatenate(pair) for pair in pairs)).with_noise(noise)
-
-
-def second_order(problem, batch_size, n_epochs, beta1, beta2, eps_root):
-    n_batches = problem.n_samples // batch_size
-    v = float(batch_variance_factor(problem.n_samples, batch_size))
-    sums = weight_sums((beta1, beta2), n_batches, n_batches * n_epochs - 1)
-    zeroth, terms = adam_expectation(problem.moments(), sums, v, eps_root)
-    return zeroth, sum(terms.values())
-
-
-@pytest.mark.parametrize(
-    ("n_samples", "batch_size", "n_epochs"),
-    [(6, 1, 1), (6, 2, 1), (6, 2, 2), (8, 2, 1), (8, 4, 2), (4, 1, 2), (6, 3, 2), (6, 6, 3)],
-)
+# --------------------------------------------------------------------------- beside the derivations by hand
+@pytest.mark.parametrize(("n_batches", "t", "correlation"), [(3, 5, None), (3, 8, -0.4), (4, 6, 0.0)])
 @pytest.mark.parametrize("eps_root", [0.0, 0.3])
-def test_adam_expectation_residual_falls_as_the_square_of_the_noise(
-    n_samples, batch_size, n_epochs, eps_root
-):
-    """Residual relative to the second-order term: O(noise) from third moments, O(noise^2) where they vanish.
+def test_adam_and_its_invariant_kin_match_the_derivation_by_hand(n_batches, t, correlation, eps_root):
+    betas, moments = (0.8, 0.95), make_quadratics(12, 3, 0.5, 1).moments()
+    settings = {"beta1": 0.8, "beta2": 0.95, "eps_root": eps_root}
+    by_hand = naive_expectations.adam_sums(betas, n_batches, t, correlation)
+    rule = make_rule("adam", settings)
+    sums = weight_sums(rule.weights, n_batches, t, correlation)
+    zeroth, terms = second_order_terms(rule, moments, sums, 0.2)
+    want_zeroth, want = naive_expectations.adam_expectation(moments, by_hand, 0.2, eps_root)
+    np.testing.assert_allclose(zeroth, want_zeroth, rtol=1e-12)
+    for name in want:
+        atol = 1e-13 * np.abs(want[name]).max()
+        np.testing.assert_allclose(terms[name], want[name], rtol=1e-11, atol=atol, err_msg=name)
+    _, terms = second_order_terms(make_rule("invariant-adam", settings), moments, sums, 0.2, 0.5)
+    _, want = naive_expectations.invariant_expectation(moments, by_hand, 0.2, 0.5, eps_root)
+    for i in range(1, 6):
+        total = want[f"MBN{i}"] + want.get(f"SCATTER{i}", 0.0)
+        atol = 1e-13 * np.abs(total).max()
+        np.testing.assert_allclose(terms[f"MBN{i}"], total, rtol=1e-11, atol=atol, err_msg=f"MBN{i}")
 
-    The noise of the six samples is symmetric about the mean (r, -r), so third moments of a sample vanish and the
-    ratio between amplitude z and z/2 is 4.
-    """
-    base = make_quadratics(n_samples // 2, 2, 1.0, 3)
-    mirrored = base.with_noise(-1.0)
-    base = type(base)(
-        np.concatenate([base.gradients, mirrored.gradients]),
-        np.concatenate([base.hessians, mirrored.hessians]),
+
+@pytest.mark.parametrize("beta", [0.0, 0.7, 1 - 1e-9])
+def test_sgd_momentum_matches_the_derivation_by_hand(beta):
+    moments, rule = make_quadratics(6, 3, 2.0, 5).moments(), make_rule("sgd-momentum", {"beta1": beta})
+    zeroth, terms = second_order_terms(rule, moments, weight_sums(rule.weights, 3, 7), 0.4)
+    want = naive_expectations.sgd_momentum_expectation(moments, beta, 3, 7, 0.4)
+    np.testing.assert_allclose((zeroth, sum(terms.values())), want, rtol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------- term by term
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_each_line_matches_enumeration_with_noise_in_its_two_places_only(name, settings):
+    """Noise is switched on in the averages, in psi', in the Hessian and in the updates separately."""
+    rule, problem = make_rule(name, settings), mirrored(6, 2, 1e-4, 3)
+    if rule.of_micro_batches:
+        with pytest.raises(InputError, match="allowed: a rule of whole batches"):
+            SwitchedCorr(rule, *batches_of(problem, 2), problem.moments())
+        return
+    switched = SwitchedCorr(rule, *batches_of(problem, 2), problem.moments(), THETA)
+    v = float(batch_variance_factor(6, 2))
+    zeroth, lines = second_order_lines(
+        rule, problem.moments(), weight_sums(rule.weights, 3, 2), v, theta=THETA
     )
-    residuals = []
-    for amplitude in (0.04, 0.02):
-        problem = base.with_noise(amplitude)
-        mean = enumerated(problem, batch_size, n_epochs, lambda g, h: adam_corr(g, h, 0.8, 0.95, eps_root))
-        zeroth, added = second_order(problem, batch_size, n_epochs, 0.8, 0.95, eps_root)
-        if batch_size == n_samples:
-            np.testing.assert_allclose(mean, zeroth, rtol=1e-12)
-            assert not added.any()
-            return
-        residuals.append(np.abs(mean - zeroth - added).max() / np.abs(added).max())
-    slope = np.log2(residuals[0] / residuals[1])
-    assert residuals[1] < 5e-3
-    assert slope == pytest.approx(2, abs=0.1)
+    np.testing.assert_allclose(switched.parts().sum(axis=0)[0], zeroth, rtol=1e-12)
+    places = [f"z{a + 1}" for a in range(len(rule.averages))] + ["gradient", "hessian", "updates"]
+    largest = max(np.abs(value).max() for value in lines.values())
+    for p, q in itertools.combinations_with_replacement(places, 2):
+        measured = switched.pair((p,), (q,)).mean(axis=1)
+        for a, value in enumerate(measured):
+            want = lines.get((a, p, q), np.zeros(2))  # a pair that is no line contributes nothing
+            np.testing.assert_allclose(value, want, rtol=2e-3, atol=1e-5 * largest, err_msg=f"{a} {p} {q}")
 
 
-@pytest.mark.parametrize("eps_root", [0.0, 0.3])
-def test_each_term_matches_enumeration_with_noise_in_its_two_places_only(eps_root):
-    """MBN1..MBN5 one by one: noise is switched on in g_j, the Hessian and the accumulated updates separately."""
-    beta1, beta2, batch_size = 0.8, 0.95, 2
-    problem = mirrored(6, 3, 1e-3, 0)
-    moments = problem.moments()
-    all_gradients, all_hessians = batches_of(problem, batch_size)
-
-    def expectation(outer, hessian, inner):
-        values = []
-        for g, h in zip(all_gradients, all_hessians, strict=True):
-            inner_g = g if inner else np.broadcast_to(moments.gradient, g.shape)
-            outer_g = g if outer else np.broadcast_to(moments.gradient, g.shape)
-            h = h if hessian else np.broadcast_to(moments.hessian, h.shape)
-            t = len(g) - 1
-            mu, nu = ema_weights(beta1, t), ema_weights(beta2, t)
-            updates = adam_main(inner_g[:-1], beta1, beta2, eps_root)
-            curved = np.einsum("kij,kj->ki", h[:-1], np.cumsum(updates[::-1], axis=0)[::-1])
-            root = np.sqrt(nu @ outer_g**2 + eps_root)
-            second = nu[:-1] @ (outer_g[:-1] * curved)
-            values.append((mu[:-1] @ curved) / root - (mu @ outer_g) * second / root**3)
-        return np.mean(values, axis=0)
-
-    quiet = expectation(0, 0, 0)
-    outer, hessian, inner = expectation(1, 0, 0), expectation(0, 1, 0), expectation(0, 0, 1)
-    measured = {
-        "MBN1": outer - quiet,
-        "MBN2": inner - quiet,
-        "MBN3": expectation(1, 1, 0) - outer - hessian + quiet,
-        "MBN4": expectation(0, 1, 1) - hessian - inner + quiet,
-        "MBN5": expectation(1, 0, 1) - outer - inner + quiet,
-    }
-    v = float(batch_variance_factor(6, batch_size))
-    zeroth, terms = adam_expectation(moments, weight_sums((beta1, beta2), 3, 2), v, eps_root)
-    np.testing.assert_allclose(quiet, zeroth, rtol=1e-12)
-    for name in TERMS:
-        np.testing.assert_allclose(measured[name], terms[name], rtol=2e-3, atol=1e-12, err_msg=name)
+@pytest.mark.parametrize(("name", "settings"), CASES)
+def test_noise_everywhere_is_corr(name, settings):
+    rule = make_rule(name, settings)
+    if not rule.of_micro_batches:
+        gradients, hessians = batches_of(make_quadratics(6, 2, 0.3, 1), 2)
+        switched = SwitchedCorr(rule, gradients, hessians, make_quadratics(6, 2, 0.3, 1).moments(), THETA)
+        places = [f"z{a + 1}" for a in range(len(rule.averages))] + ["gradient", "hessian", "updates"]
+        want = rule_corr(rule, gradients, hessians, THETA)
+        np.testing.assert_allclose(switched.parts(places).sum(axis=0), want, rtol=1e-12, atol=1e-14)
 
 
+def test_every_line_belongs_to_a_term():
+    rule, moments = make_rule("adam"), make_quadratics(6, 2, 0.3, 1).moments()
+    sums = weight_sums(rule.weights, 3, 2)
+    _, lines = second_order_lines(rule, moments, sums, 0.2)
+    _, terms = second_order_terms(rule, moments, sums, 0.2)
+    for term, value in terms.items():
+        total = sum(line for key, line in lines.items() if term_of(key) == term)
+        np.testing.assert_allclose(total, value, rtol=1e-12, err_msg=term)
+
+
+def test_adam_corr_of_the_formula_sheet_is_that_of_its_rule():
+    gradients, hessians = batches_of(make_quadratics(6, 3, 0.3, 1), 2)
+    for eps_root in (0.0, 0.3):
+        rule = make_rule("adam", {"beta1": 0.8, "beta2": 0.95, "eps_root": eps_root})
+        want = [adam_corr(g, h, 0.8, 0.95, eps_root) for g, h in zip(gradients, hessians, strict=True)]
+        np.testing.assert_allclose(rule_corr(rule, gradients, hessians), want, rtol=1e-12)
+
+
+# ---------------------------------------------------------------------------------------------- constants
 @pytest.mark.parametrize("beta1", [0.0, 0.5, 0.9, 0.95])
 @pytest.mark.parametrize("beta2", [0.0, 0.3, 0.9, 0.999])
-def test_limit_of_the_weight_sums_is_the_formula_sheet(beta1, beta2):
-    got, sheet = vars(adam_constants(limit_weight_sums((beta1, beta2)))), vars(limit_constants(beta1, beta2))
+def test_limit_of_adams_constants_is_the_formula_sheet(beta1, beta2):
+    rule = make_rule("adam", {"beta1": beta1, "beta2": beta2, "eps_root": 0.1, "eps": 0.2})  # eps -> 0
+    got, sheet = (
+        vars(rule_constants(rule, limit_weight_sums(rule.weights))),
+        vars(limit_constants(beta1, beta2)),
+    )
     for name, value in sheet.items():
         assert got[name] == pytest.approx(value, rel=1e-11, abs=1e-12), name
 
 
+@pytest.mark.parametrize(("name", "settings"), SCALE_INVARIANT.items())
+def test_limit_constants_are_those_of_a_long_epoch_of_independent_batches(name, settings):
+    rule = make_rule(name, settings)
+    long = rule_constants(rule, weight_sums(rule.weights, 3001, 3000, 0.0))
+    limit = rule_constants(rule, limit_weight_sums(rule.weights))
+    np.testing.assert_allclose(list(vars(long).values()), list(vars(limit).values()), rtol=1e-10)
+
+
 def test_finite_constants_tend_to_the_limit_as_one_over_the_number_of_batches():
+    rule = make_rule("adam", {"beta1": 0.5, "beta2": 0.8})
     limit = np.array(list(vars(limit_constants(0.5, 0.8)).values()))
     gaps = [
-        np.abs(np.array(list(vars(adam_constants(weight_sums((0.5, 0.8), m, m - 1))).values())) - limit)[1:]
+        np.abs(
+            np.array(list(vars(rule_constants(rule, weight_sums(rule.weights, m, m - 1))).values())) - limit
+        )[1:]
         for m in (500, 1000)
     ]
     np.testing.assert_allclose(np.log2(gaps[0] / gaps[1]), 1.0, atol=0.02)
 
 
-def test_adam_expectation_without_eps_is_made_of_the_six_constants():
-    problem, sums = make_quadratics(12, 4, 0.3, 1), weight_sums((0.7, 0.9), 6, 17)
-    zeroth, terms = adam_expectation(problem.moments(), sums, 0.2)
-    for name, value in expected_corr_terms(problem.moments(), adam_constants(sums), 0.2).items():
-        np.testing.assert_allclose(zeroth if name == "FB" else terms[name], value, rtol=1e-11)
+@pytest.mark.parametrize(("name", "settings"), SCALE_INVARIANT.items())
+def test_expectation_without_eps_is_made_of_the_six_constants(name, settings):
+    rule, problem = make_rule(name, settings), make_quadratics(12, 4, 0.3, 1)
+    sums = weight_sums(rule.weights, 6, 17)
+    zeroth, terms = second_order_terms(rule, problem.moments(), sums, 0.2)
+    constants = rule_constants(rule, sums)
+    for term, value in expected_corr_terms(problem.moments(), constants, 0.2).items():
+        np.testing.assert_allclose(zeroth if term == "FB" else terms[term], value, rtol=1e-11, err_msg=term)
+    forward, c1, c2 = main_constants(rule, main_sums(rule.weights, 6, 17))
+    np.testing.assert_allclose((forward, c1, c2), (constants.FB, constants.C1, constants.C2), rtol=1e-12)
 
 
-def test_exact_c_total_tends_to_c_total():
+def test_c_total_tends_to_its_limit():
     assert exact_c_total(0.5, 0.8, 0.7, 100_000) == pytest.approx(float(c_total(0.5, 0.8, 0.7)), rel=1e-4)
+    for name, settings in SCALE_INVARIANT.items():
+        rule = make_rule(name, settings)
+        limit = limit_c_total(rule, [0.0, 0.7])
+        np.testing.assert_allclose(rule_c_total(rule, [0.0, 0.7], 100_000), limit, rtol=1e-3, err_msg=name)
 
 
-@pytest.mark.parametrize("n_epochs", [1, 2])
-@pytest.mark.parametrize("beta", [0.0, 0.7, 1 - 1e-9])
-def test_sgd_momentum_expectation_matches_enumeration(beta, n_epochs):
-    """No remainder: Corr is bilinear in the noise."""
-    problem = make_quadratics(6, 3, 2.0, 5)
-
-    def corr(gradients, hessians):
-        t = len(gradients) - 1
-        updates = [sum(beta ** (l - k) * gradients[k] for k in range(l + 1)) for l in range(t)]  # noqa: E741
-        return sum(beta ** (t - k) * hessians[k] @ sum(updates[k:]) for k in range(t))
-
-    v = float(batch_variance_factor(6, 2))
-    got = sum(sgd_momentum_expectation(problem.moments(), beta, 3, 3 * n_epochs - 1, v))
-    np.testing.assert_allclose(got, enumerated(problem, 2, n_epochs, corr), rtol=1e-12)
+def test_step_size_is_the_update_of_a_constant_gradient():
+    assert step_size(make_rule("adam")) == pytest.approx(1)
+    assert step_size(make_rule("ademamix", {"alpha": 5.0})) == pytest.approx(6)
 
 
+@pytest.mark.parametrize("name", ["sgd-momentum", "nesterov", "signum-smooth", "lion-smooth"])
+def test_constants_are_refused_where_the_update_depends_on_the_size_of_the_gradient(name):
+    rule = make_rule(name)
+    with pytest.raises(InputError, match=f"the update of {name} is not the same for every multiple"):
+        rule_constants(rule, weight_sums(rule.weights, 3, 2))
+    with pytest.raises(InputError, match="no C_total"):
+        rule_c_total(rule, 1.0, 3)
+    assert name in LINEAR or not rule.is_scale_invariant
+
+
+# ------------------------------------------------------------------------------------------- building blocks
 def test_least_squares_moments_match_written_out_quadratics():
     problem = make_least_squares(20, 4, 0.7, 2)
     for name, value in vars(problem.quadratics().moments()).items():
@@ -185,22 +207,22 @@ def test_least_squares_moments_match_written_out_quadratics():
 
 def test_apply_covariance_matches_matrix(rng):
     values, m = rng.standard_normal(11), 4
-    epoch = np.arange(11) // m
-    matrix = np.where(epoch[:, None] == epoch, -1 / (m - 1), 0.0)
-    np.fill_diagonal(matrix, 1.0)
+    matrix = naive_expectations.covariance(11, m, -1 / (m - 1))
     np.testing.assert_allclose(apply_covariance(values, m), matrix @ values, rtol=1e-12)
 
 
-def test_ema_matches_weights(rng):
+def test_moving_average_matches_weights(rng):
     values = rng.standard_normal(9)
     want = [ema_weights(0.8, t) @ values[: t + 1] for t in range(9)]
-    np.testing.assert_allclose(ema(0.8, values), want, rtol=1e-12)
+    np.testing.assert_allclose(moving_average(0.8).average(values), want, rtol=1e-12)
 
 
-def test_adam_expectation_rejects_zero_gradient_without_eps():
+def test_zero_gradient_without_eps_is_refused():
     problem = make_quadratics(4, 2, 0.0, 0)
     problem.gradients[:, 1] = 0
+    adam = make_rule("adam", {"beta1": 0.9, "beta2": 0.99})
     with pytest.raises(InputError, match="component 1"):
-        adam_expectation(problem.moments(), weight_sums((0.9, 0.99), 2, 1), 0.1)
-    zeroth, _ = adam_expectation(problem.moments(), weight_sums((0.9, 0.99), 2, 1), 0.1, eps_root=1e-3)
+        second_order_terms(adam, problem.moments(), weight_sums(adam.weights, 2, 1), 0.1)
+    adam = make_rule("adam", {"beta1": 0.9, "beta2": 0.99, "eps_root": 1e-3})
+    zeroth, _ = second_order_terms(adam, problem.moments(), weight_sums(adam.weights, 2, 1), 0.1)
     assert np.isfinite(zeroth).all()

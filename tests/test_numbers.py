@@ -14,7 +14,9 @@ import torch
 
 from adam_minibatch_noise import theory
 from adam_minibatch_noise.errors import InputError
-from adam_minibatch_noise.expansion.second_order import adam_expectation, exact_c_total
+from adam_minibatch_noise.expansion.constants import exact_c_total
+from adam_minibatch_noise.expansion.registry import make_rule
+from adam_minibatch_noise.expansion.second_order import second_order_terms
 from adam_minibatch_noise.expansion.weight_sums import main_sums, weight_sums
 from adam_minibatch_noise.optimizers.adam import Adam, bias_correction
 from adam_minibatch_noise.optimizers.invariant_adam import BatchSizeInvariantAdamW
@@ -133,14 +135,17 @@ def exact_weight_sums(beta1, beta2, n_batches, t):
     def inner(x, what):  # sum_k w_k sum_{l=k}^{t-1} what(k, l), with what linear in x^l
         return [[sum(v[k] * what(y, k, s) for s in range(t) for k in range(s + 1)) for y in past] for v in x]
 
-    def products(y, _, s):
-        return sum(y[s][p] * c(p, q) * past[1][s][q] for p in range(s + 1) for q in range(s + 1))
+    def products(x, y, s):
+        return sum(x[s][p] * c(p, q) * y[s][q] for p in range(s + 1) for q in range(s + 1))
 
     return {
         "lag": [sum(x[k] * (t - k) for k in steps) for x in w],
-        "product": [sum(x[k] * noise[1][k] for k in steps) for x in w],
+        "product": [[sum(x[k] * y[k] for k in steps) for y in noise] for x in w],
         "lag_noise": [[sum(x[k] * (t - k) * y[k] for k in steps) for y in noise] for x in w],
-        "inner_product": inner(w, products),
+        "inner_product": [
+            [list(one) for one in zip(*each, strict=True)]
+            for each in zip(*(inner(w, lambda x, _, s, y=y: products(x, y, s)) for y in past), strict=True)
+        ],
         "inner_noise": inner(w, lambda y, k, s: sum(y[s][p] * c(p, k) for p in range(s + 1))),
         "inner_outer": [
             [list(one) for one in zip(*each, strict=True)]
@@ -159,17 +164,24 @@ def exact_weight_sums(beta1, beta2, n_batches, t):
 @pytest.mark.parametrize(("n_batches", "t"), [(1, 0), (1, 4), (2, 0), (4, 3), (4, 7)])
 def test_weight_sums_match_exact_rationals(betas, n_batches, t):
     """Relative to the number of steps that each sum runs over: a sum of weights alone is of size 1."""
-    found, exact = weight_sums(betas, n_batches, t), exact_weight_sums(*betas, n_batches, t)
+    weights = make_rule("adam", {"beta1": betas[0], "beta2": betas[1]}).weights
+    found, exact = weight_sums(weights, n_batches, t), exact_weight_sums(*betas, n_batches, t)
     for name, values in exact.items():
-        accept("time sums", getattr(found, name), np.array(values, object), t + 1)
-    for name, values in zip(exact, main_sums(betas, n_batches, t), strict=False):
-        accept("time sums", values, np.array(exact[name], object), t + 1)
+        each = getattr(found, name)
+        accept("time sums", each if name == "product" else each[..., 0], np.array(values, object), t + 1)
+    assert [
+        np.array_equal(getattr(found, name), main)
+        for name, main in zip(
+            ("lag", "product", "lag_noise", "inner_product"), main_sums(weights, n_batches, t), strict=True
+        )
+    ] == [True] * 4
 
 
 def test_full_batch_has_no_noise_term():
     """m = 1: the batch is the sample set, every noise sum is 0 and C_total is its noiseless part."""
     problem = make_least_squares(6, 2, 0.3, 0)
-    zeroth, second = adam_expectation(problem.moments(), weight_sums((0.9, 0.999), 1, 6), 0.0)
+    rule = make_rule("adam")
+    zeroth, second = second_order_terms(rule, problem.moments(), weight_sums(rule.weights, 1, 6), 0.0)
     assert np.isfinite(zeroth).all()
     assert all((term == 0).all() for term in second.values())
     assert exact_c_total(0.9, 0.999, 0.0, 1) == pytest.approx(0, abs=1e-12)
@@ -178,7 +190,7 @@ def test_full_batch_has_no_noise_term():
 def test_expansion_refuses_a_gradient_component_of_zero():
     moments = Quadratics(np.array([[1.0, 1.0], [-1.0, 1.0]]), np.ones((2, 2, 2))).moments()
     with pytest.raises(InputError, match="component 0 of the gradient is 0"):
-        adam_expectation(moments, weight_sums((0.9, 0.999), 2, 1), 1.0)
+        second_order_terms(make_rule("adam"), moments, weight_sums(make_rule("adam").weights, 2, 1), 1.0)
 
 
 # ------------------------------------------------------------------------------------------------ trajectories
@@ -268,8 +280,8 @@ def test_memory_matches_50_digits(beta1, beta2):
         lambda theta, _: mpmath.mpf(1.5) * (mpmath.mpf(1.5) * theta - mpmath.mpf(0.5)), float(landscape.start[0]),
         5, 1e-3, beta1, beta2, 1e-6,
     )  # fmt: skip
-    algorithm = memoryless.Algorithm("adam", beta1, beta2, 1e-6)
-    found = memoryless.with_memory(landscape, algorithm, np.zeros((5, 1), int), 1e-3)
+    adam = make_rule("adam", {"beta1": beta1, "beta2": beta2, "eps_root": 1e-6})
+    found = memoryless.with_memory(landscape, adam, np.zeros((5, 1), int), 1e-3)
     accept("memory", found[1:, 0], exact, 1)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from adam_minibatch_noise import theory
 from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.expansion.registry import make_rule
 from sim.losses import cnn
 from sim.losses.first_order import cnn_loss
 from sim.losses.problems import LeastSquares, Quadratics
@@ -56,8 +57,8 @@ def test_corr_matches_50_digits(case, rng):
     orders = np.arange(m, dtype=np.int32)[None]
     found = corr.corr_of_permutations_quadratics(gradients, hessians, 1, beta1, beta2, eps_root, orders)
     accept("Corr kernels", found[0], exact, scale)
-    algorithm = memoryless.Algorithm("adam", beta1, beta2, eps_root)
-    _, found = memoryless.main_and_corr(gradients, hessians, algorithm, np.arange(m)[:, None])
+    adam = make_rule("adam", {"beta1": beta1, "beta2": beta2, "eps_root": eps_root})
+    _, found = memoryless.main_and_corr(gradients, hessians, adam, np.arange(m)[:, None])
     accept("memoryless Corr", found, exact, scale)
 
 

@@ -5,21 +5,40 @@ import numpy as np
 import pytest
 import torch
 
-from adam_minibatch_noise import theory
 from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.expansion.one_order import rule_corr
+from adam_minibatch_noise.expansion.registry import make_rule
 from common.cli import run
 from sim import closeness
 from sim.losses import cnn
 from sim.losses.landscapes import cnn_landscape, quadratic_landscape
 from sim.losses.problems import Quadratics
 from sim.memory import closeness_study, memoryless
-from sim.memory.memoryless import Algorithm
 from sim.memory.order_of_error import fit_slope
 from sim.monte_carlo.sampling import draw_batches
+from tests.naive_update_rules import UPDATES
 
-SGD, ADAM = Algorithm("sgd-momentum", 0.5), Algorithm("adam", 0.5, 0.6, 1e-2)
+ADAM = {"beta1": 0.5, "beta2": 0.6, "eps_root": 1e-2}
+SETTINGS = {
+    "sgd-momentum": {"beta1": 0.5},
+    "adam": ADAM,
+    "nesterov": {"beta1": 0.5},
+    "adamw": ADAM | {"weight_decay": 0.3},
+    "rmsprop": {"beta2": 0.6, "eps_root": 1e-2},
+    "nadam": ADAM,
+    "adam-p": ADAM | {"power": 3.0},
+    "ademamix": ADAM | {"beta3": 0.7, "alpha": 2.0},
+    "signum-smooth": {"beta1": 0.5, "delta": 0.1},
+    "lion-smooth": {"beta1": 0.6, "beta2": 0.5, "delta": 0.1},
+}
 each_problem = pytest.mark.parametrize("problem", closeness.PROBLEMS)
-each_algorithm = pytest.mark.parametrize("algorithm", [SGD, ADAM], ids=lambda algorithm: algorithm.name)
+CASES = [(problem, name) for problem in closeness.PROBLEMS for name in closeness.DEFAULT]
+CASES += [("quadratics", name) for name in SETTINGS if name not in closeness.DEFAULT]
+each_case = pytest.mark.parametrize(("problem", "name"), CASES)
+
+
+def rule_of(name):
+    return make_rule(name, SETTINGS[name])
 
 
 def batch_means(derivatives, theta, batches):
@@ -48,53 +67,41 @@ def naive_derivatives(landscape, problem, seed=0):
     return lambda theta: (gradients + (hessians @ (theta - start)), hessians)
 
 
-def naive_main(gradients, algorithm):
-    """F_t from the gradients of steps 0..t, with explicit weights."""
-    if algorithm.is_adam:
-        return theory.adam_main(gradients, algorithm.beta1, algorithm.beta2, algorithm.eps_root)[-1]
-    t = len(gradients) - 1
-    return sum(algorithm.beta1 ** (t - k) * gradients[k] for k in range(t + 1))
+def naive_main(gradients, rule, settings, theta):
+    """F_t from the gradients of steps 0..t, as the authors of the optimiser state it."""
+    return UPDATES[rule](gradients[:, None], theta, **settings)
 
 
-def naive_corr(gradients, hessians, algorithm):
-    """Corr_t with explicit weights and explicit inner sums."""
-    if algorithm.is_adam:
-        return theory.adam_corr(gradients, hessians, algorithm.beta1, algorithm.beta2, algorithm.eps_root)
-    t = len(gradients) - 1
-    corr = np.zeros(gradients.shape[1])
-    for k in range(t):
-        u = sum(naive_main(gradients[: l + 1], algorithm) for l in range(k, t))  # noqa: E741
-        corr += algorithm.beta1 ** (t - k) * hessians[k] @ u
-    return corr
+def naive_corr(gradients, hessians, rule, settings, theta):
+    """Corr_t from one order of the batches (`test_library_update_rules`)."""
+    return rule_corr(make_rule(rule, settings), gradients, hessians, theta)
 
 
-@each_problem
-@each_algorithm
+@each_case
 @pytest.mark.parametrize("correction", [1.0, 0.0])
-def test_without_memory_matches_naive(problem, algorithm, correction):
+def test_without_memory_matches_naive(problem, name, correction):
     landscape, lr = closeness_study.make_landscape(problem, 0), 0.03
     batches = draw_batches(12, 2, 9, 0)
-    trajectory = memoryless.without_memory(landscape, algorithm, batches, lr, correction)
+    trajectory = memoryless.without_memory(landscape, rule_of(name), batches, lr, correction)
     derivatives, theta = naive_derivatives(landscape, problem), landscape.start
     for t in range(len(batches)):
         gradients, hessians = batch_means(derivatives, theta, batches[: t + 1])
-        step = lr * naive_main(gradients, algorithm)
-        step += correction * lr**2 * naive_corr(gradients, hessians, algorithm)
+        step = lr * naive_main(gradients, name, SETTINGS[name], theta)
+        step += correction * lr**2 * naive_corr(gradients, hessians, name, SETTINGS[name], theta)
         theta = theta - step
         np.testing.assert_allclose(trajectory[t + 1], theta, rtol=1e-12, atol=1e-12)
     assert np.abs(theta - landscape.start).max() > 0.01
 
 
-@each_problem
-@each_algorithm
-def test_with_memory_matches_naive(problem, algorithm):
+@each_case
+def test_with_memory_matches_naive(problem, name):
     landscape, lr = closeness_study.make_landscape(problem, 0), 0.03
     batches = draw_batches(12, 2, 9, 0)
-    trajectory = memoryless.with_memory(landscape, algorithm, batches, lr)
+    trajectory = memoryless.with_memory(landscape, rule_of(name), batches, lr)
     derivatives, theta, gradients = naive_derivatives(landscape, problem), landscape.start, []
     for t in range(len(batches)):
         gradients.append(batch_means(derivatives, theta, batches[t : t + 1])[0][0])  # at its own theta
-        theta = theta - lr * naive_main(np.array(gradients), algorithm)
+        theta = theta - lr * naive_main(np.array(gradients), name, SETTINGS[name], theta)
         np.testing.assert_allclose(trajectory[t + 1], theta, rtol=1e-12, atol=1e-12)
 
 
@@ -103,7 +110,7 @@ def test_with_memory_matches_torch_sgd():
     weights = cnn.make_weights(2, 4, 0.5, 3)
     batches = draw_batches(12, 2, 20, 3)
     trajectory = memoryless.with_memory(
-        cnn_landscape(weights, data), Algorithm("sgd-momentum", 0.9), batches, 0.02
+        cnn_landscape(weights, data), make_rule("sgd-momentum", {"beta1": 0.9}), batches, 0.02
     )
     filters = torch.tensor(weights, requires_grad=True)
     patches, labels = torch.tensor(data.patches), torch.tensor(data.labels)
@@ -118,17 +125,18 @@ def test_with_memory_matches_torch_sgd():
         )
 
 
-@each_algorithm
-@pytest.mark.parametrize("t", [0, 1, 5, 100])
-def test_main_and_corr_match_naive_at_any_step(algorithm, t):
-    assert 5 < algorithm.n_lags < 100  # at t = 100 negligible steps are left out
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("t", [0, 1, 5, 150])
+def test_main_and_corr_match_naive_at_any_step(name, t):
+    assert 5 < memoryless.n_lags_of(rule_of(name)) < 130  # at t = 150 negligible steps are left out
     landscape = closeness_study.make_landscape("quadratics", 2)
+    theta = landscape.start + 0.1
     batches = draw_batches(12, 3, t + 1, 1)
-    gradients, hessians = naive_derivatives(landscape, "quadratics")(landscape.start + 0.1)
-    main, corr = memoryless.main_and_corr(gradients, hessians, algorithm, batches)
+    gradients, hessians = naive_derivatives(landscape, "quadratics")(theta)
+    main, corr = memoryless.main_and_corr(gradients, hessians, rule_of(name), batches, theta)
     g, h = gradients[batches].mean(axis=1), hessians[batches].mean(axis=1)
-    np.testing.assert_allclose(main, naive_main(g, algorithm), rtol=1e-12, atol=1e-13)
-    np.testing.assert_allclose(corr, naive_corr(g, h, algorithm), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(main, naive_main(g, name, SETTINGS[name], theta), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(corr, naive_corr(g, h, name, SETTINGS[name], theta), rtol=1e-12, atol=1e-12)
 
 
 def test_rounding_does_not_pile_up():
@@ -136,39 +144,37 @@ def test_rounding_does_not_pile_up():
     n_steps, lr = 20_000, 0.1  # no power of two: every plain subtraction would round
     batches = np.zeros((n_steps, 1), int)
     for correction in (None, 0.0):
-        algorithm = Algorithm("sgd-momentum", 0.0)
+        rule = make_rule("sgd-momentum", {"beta1": 0.0})
         trajectory = (
-            memoryless.with_memory(landscape, algorithm, batches, lr)
+            memoryless.with_memory(landscape, rule, batches, lr)
             if correction is None
-            else memoryless.without_memory(landscape, algorithm, batches, lr, correction)
+            else memoryless.without_memory(landscape, rule, batches, lr, correction)
         )
         np.testing.assert_allclose(trajectory[-1], -n_steps * lr, rtol=4e-16)
         assert abs(np.cumsum(np.full(n_steps, lr))[-1] / (n_steps * lr) - 1) > 1e-13  # the plain sum
 
 
-def slope(problem, algorithm, correction):
+def slope(problem, name, correction):
     lr, n_steps = closeness_study.learning_rates(lr_max=5e-4, n_decades=1.5, n_lr=4, horizon=0.03)
     landscape = closeness_study.make_landscape(problem, 0)
     batches = draw_batches(12, 2, n_steps[-1], 0)
     gaps = [
-        memoryless.distance(landscape, algorithm, batches[:n], rate, correction)
+        memoryless.distance(landscape, rule_of(name), batches[:n], rate, correction)
         for rate, n in zip(lr, n_steps, strict=True)
     ]
     return fit_slope(lr, np.array(gaps))[0]
 
 
-@each_problem
-@each_algorithm
-def test_with_correction_error_has_order_2(problem, algorithm):
-    assert abs(slope(problem, algorithm, 1.0) - 2) < 0.1
+@each_case
+def test_with_correction_error_has_order_2(problem, name):
+    assert abs(slope(problem, name, 1.0) - 2) < 0.1
 
 
-@each_problem
-@each_algorithm
+@each_case
 @pytest.mark.parametrize("correction", [0.0, -1.0, 0.8])  # none, of the wrong sign, a fifth too small
-def test_without_the_right_correction_error_has_order_1(problem, algorithm, correction):
+def test_without_the_right_correction_error_has_order_1(problem, name, correction):
     expected = 1.0 if correction != 0.8 else 1.25
-    assert abs(slope(problem, algorithm, correction) - 1) < 0.1 + (expected - 1)
+    assert abs(slope(problem, name, correction) - 1) < 0.1 + (expected - 1)
 
 
 def test_fit_slope_matches_polyfit():
@@ -209,15 +215,24 @@ def test_main_reports_every_slope(capsys):
     assert len(report["slopes"]) == 4
     assert len(report["points"]) == 12
     assert all(fit["verdict"] == "accepted" for fit in report["slopes"])
-    assert status(flags("--problem", "cnn", "--algorithm", "adam")) == 0
+    assert status(flags("--problem", "cnn", "--optimizer", "adam")) == 0
     assert capsys.readouterr().out.count("accepted") == 2
+
+
+def test_main_takes_other_optimizers(capsys):
+    words = "--problem quadratics --optimizer nadam lion-smooth --delta 0.1 --format json"
+    assert status(flags(*words.split())) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {fit["optimizer"] for fit in report["slopes"]} == {"nadam", "lion-smooth"}
+    used = {(row["optimizer"], row["eps_root"], row["delta"]) for row in report["points"]}
+    assert used == {("nadam", 0.01, None), ("lion-smooth", None, 0.1)}
 
 
 def test_main_fails_on_a_wrong_correction(monkeypatch, capsys):
     right = memoryless.distance
     monkeypatch.setattr(closeness_study, "distance", lambda *args: right(*args[:-1], -args[-1]))
     sgd = [word for word in flags() if word not in ("--beta2", "0.6", "--eps-root", "0.01")]
-    assert status([*sgd, "--problem", "quadratics", "--algorithm", "sgd-momentum"]) == 1
+    assert status([*sgd, "--problem", "quadratics", "--optimizer", "sgd-momentum"]) == 1
     table = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in table[2:]] == ["violated", "accepted"]
 
@@ -226,7 +241,7 @@ def test_main_fails_on_a_wrong_correction(monkeypatch, capsys):
     "more", ["--horizon 0.001", "--beta2 0.98", "--beta1 0.9 --beta2 0 --eps-root 1e-5 --horizon 0.05"]
 )
 def test_runs_too_short_for_the_limit_are_not_accepted_and_decide_nothing(more, capsys):
-    assert status(flags("--problem", "quadratics", "--algorithm", "adam", *more.split())) == 1
+    assert status(flags("--problem", "quadratics", "--optimizer", "adam", *more.split())) == 1
     captured = capsys.readouterr()
     n_undecided = captured.out.count("undecided")
     assert n_undecided
@@ -259,7 +274,7 @@ def test_csv_same_seed_same_bytes_for_any_number_of_threads(tmp_path):
     assert written[0] == written[1]
     rows = list(csv.DictReader(written[0].decode().splitlines()))
     assert len(rows) == 3 * 2 * 2 * 3
-    names = ["problem", "algorithm", "correction", "lr", "n_steps", "distance", "slope", "slope_stderr"]
+    names = ["problem", "optimizer", "correction", "lr", "n_steps", "distance", "slope", "slope_stderr"]
     assert list(rows[0])[:8] == names
 
 
@@ -271,8 +286,10 @@ def test_csv_same_seed_same_bytes_for_any_number_of_threads(tmp_path):
         (["--horizon", "1e-3", "--n-decades", "0.1"], "no two runs of the same number of steps"),
         (["--n-lr", "2"], "--n-lr: is '2', allowed: a whole number >= 3 and <= 100"),
         (["--beta1", "0", "--problem", "quadratics"], "betas that are memory"),
+        (["--optimizer", "adam", "adam"], "--optimizer has adam, allowed: each once"),
+        (["--optimizer", "invariant-adam"], "--optimizer has invariant-adam, allowed"),
         (["--beta1", "1"], "allowed: a finite number >= 0 and < 1"),
-        (["--eps-root", "0", "--problem", "cnn", "--algorithm", "adam"], "divides by zero"),
+        (["--eps-root", "0", "--problem", "cnn", "--optimizer", "adam"], "divides by zero"),
     ],
 )
 def test_main_rejects_what_cannot_be_fitted(argv, message, tmp_path, capsys):
@@ -289,4 +306,4 @@ def test_distance_rejects_trajectories_that_diverge():
     landscape = closeness_study.make_landscape("quadratics", 0)
     batches = draw_batches(12, 2, 2000, 0)
     with pytest.raises(InputError, match="diverges or divides by zero"):
-        memoryless.distance(landscape, Algorithm("sgd-momentum", 0.9), batches, 10.0, 1.0)
+        memoryless.distance(landscape, make_rule("sgd-momentum", {"beta1": 0.9}), batches, 10.0, 1.0)

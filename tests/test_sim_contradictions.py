@@ -62,13 +62,17 @@ def test_a_setting_is_refused_where_it_has_no_meaning_and_its_cell_is_empty(fail
     assert settings.used(settings.from_flags(cls, args))[name] is None
 
 
+OF_OPTIMIZERS = "beta1 beta2 beta3 eps_root eps delta alpha power weight_decay"
+NOT_ADAM = "beta3 delta alpha power weight_decay"
+NOT_SGD = "beta2 beta3 eps_root eps delta alpha power weight_decay"
 EXPECTED = {
-    "sim.expectation": "problem n_samples n_params noise problem_seed n_permutations seed control_variate",
-    "sim.exact": "problem n_samples n_params noise problem_seed beta2 eps_root",
-    "sim.terms": "problem n_samples n_params noise problem_seed beta1 beta2 eps_root algorithm method n_permutations "
+    "sim.expectation": "problem n_samples n_params noise problem_seed n_permutations seed control_variate "
+    f"{OF_OPTIMIZERS} micro_batch_size",
+    "sim.exact": f"problem n_samples n_params noise problem_seed {OF_OPTIMIZERS} micro_batch_size",
+    "sim.terms": f"problem n_samples n_params noise problem_seed {OF_OPTIMIZERS} optimizer method n_permutations "
     "seed cnn n_filters patch_length n_epochs",
-    "sim.closeness": "beta2 eps_root",
-    "sim.turning": "beta1 beta2",
+    "sim.closeness": OF_OPTIMIZERS,
+    "sim.turning": "beta1 beta2 beta3 alpha power",
     "sim.constants": "",
     "sim.invariance": "",
     "sim.feature_noise_run": "n_epochs",
@@ -116,8 +120,9 @@ def test_settings_with_conditions_are_the_known_ones(program):
         ),
         (
             "sim.terms",
-            "--algorithm sgd-momentum --eps-root 0",
-            "--eps-root is 0.0, allowed only with --algorithm adam",
+            "--optimizer sgd-momentum --eps-root 0",
+            "--eps-root is 0.0, allowed only with --optimizer adam, adamw, rmsprop, nadam, adam-p, ademamix or "
+            "invariant-adam",
         ),
         (
             "sim.expectation",
@@ -192,14 +197,18 @@ SMALL = "--n-samples 6 --n-params 2 --batch-size 2"
 @pytest.mark.parametrize(
     ("program", "flags", "empty"),
     [
-        ("sim.expectation", f"{FILE} --method enumerate", "noise problem_seed control_variate seed"),
-        ("sim.expectation", f"{SMALL} --n-permutations 100", ""),
-        ("sim.exact", FILE, "noise problem_seed"),
-        ("sim.exact", f"{SMALL} --algorithm sgd-momentum", "beta2 eps_root"),
-        ("sim.terms", f"{FILE} --method enumerate", "problem_seed seed"),
-        ("sim.terms", f"{SMALL} --algorithm sgd-momentum --n-permutations 100", "beta2 eps_root"),
-        ("sim.terms", f"{SMALL} --study lines --rho 0.001", "algorithm method seed"),
-        ("sim.terms", f"{SMALL} --study moments", "n_epochs algorithm beta1 beta2 eps_root method seed"),
+        (
+            "sim.expectation",
+            f"{FILE} --method enumerate",
+            f"noise problem_seed control_variate seed {NOT_ADAM} micro_batch_size",
+        ),
+        ("sim.expectation", f"{SMALL} --n-permutations 100", f"{NOT_ADAM} micro_batch_size"),
+        ("sim.exact", FILE, f"noise problem_seed {NOT_ADAM} micro_batch_size"),
+        ("sim.exact", f"{SMALL} --optimizer sgd-momentum", f"{NOT_SGD} micro_batch_size"),
+        ("sim.terms", f"{FILE} --method enumerate", f"problem_seed seed {NOT_ADAM}"),
+        ("sim.terms", f"{SMALL} --optimizer sgd-momentum --n-permutations 100", NOT_SGD),
+        ("sim.terms", f"{SMALL} --study lines --rho 0.001", f"method seed {NOT_ADAM}"),
+        ("sim.terms", f"{SMALL} --study moments", f"n_epochs optimizer {OF_OPTIMIZERS} method seed"),
     ],
 )
 def test_only_what_was_used_is_recorded(capsys, tmp_path, monkeypatch, program, flags, empty):
@@ -218,7 +227,7 @@ def test_rows_of_sgd_record_no_setting_of_adam(capsys):
         "--problem quadratics --beta1 0.5 --beta2 0.6 --eps-root 0.01 --lr-max 5e-4 --n-decades 1 --n-lr 3"
     )
     for row in run(capsys, "sim.closeness", f"{small} --horizon 0.02", "csv"):
-        adam = row["algorithm"] == "adam"
+        adam = row["optimizer"] == "adam"
         assert (row["beta2"], row["eps_root"]) == (("0.6", "0.01") if adam else ("", ""))
 
 

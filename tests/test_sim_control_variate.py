@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from adam_minibatch_noise.expansion.second_order import adam_expectation
-from adam_minibatch_noise.expansion.weight_sums import weight_sums
+from adam_minibatch_noise.expansion.expectation import expected_corr
+from adam_minibatch_noise.expansion.registry import make_rule
 from adam_minibatch_noise.theory import adam_corr
 from sim.losses.problems import make_least_squares, make_quadratics
 from sim.monte_carlo import corr as corr_kernels
@@ -26,7 +26,8 @@ def test_linear_part_leaves_an_error_of_order_2(make, eps_root):
     left = []
     for noise in (2e-3, 1e-3):
         problem, orders = make(8, 3, noise, 0), draw_permutations(8, 50, 0)
-        quiet, _ = adam_expectation(problem.moments(), weight_sums((0.8, 0.95), 4, 3), 0.0, eps_root)
+        adam = make_rule("adam", {"beta1": 0.8, "beta2": 0.95, "eps_root": eps_root})
+        quiet = expected_corr(adam, problem.moments(), 8, 2).zeroth
         linear = linear_part(problem, 2, 0.8, 0.95, eps_root)(orders)
         values = corr(problem, 2, orders, eps_root) - quiet
         left.append(np.abs(values - linear).max())

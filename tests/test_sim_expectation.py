@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 
 from adam_minibatch_noise.expansion import bounds
+from adam_minibatch_noise.expansion.registry import make_rule
 from adam_minibatch_noise.theory import batch_variance_factor, limit_constants
 from sim import expectation
+from sim.losses.noise_summary import largest_noise
 from sim.losses.problems import make_least_squares, make_quadratics
 from sim.monte_carlo import corr, expectation_check
 from sim.monte_carlo.averaging_settings import FEWEST_PERMUTATIONS
 from sim.monte_carlo.control_variate import linear_part
 from sim.monte_carlo.sampling import ordered_partitions
+from tests.test_library_update_rules import CASES, LINEAR
 
 
 def run(capsys, *argv):
@@ -42,7 +45,7 @@ def test_enumeration_agrees_with_the_formula_and_catches_every_wrong_constant(
     orders = ordered_partitions(8, 2)
     arrays = (quadratics.gradients, quadratics.hessians)
     measured = corr.corr_of_permutations_quadratics(*arrays, 2, beta1, beta2, 0.0, orders).mean(axis=0)
-    settings = (problem, 2, beta1, beta2, 0.0, measured, np.zeros(3))
+    settings = (problem, make_rule("adam", {"beta1": beta1, "beta2": beta2}), 2, measured, np.zeros(3))
     assert expectation_check.compare(*settings).verdict == "agreed"
     right = limit_constants(beta1, beta2)
     caught = []
@@ -72,7 +75,8 @@ def test_higher_order_bound_holds_on_enumeration(noise):
         orders = ordered_partitions(6, 2)
         arrays = (problem.gradients, problem.hessians)
         measured = corr.corr_of_permutations_quadratics(*arrays, 2, 0.8, 0.9, 0.0, orders).mean(axis=0)
-        gap = bounds.left_out(problem.gradients, problem.hessian_row, problem.moments(), 2, 0.8, 0.9)
+        adam = make_rule("adam", {"beta1": 0.8, "beta2": 0.9})
+        gap = bounds.left_out(adam, problem.gradients, problem.hessian_row, problem.moments(), 2)
         assert np.all(np.abs(measured - gap.exact) <= gap.higher_order + 1e-12 * np.abs(measured))
         assert np.any(np.abs(measured - gap.exact) >= 1e-5 * gap.higher_order)  # it is a bound, not a blanket
 
@@ -92,7 +96,8 @@ def test_noise_sizes_match_enumeration(rng):
 
 def test_left_out_second_order_vanishes_for_short_memory_and_many_batches():
     problems = [make_quadratics(n, 2, 0.01, 0) for n in (200, 800)]
-    gaps = [bounds.left_out(p.gradients, p.hessians, p.moments(), 1, 0.3, 0.5) for p in problems]
+    adam = make_rule("adam", {"beta1": 0.3, "beta2": 0.5})
+    gaps = [bounds.left_out(adam, p.gradients, p.hessians, p.moments(), 1) for p in problems]
     assert np.all(np.abs(gaps[1].second_order) < 1e-4 * np.abs(gaps[1].exact))
 
 
@@ -162,16 +167,138 @@ def test_with_the_fewest_orders_a_true_formula_is_hardly_ever_violated(n_permuta
     arrays = (problem.features, problem.residuals)
     values = corr.corr_of_permutations_least_squares(*arrays, *settings, orders)
     values -= linear_part(problem, *settings)(orders)
-    assert expectation_check.compare(problem, *settings, values.mean(axis=0), np.zeros(2)).excess.max() < 0.1
+    adam = make_rule("adam", {"beta1": 0.9, "beta2": 0.0})
+    assert expectation_check.compare(problem, adam, 2, values.mean(axis=0), np.zeros(2)).excess.max() < 0.1
     drawn = values[np.random.default_rng(0).integers(0, 6, (1000, n_permutations))]
     stderr = drawn.std(axis=1, ddof=1) / np.sqrt(n_permutations)
-    gap = expectation_check.compare(problem, *settings, drawn.mean(axis=1), stderr)
+    gap = expectation_check.compare(problem, adam, 2, drawn.mean(axis=1), stderr)
     assert (gap.excess.max(axis=1) > 1).sum() in n_violated
+
+
+# ------------------------------------------------------------------------------------------------ other optimisers
+BOUNDED = [
+    "nadam",
+    "rmsprop",
+    "adamw",
+    "ademamix",
+    "signum-smooth",
+    "lion-smooth",
+    "sgd-momentum",
+    "nesterov",
+]
+SETTINGS = dict(CASES) | {"rmsprop": {"beta2": 0.9}, "ademamix": {"beta1": 0.7, "beta2": 0.9, "beta3": 0.97}}
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_higher_order_bound_of_other_optimizers_holds_on_enumeration(name):
+    for seed in range(3):
+        problem, rule = make_least_squares(6, 3, 0.02, seed), make_rule(name, SETTINGS[name])
+        measured = expectation_check.measure_by_enumeration(problem, rule, 2)
+        gap = expectation_check.compare(problem, rule, 2, measured, np.zeros(3))
+        assert gap.verdict == "agreed"
+        left = np.abs(measured - gap.exact)
+        assert np.all(left <= gap.bound + 1e-12 * np.abs(measured))
+        if name in LINEAR:
+            assert not gap.bound.any()
+        else:
+            assert np.any(left >= 1e-5 * gap.bound)  # it is a bound, not a blanket
+
+
+@pytest.mark.parametrize("name", ["signum-smooth", "lion-smooth"])
+def test_the_bound_of_a_smooth_sign_holds_down_to_the_sign_itself(name):
+    """At noise for which Adam has no bound; the expectation falls as delta, and the bound with it."""
+    problem, relative = make_least_squares(6, 3, 0.4, 0), []
+    rho = largest_noise(problem.gradients, 2)
+    assert bounds.RADIUS < rho < 1
+    for delta in (10.0, 1.0, 0.1, 1e-2, 1e-4, 1e-8, 1e-12):
+        rule = make_rule(name, {"beta1": 0.8, "delta": delta})
+        measured = expectation_check.measure_by_enumeration(problem, rule, 2)
+        gap = expectation_check.compare(problem, rule, 2, measured, np.zeros(3))
+        assert gap.verdict == "agreed", delta
+        assert (np.abs(measured - gap.exact) <= gap.bound).all()
+        relative.append(np.abs(measured).max() / delta)
+    assert relative[-1] == pytest.approx(relative[-2], rel=1e-6)
+    assert relative[0] < 0.1 * relative[-1]
+
+
+def test_the_radius_of_a_smooth_sign_is_where_its_root_vanishes():
+    """Of the complex noise x for which (g (1 + x))^2 + delta = 0 the smallest, over components."""
+    gradient, delta = np.array([0.5, -2.0]), 0.3
+    roots = np.concatenate([np.roots([g**2, 2 * g**2, g**2 + delta]) for g in gradient])
+    rule = make_rule("lion-smooth", {"delta": delta})
+    assert bounds.radius_of(rule, gradient) == pytest.approx(np.abs(roots).min(), rel=1e-12)
+    assert bounds.radius_of(make_rule("nadam"), gradient) == bounds.RADIUS
+
+
+def test_where_batches_turn_the_sign_the_program_says_so(capsys):
+    sizes = ["--n-samples", "6", "--n-params", "2", "--batch-size", "2", "--noise", "1.5"]
+    flags = [*sizes, "--method", "enumerate", "--optimizer", "signum-smooth"]
+    found = []
+    for delta in ("1e3", "1e-6"):
+        assert expectation.main([*flags, "--delta", delta]) == 0
+        found.append(capsys.readouterr().err)
+    assert found[0] == ""  # smooth enough: the bound holds
+    assert found[1].startswith("no bound: a batch can deviate from the gradient by")
+    assert "outside the range of the expansion, rho < 1.000" in found[1]
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_a_wrong_expectation_of_another_optimizer_is_violated(name, monkeypatch):
+    problem, rule = make_least_squares(8, 3, 3e-4, 0), make_rule(name, SETTINGS[name])
+    measured = expectation_check.measure_by_enumeration(problem, rule, 2)
+    right = bounds.second_order_terms
+
+    def wrong(*args, **others):
+        zeroth, terms = right(*args, **others)
+        return zeroth, {term: -value for term, value in terms.items()}
+
+    monkeypatch.setattr(bounds, "second_order_terms", wrong)
+    assert expectation_check.compare(problem, rule, 2, measured, np.zeros(3)).verdict == "violated"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--optimizer", "nadam"],
+        ["--optimizer", "lion-smooth", "--delta", "0.5"],
+        ["--optimizer", "sgd-momentum"],
+        ["--optimizer", "adamw", "--weight-decay", "0.2"],
+    ],
+)
+def test_montecarlo_of_another_optimizer_agrees(capsys, flags):
+    sizes = ["--n-samples", 64, "--n-params", 4, "--batch-size", 8, "--n-permutations", 2000]
+    status, result = run(capsys, *sizes, *flags)
+    assert (status, result["verdict"], result["optimizer"]) == (0, "agreed", flags[1])
+    assert result["control_variate"] is None
+
+
+@pytest.mark.parametrize(
+    "flags", [["adam", "--eps", "0.1"], ["adam-p"], ["invariant-adam", "--micro-batch-size", "1"]]
+)
+def test_where_no_bound_is_known_the_program_says_so(capsys, flags):
+    sizes = ["--n-samples", "6", "--n-params", "2", "--batch-size", "2", "--method", "enumerate"]
+    assert expectation.main([*sizes, "--optimizer", *flags]) == 0
+    captured = capsys.readouterr()
+    assert "no bound: none is known for the formula of this optimizer" in captured.err
+    status, result = run(capsys, *sizes, "--optimizer", *flags)
+    exact, measured = np.array(result["exact"]), np.array(result["measured"])
+    np.testing.assert_allclose(measured, exact, rtol=1e-3)
+    assert (status, result["excess"]) == (0, [None, None])
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
+        (["--optimizer", "muon"], ["--optimizer", "depends on the gradients of others"]),
+        (["--optimizer", "adm"], ["'adm'", "nearest: adam"]),
+        (
+            ["--optimizer", "rmsprop", "--beta1", "0.9"],
+            ["--beta1 is 0.9, allowed only with --optimizer sgd-momentum"],
+        ),
+        (
+            ["--optimizer", "invariant-adam", "--n-samples", "16", "--n-params", "2"],
+            ["--micro-batch-size is None, allowed: a divisor of --batch-size 16"],
+        ),
         (["--beta2", "1"], ["--beta2", "'1'", ">= 0 and < 1"]),
         (["--beta1", "nan"], ["--beta1", "'nan'", ">= 0"]),
         (["--batch-size", "5", "--n-samples", "64"], ["--batch-size", "5", "64"]),

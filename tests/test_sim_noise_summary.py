@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from adam_minibatch_noise.expansion import bounds
-from adam_minibatch_noise.expansion.second_order import exact_c_total
+from adam_minibatch_noise.expansion.constants import exact_c_total
+from adam_minibatch_noise.expansion.registry import make_rule
 from adam_minibatch_noise.theory import c_total
 from sim import exact, expectation, terms, turning
 from sim.losses.noise_summary import gradient_noise_scale, largest_noise, summarize_noise
@@ -25,11 +26,11 @@ def test_summary_matches_naive_sums_over_all_batches():
     noise = problem.gradients - g
     trace = sum(float(d @ d) for d in noise) / 7
     batches = [noise[list(c)].mean(axis=0) for c in itertools.combinations(range(7), 3)]
-    summary = summarize_noise(problem, 3, (0.9, 0.95), 4)
+    summary = summarize_noise(problem, 3, make_rule("adam", {"beta2": 0.95}), 4)
     assert summary.noise_scale == pytest.approx(trace / (g @ g), rel=1e-13)
     assert summary.lam == pytest.approx(np.mean([d @ d for d in batches]) / (g @ g), rel=1e-12)
     assert summary.rho == pytest.approx(np.abs(np.array(batches) / g).max(), rel=1e-12)
-    assert summary.c_total_limit == pytest.approx(float(c_total(0.9, 0.95, summary.lam)), rel=1e-14)
+    assert summary.c_total_limit == pytest.approx(float(c_total(0.9, 0.95, summary.lam)), rel=1e-12)
     assert summary.c_total_exact == pytest.approx(exact_c_total(0.9, 0.95, summary.lam, 2, 4), rel=1e-14)
     assert summary.lam <= summary.rho**2
 
@@ -38,7 +39,7 @@ def test_summary_matches_naive_sums_over_all_batches():
 @pytest.mark.parametrize("seed", range(5))
 def test_rho_is_at_least_the_root_of_lambda(noise, seed):
     """What `sim.turning` says of problems that it does not know."""
-    summary = summarize_noise(make_least_squares(12, 4, noise, seed), 3, (0.9, 0.999))
+    summary = summarize_noise(make_least_squares(12, 4, noise, seed), 3, make_rule("adam"))
     assert summary.rho**2 >= summary.lam
     assert summary.inside_range == (summary.rho < bounds.RADIUS)
 
@@ -51,10 +52,10 @@ def test_summary_of_extreme_problems_is_a_number_or_none():
     )
     still = Quadratics(np.array([[1.0, 1.0], [-1.0, 1.0]]), np.zeros((2, 2, 2)))
     assert largest_noise(still.gradients, 1) == np.inf
-    summary = summarize_noise(still, 1, (0.9, 0.99))
+    summary = summarize_noise(still, 1, make_rule("adam"))
     assert (summary.rho, summary.inside_range) == (None, False)
     assert "by any multiple of it (rho)" in summary.lines()[1]
-    none = summarize_noise(Quadratics(np.zeros((2, 1)), np.zeros((2, 1, 1))), 1, (0.9, 0.99))
+    none = summarize_noise(Quadratics(np.zeros((2, 1)), np.zeros((2, 1, 1))), 1, make_rule("adam"))
     assert set(none.entries().values()) == {None, False, float(bounds.RADIUS)}
 
 
@@ -66,7 +67,7 @@ def output(capsys, main, *argv, form="table", status=0):
 
 @pytest.mark.parametrize("main", [expectation.main, exact.main])
 def test_both_print_the_noise_of_the_problem_at_hand(capsys, main):
-    summary = summarize_noise(make_least_squares(8, 2, 0.02, 0), 2, (0.9, 0.999)).entries()
+    summary = summarize_noise(make_least_squares(8, 2, 0.02, 0), 2, make_rule("adam")).entries()
     value, err = output(capsys, main, *QUIET, form="json")
     assert {name: value[name] for name in summary} == summary
     assert value["inside_range"] is True
@@ -81,7 +82,7 @@ def test_both_print_the_noise_of_the_problem_at_hand(capsys, main):
 
 
 def test_sgd_has_a_noise_scale_and_no_range(capsys):
-    value, err = output(capsys, exact.main, *LOUD, "--algorithm", "sgd-momentum", form="json")
+    value, err = output(capsys, exact.main, *LOUD, "--optimizer", "sgd-momentum", form="json")
     assert value["noise_scale"] > 0
     assert [value[name] for name in ("rho", "inside_range", "c_total_limit", "c_total_exact")] == [None] * 4
     assert err == ""
@@ -138,7 +139,7 @@ def test_terms_without_a_bound_records_no_excess_and_names_the_amplitudes(capsys
     assert output(capsys, terms.main, *words[:-1], form="json")[0]["rho_outside_range"] == []
 
 
-@pytest.mark.parametrize("more", [["--study", "moments"], ["--algorithm", "sgd-momentum"]])
+@pytest.mark.parametrize("more", [["--study", "moments"], ["--optimizer", "sgd-momentum"]])
 def test_what_has_no_higher_orders_has_no_range(capsys, more):
     words = ["--n-samples", "6", "--batch-size", "2", "--n-params", "2", "--noise", "3", *more]
     value, err = output(capsys, terms.main, *words, form="json")

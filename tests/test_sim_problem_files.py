@@ -35,7 +35,7 @@ def result(capsys, main, *argv):
     ("main", "more", "columns"),
     [
         (exact.main, ["--n-epochs", "2"], ["zeroth", "second_order", "MBN4", "c_total_exact", "noise_scale"]),
-        (exact.main, ["--algorithm", "sgd-momentum"], ["zeroth", "second_order"]),
+        (exact.main, ["--optimizer", "sgd-momentum"], ["zeroth", "second_order"]),
         (expectation.main, ["--method", "enumerate"], ["measured", "exact", "bound", "rho", "lam"]),
         (expectation.main, ["--n-permutations", "500"], ["measured", "stderr", "excess"]),
         (terms.main, ["--method", "enumerate", "--rho", "0.01"], ["rows"]),

@@ -20,7 +20,7 @@ RUNS = {
     "sim.terms": [
         f"{SIZE} --rho 0.01 0.02 --n-permutations 150",
         f"{SIZE} --method enumerate --n-epochs 2 --rho 0.01",
-        f"{SIZE} --algorithm sgd-momentum --method enumerate",
+        f"{SIZE} --optimizer sgd-momentum --method enumerate",
         f"{SIZE} --study lines --rho 0.001 0.002",
         f"{SIZE} --study moments",
     ],

@@ -123,7 +123,8 @@ def test_gradient_of_a_batch_matches_torch(case, n_batch):
     order = rng.permutation(task.n_train).astype(np.int32)
     unused = np.zeros_like(gradient)
     kernels.step_batch(
-        task.network, optimizers.GRADIENT, task.weights, gradient, unused, task.train, order, 0, n_batch, 0, space, zero, zero
+        task.network, optimizers.GRADIENT, task.weights, gradient, unused, task.train, order, 0, n_batch, 0,
+        space, zero, zero,
     )  # fmt: skip
     expected = twin.flat(twin.gradient(order[:n_batch]))
     assert np.abs(expected).max() > 1e-3
@@ -171,7 +172,8 @@ def test_trajectory_matches_torch(case, optimizer):
     for t in range(1, N_STEPS + 1):
         order = rng.permutation(task.n_train).astype(np.int32)[:128]
         optimizers.fill_coefficients(
-            space.coefficients, rule, s.lr, beta1, s.beta2, s.eps, l2, decoupled, beta1**t, s.beta2**t, 4 if micro else 1
+            space.coefficients, rule, s.lr, beta1, s.beta2, s.eps, l2, decoupled, beta1**t, s.beta2**t,
+            4 if micro else 1,
         )  # fmt: skip
         kernels.step_batch(
             net, rule, weights, moment1, moment2, task.train, order, 0, order.size, micro, space, zero, zero

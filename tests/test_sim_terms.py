@@ -9,21 +9,21 @@ import pytest
 
 from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.expansion.bounds import higher_order_bound
-from adam_minibatch_noise.expansion.noise_sources import HESSIAN, OUTER, TERMS, UPDATES, SwitchedCorr
-from adam_minibatch_noise.expansion.proposition_a6 import LINES, adam_lines
-from adam_minibatch_noise.expansion.second_order import adam_expectation
+from adam_minibatch_noise.expansion.registry import make_rule
+from adam_minibatch_noise.expansion.second_order import TERMS, second_order_lines, second_order_terms, term_of
 from adam_minibatch_noise.expansion.weight_sums import weight_sums
-from adam_minibatch_noise.theory import adam_corr
 from sim import terms
 from sim.losses import cnn
 from sim.losses.cnn_problem import cnn_problem
 from sim.losses.problems import make_quadratics
 from sim.monte_carlo import orders, term_studies
 from sim.monte_carlo.term_results import Result
-from tests.test_library_second_order import batches_of
+from sim.monte_carlo.term_studies import labels_of, lines_of
+from tests.test_library_update_rules import CASES, LINEAR
 
 TINY = ["--n-samples", "6", "--batch-size", "2", "--n-params", "2", "--beta1", "0.8", "--beta2", "0.95"]
 ENUMERATE = [*TINY, "--method", "enumerate"]
+LINES = [labels_of(make_rule("adam"), line) for line in lines_of(make_rule("adam"))]
 
 
 def rows_of(capsys, *argv, status=0):
@@ -36,47 +36,18 @@ def column(rows, name, **where):
 
 
 # --------------------------------------------------------------------------------------------- building blocks
-@pytest.mark.parametrize("eps_root", [0.0, 0.3])
-@pytest.mark.parametrize("n_epochs", [1, 3])
-def test_lines_add_up_to_the_terms_of_the_expectation(eps_root, n_epochs):
-    moments = make_quadratics(20, 4, 0.5, 2).moments()
-    sums = weight_sums((0.8, 0.95), 5, 5 * n_epochs - 1)
-    _, expected = adam_expectation(moments, sums, 0.2, eps_root)
-    lines = adam_lines(moments, sums, 0.2, eps_root)
-    assert list(lines) == list(LINES)
-    for term, value in expected.items():
-        total = sum(lines[line] for line in LINES if LINES[line] == term)
-        np.testing.assert_allclose(total, value, rtol=1e-11, err_msg=term)
-
-
-@pytest.mark.parametrize("eps_root", [0.0, 0.3])
-@pytest.mark.parametrize("betas", [(0.8, 0.95), (0.0, 1 - 1e-9), (1 - 1e-9, 1 - 1e-8)])
-def test_corr_with_noise_everywhere_is_corr_and_with_none_is_the_zeroth_order(betas, eps_root):
-    """Also where 1 - beta^t has lost its digits; `adam_corr` is held against 50 of them in test_numbers."""
-    problem = make_quadratics(6, 3, 0.3, 1)
-    gradients, hessians = batches_of(problem, 2)
-    switched = SwitchedCorr(gradients, hessians, problem.moments(), *betas, eps_root)
-    want = [adam_corr(g, h, *betas, eps_root) for g, h in zip(gradients, hessians, strict=True)]
-    np.testing.assert_allclose(
-        sum(switched.parts((*OUTER, *HESSIAN, *UPDATES))), want, rtol=1e-11, atol=1e-13
-    )
-    zeroth, _ = adam_expectation(problem.moments(), weight_sums(betas, 3, 2), 0.2, eps_root)
-    np.testing.assert_allclose(sum(switched.parts())[0], zeroth, rtol=1e-12, atol=1e-14)
-
-
-def test_pairs_of_places_that_are_no_line_contribute_nothing_to_second_order():
+def test_lines_of_adam_are_the_17_of_the_paper():
     """L_n/R_n knows no M_n and no grad L_k; L_n, M_n and P_n are linear in each of their factors."""
-    problem = make_quadratics(6, 2, 1.0, 1).with_noise(1e-3)
-    switched = SwitchedCorr(*batches_of(problem, 2), problem.moments(), 0.8, 0.95, 0.0)
-    places = (*OUTER, *HESSIAN, *UPDATES)
-    pairs = {(part, *pair) for part, *pair in LINES}
-    largest = max(
-        abs(np.mean(switched.pair((a,), (b,))[i], 0)).max() for i in (0, 1) for a, b in [("root",) * 2]
-    )
-    for a, b in itertools.combinations_with_replacement(places, 2):
-        for part, value in zip(("L/R", "-MP/R^3"), switched.pair((a,), (b,)).mean(axis=1), strict=True):
-            if not {(part, a, b), (part, b, a)} & pairs:
-                assert np.abs(value).max() < 1e-8 * largest, (part, a, b)
+    rule = make_rule("adam")
+    found = {(*labels_of(rule, line), term_of(line)) for line in lines_of(rule)}
+    outer = ["root root", "root first", "root gradient", "first gradient"]
+    want = {("L/R", "root root", "MBN1")} | {("-MP/R^3", places, "MBN1") for places in outer}
+    for part, places in (("L/R", ["root"]), ("-MP/R^3", ["root", "first", "gradient"])):
+        want |= {(part, f"{place} hessian", "MBN3") for place in places}
+        want |= {(part, f"{place} updates", "MBN5") for place in places}
+        want |= {(part, "hessian updates", "MBN4"), (part, "updates updates", "MBN2")}
+    assert found == want
+    assert len(lines_of(rule)) == 17
 
 
 def test_every_order_and_every_independent_order():
@@ -117,12 +88,14 @@ def test_average_is_the_even_part_and_its_standard_error(rng):
 
 
 def test_the_bound_without_odd_orders_is_smaller_and_falls_as_the_fourth_power():
-    sums = weight_sums((0.8, 0.95), 3, 2)
+    adam = make_rule("adam", {"beta1": 0.8, "beta2": 0.95})
+    sums = weight_sums(adam.weights, 3, 2)
     problem = make_quadratics(6, 2, 1.0, 1)
 
     def bound(amplitude, **settings):
         quiet = problem.with_noise(amplitude)
-        return higher_order_bound(quiet.gradients, quiet.hessians, quiet.moments(), 2, sums, **settings)[0]
+        rows = quiet.gradients, quiet.hessians, quiet.moments()
+        return higher_order_bound(adam, *rows, 2, sums, **settings)[0]
 
     bounds = [bound(z, odd_orders=False) for z in (2e-3, 1e-3)]
     np.testing.assert_allclose(bounds[0] / bounds[1], 16, rtol=1e-6)
@@ -153,13 +126,13 @@ def test_each_term_residual_falls_as_the_square_of_the_noise(capsys, problem, n_
 
 @pytest.mark.parametrize("term", TERMS)
 def test_a_wrong_term_is_refuted(capsys, monkeypatch, term):
-    def wrong(*args):
-        zeroth, exact = adam_expectation(*args)
+    def wrong(*args, **others):
+        zeroth, exact = second_order_terms(*args, **others)
         return zeroth, exact | {term: 1.1 * exact[term]}
 
     flags = [*ENUMERATE, "--rho", "1e-4"]
     assert max(column(rows_of(capsys, *flags), "excess")) < 0.2
-    monkeypatch.setattr(term_studies, "adam_expectation", wrong)
+    monkeypatch.setattr(term_studies, "second_order_terms", wrong)
     rows = rows_of(capsys, *flags, status=1)
     assert {row["term"] for row in rows if row["excess"] > 1} == {term}
 
@@ -196,31 +169,66 @@ def test_terms_of_the_cnn_are_accepted(capsys):
         np.testing.assert_allclose(measured, exact, atol=0.1 * np.abs(exact).max(), err_msg=term)
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"), [case for case in CASES if case[0] not in (*LINEAR, "invariant-adam")]
+)
+def test_terms_and_lines_of_every_optimizer_match_enumeration(capsys, name, settings):
+    flags = [word for key, value in settings.items() for word in ("--" + key.replace("_", "-"), value)]
+    flags = ["--optimizer", name, *flags, *TINY[:6], "--problem", "least-squares"]
+    for study in (["--method", "enumerate"], ["--study", "lines"]):
+        rows = rows_of(capsys, *flags, *study, "--rho", 1e-4)
+        measured, exact = column(rows, "measured"), column(rows, "predicted_exact")
+        keys = [(row["term"], row["places"], row["batches"]) for row in rows]
+        for key in dict.fromkeys(keys):
+            these = np.array([other == key for other in keys])
+            scale = np.abs(exact[these]).max() + 1e-6 * np.abs(exact).max()
+            assert np.abs(measured - exact)[these].max() < 1e-2 * scale, key
+
+
+def test_where_no_bound_is_known_the_program_says_so(capsys):
+    assert terms.main([*ENUMERATE, "--optimizer", "adam-p", "--rho", "0.001"]) == 0
+    assert "no bound: none is known for the formula" in capsys.readouterr().err
+
+
+def test_a_smooth_sign_has_a_bound_where_adam_has_none(capsys):
+    flags = ["--method", "enumerate", *TINY[:6], "--rho", "0.6"]
+    assert terms.main([*flags, "--optimizer", "lion-smooth"]) == 0
+    assert capsys.readouterr().err == ""
+    assert terms.main([*flags, "--optimizer", "nadam"]) == 0
+    assert "no bound where rho is 0.414 or more" in capsys.readouterr().err
+
+
+def test_micro_batches_are_refused(fails):
+    assert "--optimizer is invariant-adam, which averages over micro-batches" in fails(
+        terms.main, *ENUMERATE, "--optimizer", "invariant-adam"
+    )
+
+
 # ------------------------------------------------------------------------------------------------ Proposition A.6
 @pytest.mark.parametrize("eps_root", ["0", "0.3"])
 def test_every_line_matches_enumeration(capsys, eps_root):
     rows = rows_of(capsys, *TINY, "--study", "lines", "--rho", 1e-3, "--eps-root", eps_root)
     assert len(rows) == 17 * 2 * 2
-    for part, a, b in LINES:
-        for batches in ("same", "different"):
-            where = {"part": part, "places": f"{a} {b}", "batches": batches}
-            measured, exact = (column(rows, name, **where) for name in ("measured", "predicted_exact"))
-            atol = 2e-3 * np.abs(exact).max() + 1e-17  # one line is 0
-            np.testing.assert_allclose(measured, exact, atol=atol, err_msg=str(where))
+    for (part, places), batches in itertools.product(LINES, ("same", "different")):
+        where = {"part": part, "places": places, "batches": batches}
+        measured, exact = (column(rows, name, **where) for name in ("measured", "predicted_exact"))
+        atol = 2e-3 * np.abs(exact).max() + 1e-17  # one line is 0
+        np.testing.assert_allclose(measured, exact, atol=atol, err_msg=str(where))
     assert column(rows, "predicted_limit", batches="different").max() == 0
 
 
 def test_wrong_lines_are_refuted(capsys, monkeypatch):
     flags = [*TINY, "--study", "lines", "--rho", "1e-4"]
     rows_of(capsys, *flags)
-    monkeypatch.setattr(
-        term_studies,
-        "adam_lines",
-        lambda *args: {line: 1.5 * value for line, value in adam_lines(*args).items()},
-    )
+
+    def wrong(*args, **others):
+        zeroth, values = second_order_lines(*args, **others)
+        return zeroth, {line: 1.5 * value for line, value in values.items()}
+
+    monkeypatch.setattr(term_studies, "second_order_lines", wrong)
     rows = rows_of(capsys, *flags, status=1)
     found = {(row["part"], row["places"], row["batches"]) for row in rows if row["excess"] > 1}
-    every = {(part, f"{a} {b}", batches) for part, a, b in LINES for batches in ("same", "different")}
+    every = {(*line, batches) for line in LINES for batches in ("same", "different")}
     assert every - found == {("-MP/R^3", "gradient hessian", "different")}  # 0: both sit in batch k
 
 
@@ -285,7 +293,7 @@ def test_sgd_momentum_terms_match_enumeration_to_all_orders(capsys):
         *TINY[:8],
         "--method",
         "enumerate",
-        "--algorithm",
+        "--optimizer",
         "sgd-momentum",
         "--noise",
         2.0,
@@ -305,7 +313,7 @@ def test_sgd_momentum_terms_match_enumeration_to_all_orders(capsys):
 def test_sgd_momentum_tends_to_its_limit_with_the_number_of_batches(capsys):
     gaps = []
     for n_samples in (200, 400):
-        flags = ["--algorithm", "sgd-momentum", "--n-samples", n_samples, "--batch-size", 1, "--n-params", 2]
+        flags = ["--optimizer", "sgd-momentum", "--n-samples", n_samples, "--batch-size", 1, "--n-params", 2]
         rows = rows_of(capsys, *flags, "--beta1", 0.5, "--noise", 1.0, "--n-permutations", 500)
         ratio = column(rows, "predicted_exact") / column(rows, "predicted_limit")
         np.testing.assert_allclose(ratio[:2], 1, rtol=1e-12)  # |g|^2

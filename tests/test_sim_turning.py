@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from adam_minibatch_noise.expansion import turning_points
-from adam_minibatch_noise.expansion.second_order import exact_c_total
+from adam_minibatch_noise.expansion.constants import exact_c_total, rule_c_total
+from adam_minibatch_noise.expansion.registry import make_rule
 from adam_minibatch_noise.expansion.weight_sums import batch_correlation
 from adam_minibatch_noise.theory import batch_variance_factor, c_total, critical_batch_size
 from sim import turning
@@ -113,12 +114,53 @@ def test_csv_files_hold_the_same_as_json(capsys, tmp_path):
     assert "c_total_exact" in text
 
 
+# ------------------------------------------------------------------------------------------------ other optimisers
+@pytest.mark.parametrize(
+    ("optimizer", "swept", "more"),
+    [("nadam", "beta2", {}), ("rmsprop", "beta2", {}), ("adam-p", "beta1", {"power": 4.0})]
+    + [("ademamix", swept, {"alpha": 2.0}) for swept in ("beta1", "beta2", "beta3")],
+)
+def test_map_and_turning_points_of_another_optimizer_are_a_scan(capsys, optimizer, swept, more):
+    flags = [word for name, value in more.items() for word in (f"--{name}", value)]
+    value = result(capsys, *SMALL, *GRID, "--optimizer", optimizer, "--sweeps", swept, *flags)
+    (turn,) = [row for row in value["turning"] if row["n_epochs"] == 3]
+    assert turn["optimizer"] == optimizer
+
+    def c_totals(grid, batch_size):
+        m, v, correlation = turning_points.epoch_geometry(1000, batch_size)
+        rules = [make_rule(optimizer, more | {swept: beta}) for beta in grid]
+        return [float(rule_c_total(rule, 40 * v, m, 3, correlation)) for rule in rules]
+
+    for row in value["map"]:
+        if row["n_epochs"] == 3:
+            (want,) = c_totals([row[swept]], row["batch_size"])
+            assert row["c_total_exact"] == pytest.approx(want, rel=1e-10, abs=1e-11)
+    grid = [0.9, 0.90001, 0.95, 0.99, 0.9989999, 0.999]
+    ways = np.array([np.sign(np.diff(c_totals(grid, b))) for b in range(20, 500)])
+    alike = [way[0] if (way == way[0]).all() else 0 for way in ways]
+    small = 1 if swept == "beta2" else -1
+    if turn["turns_after_exact"] is not None:
+        assert alike[turn["turns_after_exact"] - 20] == small
+        assert alike[turn["turns_after_exact"] - 19] != small
+    if turn["turned_at_exact"] is not None and turn["turned_at_exact"] < 500:
+        assert alike[turn["turned_at_exact"] - 20] == -small
+
+
+def test_an_optimizer_without_beta1_sweeps_what_it_has(capsys):
+    value = result(capsys, *SMALL, *GRID, "--optimizer", "rmsprop")
+    assert {row["swept_beta"] for row in value["turning"]} == {"beta2"}
+    assert "beta1" not in value["map"][0]
+
+
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
         (["--n-samples", "10"], "min_batch_size is 64, allowed: 1 to 10"),
         (["--grid", "0.9", "0.8"], "grid is not ascending"),
         (["--grid", "1"], "--grid"),
+        (["--optimizer", "sgd-momentum"], "the update of sgd-momentum is not the same for every multiple"),
+        (["--optimizer", "rmsprop", "--sweeps", "beta1"], "swept_beta is 'beta1', allowed: beta2"),
+        (["--optimizer", "adam", "--alpha", "2"], "allowed only with --optimizer ademamix"),
         (["--n-epochs", "1000000"], "100000 steps"),
         (["--noise-scales", "0"], "--noise-scales"),
     ],

@@ -178,6 +178,7 @@ def test_the_wheel_asks_for_numpy_and_for_the_rest_with_extras(built):
         "cli": {"rich"},
         "huggingface": {"transformers", "accelerate"},
         "lightning": {"lightning"},
+        "symbolic": {"sympy"},
     }
     assert (metadata["License-Expression"], metadata["License-File"]) == ("MIT", "LICENSE")
     assert metadata["Description-Content-Type"] == "text/markdown"

@@ -129,7 +129,9 @@ rule train_image_sweep:
         **training(IMAGE_SWEEP),
     params:
         settings=lambda wildcards: flags(IMAGE_SWEEP["cases"][wildcards.case]),
-        data=lambda wildcards: data_of(IMAGE_SWEEP["cases"][wildcards.case].get("dataset", ImageSettings().dataset)),
+        data=lambda wildcards: data_of(
+            IMAGE_SWEEP["cases"][wildcards.case].get("dataset", ImageSettings().dataset)
+        ),
         checkpoint=f"{R}/checkpoints/train/image_sweep/{{case}}.pt",
     shell:
         "python -m train.image_sweep {params.settings} {params.data} --n-threads {threads}"

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adam_minibatch_noise.expansion import batch_correlation, exact_c_total
+from adam_minibatch_noise.expansion.constants import exact_c_total
 from adam_minibatch_noise.expansion.turning_points import steps_of_turning_points, turning_points
+from adam_minibatch_noise.expansion.weight_sums import batch_correlation
 from adam_minibatch_noise.theory import Array, c1, c2, forward_bias
 
 BETA1_GRID = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99)

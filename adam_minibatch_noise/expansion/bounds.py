@@ -2,8 +2,8 @@ r"""What Proposition 3.3 leaves out: the distance between E[Corr_n] and its pred
 
 Three things are left out. Two are computed with their sign, by a route that shares nothing with the closed
 forms of C1..C5: the finite epoch (truncated sums, and the correlation -v/(m-1) of different batches) and
-eps > 0. Both sit in the second-order expectation of `expansion.second_order`, from which the limit, summed term
-by term over lags, is subtracted. The third, noise of order three and more, is bounded.
+eps > 0. Both sit in the second-order expectation of `expansion.second_order`, from which its own limit is
+subtracted. The third, noise of order three and more, is bounded.
 
 Derivation of the bound. Write d_{k,i} = g_i x_{k,i} and d_{k,ij} = W_ij y_{k,ij}. Corr_{n,j} is a power
 series in all x and y. Replace every coefficient by its absolute value and every x, y by t: since the weights mu
@@ -22,6 +22,19 @@ majorant A,
 
 which is finite for rho < sqrt(2) - 1: the gradient must dominate the noise of every possible batch. In the mean over
 the noise and its mirror image odd orders cancel, the term with v3 drops out, and the rest bounds orders >= 4.
+
+The same holds for other averages whose weights are >= 0 and sum to 1 (RMSprop, NAdam), with several averages of the
+gradient in the numerator (AdEMAMix: Lag_mu and F_i become their weighted sums), and with weight decay, which adds
+weight_decay |theta_i| to |F_i|. SGD with momentum is bilinear: nothing is left out.
+
+A smooth sign F = M/R, R^2 = M^2 + delta, has wider bounds. As R^2 = (M - i sqrt(delta))(M + i sqrt(delta)), and each
+factor is (g -+ i sqrt(delta))(1 + e x) with |e| = c = (1 + delta/g^2)^(-1/2), a power R^-p is majorised by that without
+noise times (1 - c t)^-p. With dF/dM = delta/R^3
+
+    Corr_j << sum_i |F_i| delta/R_j^3 (|H_ij| + W_ij t) (1 + t) (1 - c t)^-4 Lag,    c the largest of all components,
+
+finite for rho < 1/c. The less smooth the sign, the nearer the radius 1/c comes to 1: the expansion of the sign itself
+holds as long as no batch can turn the sign of a component of its gradient.
 """
 
 from collections.abc import Callable
@@ -31,18 +44,14 @@ from typing import Any
 import numpy as np
 
 from adam_minibatch_noise.errors import InputError
-from adam_minibatch_noise.expansion.second_order import adam_constants, adam_expectation
-from adam_minibatch_noise.expansion.weight_sums import (
-    FIRST,
-    SECOND,
-    WeightSums,
-    limit_weight_sums,
-    weight_sums,
-)
-from adam_minibatch_noise.theory import Array, Moments, batch_variance_factor, expected_corr_terms
+from adam_minibatch_noise.expansion.registry import ADAM, ADEMAMIX, LINEAR, SIGN
+from adam_minibatch_noise.expansion.second_order import second_order_terms
+from adam_minibatch_noise.expansion.update_rule import UpdateRule
+from adam_minibatch_noise.expansion.weight_sums import WeightSums, limit_weight_sums, weight_sums
+from adam_minibatch_noise.theory import Array, Moments, batch_variance_factor
 
 RADIUS = np.sqrt(2) - 1
-"""Radius of convergence of the series in the noise."""
+"""Radius of convergence of the series in the noise, for Adam and its kin."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class LeftOut:
     higher_order : (n_params,) ndarray
         Bound on noise of order three and more; inf where the noise is too large for one.
     rho : float
-        Largest relative noise a batch can have; the bound is finite below sqrt(2) - 1.
+        Largest relative noise a batch can have; the bound is finite below `radius_of`.
     """
 
     exact: Array
@@ -72,18 +81,19 @@ HessianRows = Array | Callable[[int], Array]
 
 
 def left_out(
+    rule: UpdateRule,
     gradients: Array,
     hessian_rows: HessianRows,
     moments: Moments,
     batch_size: int,
-    beta1: float,
-    beta2: float,
-    eps_root: float = 0.0,
+    micro_batch_size: int | None = None,
+    theta: Array | None = None,
 ) -> LeftOut:
-    """Compute and bound E[Corr_n] - Proposition 3.3 at the last step n = m - 1 of one epoch.
+    """Compute and bound E[Corr_n] less its limit n -> infinity, eps -> 0, at the last step n = m - 1 of one epoch.
 
     Parameters
     ----------
+    rule : UpdateRule
     gradients : (n_samples, n_params) ndarray
         Gradient of every sample's loss at the point.
     hessian_rows : (n_samples, n_params, n_params) ndarray, or callable
@@ -93,10 +103,10 @@ def left_out(
         Of these gradients and Hessians.
     batch_size : int
         Divides the number of samples.
-    beta1, beta2 : float
-        In [0, 1).
-    eps_root : float
-        >= 0.
+    micro_batch_size : int, optional
+        Divides `batch_size`, of a rule that averages over micro-batches.
+    theta : (n_params,) ndarray, optional
+        The point itself, for a rule with weight decay.
 
     Returns
     -------
@@ -105,30 +115,36 @@ def left_out(
     Raises
     ------
     InputError
-        If a component of the gradient is 0.
+        If a component of the gradient is 0 and the limit is not finite there.
     """
     n_samples = len(gradients)
     n_batches = n_samples // batch_size
-    v = float(batch_variance_factor(n_samples, batch_size))
-    sums = weight_sums((beta1, beta2), n_batches, n_batches - 1)
-    zeroth, terms = adam_expectation(moments, sums, v, eps_root)
-    if not moments.gradient.all():
+    v, v_micro = (
+        float(batch_variance_factor(n_samples, b)) for b in (batch_size, micro_batch_size or batch_size)
+    )
+    sums = weight_sums(rule.weights, n_batches, n_batches - 1)
+    zeroth, terms = second_order_terms(rule, moments, sums, v, v_micro, theta)
+    if rule.is_scale_invariant and not moments.gradient.all():
         i = int(np.flatnonzero(moments.gradient == 0)[0])
         raise InputError(f"component {i} of the gradient is 0: Proposition 3.3 divides by it")
-    limit = expected_corr_terms(moments, adam_constants(limit_weight_sums((beta1, beta2))), v)
     exact = zeroth + sum(terms.values())
-    higher_order, rho = higher_order_bound(gradients, hessian_rows, moments, batch_size, sums, eps_root)
-    return LeftOut(exact, exact - sum(limit.values()), higher_order, rho)
+    limit_sums = limit_weight_sums(rule.weights)
+    limit, more = second_order_terms(rule.without_eps(), moments, limit_sums, v, v_micro, theta)
+    higher_order, rho = higher_order_bound(
+        rule, gradients, hessian_rows, moments, batch_size, sums, theta=theta
+    )
+    return LeftOut(exact, exact - limit - sum(more.values()), higher_order, rho)
 
 
 def higher_order_bound(
+    rule: UpdateRule,
     gradients: Array,
     hessian_rows: HessianRows,
     moments: Moments,
     batch_size: int,
     sums: WeightSums,
-    eps_root: float = 0.0,
     odd_orders: bool = True,
+    theta: Array | None = None,
 ) -> tuple[Array, float]:
     """Bound the terms of E[Corr_n] of order three and more in the noise, or of four and more (`odd_orders`).
 
@@ -136,6 +152,8 @@ def higher_order_bound(
 
     Parameters
     ----------
+    rule : UpdateRule
+        A formula for which no bound is known has the bound inf, SGD with momentum 0.
     gradients : (n_samples, n_params) ndarray
         Gradient of every sample's loss at the point; no component of their mean is 0.
     hessian_rows : (n_samples, n_params, n_params) ndarray, or callable
@@ -146,11 +164,11 @@ def higher_order_bound(
     batch_size : int
     sums : WeightSums
         Of the last step of the epoch.
-    eps_root : float
-        >= 0.
     odd_orders : bool
         False where they cancel, in the mean over the noise and its mirror image: then order four is the first that
         is bounded.
+    theta : (n_params,) ndarray, optional
+        The point itself, for a rule with weight decay.
 
     Returns
     -------
@@ -160,7 +178,10 @@ def higher_order_bound(
     g, hessian = moments.gradient, moments.hessian
     row_of_each = hessian_rows if callable(hessian_rows) else lambda i: hessian_rows[:, i]
     third, fourth, rho = (values.max() for values in noise_sizes((gradients - g) / np.abs(g), batch_size))
-    if rho >= RADIUS:
+    if rule.formula == LINEAR:
+        return np.zeros_like(g), float(rho)
+    parts = _majorants(rule, g, sums)
+    if rho >= radius_of(rule, g) or not parts:
         return np.full_like(g, np.inf), float(rho)
     scale = np.zeros_like(hessian)  # W
     if rho > 0:
@@ -170,14 +191,55 @@ def higher_order_bound(
             scale[i] = np.max([_ratio(size, unit) ** power for size, unit, power in ratios], axis=0)
     if not odd_orders:
         third = 0.0
-    root = np.sqrt(g**2 + eps_root)
-    update, q = np.abs(g) / root, (g / root) ** 2
+    decay = rule.require_parameters(theta)
+    still = rule.update(np.array([psi.value.reshape(g.shape) for psi in rule.functions(g)])).value
+    update = np.abs(still) + (0.0 if decay is None else np.abs(decay))
     bound = np.zeros_like(g)
-    for weight, factor, majorant in ((FIRST, 1.0, _first_majorant), (SECOND, q, _second_majorant)):
+    for size, majorant in parts:
         direct = _tail(majorant, 0, third, fourth, rho) * (np.abs(hessian) @ update)
         through_hessian = _tail(majorant, 1, third, fourth, rho) * (scale @ update)
-        bound += sums.lag[weight] * factor / root * (direct + through_hessian)
+        bound += size * (direct + through_hessian)
     return bound, float(rho)
+
+
+def radius_of(rule: UpdateRule, gradient: Array) -> float:
+    """Return the relative noise of a batch below which the series in the noise has a bound.
+
+    Parameters
+    ----------
+    rule : UpdateRule
+        With a smooth sign; for all others it is `RADIUS`.
+    gradient : (n_params,) ndarray
+        Of the full batch.
+
+    Returns
+    -------
+    float
+        sqrt(1 + delta/g_j^2) of the largest component of the gradient, for a smooth sign: > 1.
+    """
+    if rule.formula != SIGN:
+        return float(RADIUS)
+    with np.errstate(divide="ignore"):
+        return float(np.sqrt(1 + rule.settings["delta"] / np.max(gradient**2)))
+
+
+def _majorants(rule: UpdateRule, g: Array, sums: WeightSums) -> list[tuple[Array, Callable[[Any], Any]]]:
+    """Return what dPhi/dz_a psi_a' sum_k w^a_k (t - k) adds to the bound, each with its majorant; none is known: []."""
+    settings, lag = rule.settings, sums.lag[:, 0]
+    if rule.of_micro_batches or not all(weights.unit_mass for weights in rule.weights):
+        return []
+    if rule.formula == SIGN:  # dPhi/dz = delta/R^3, R^2 = z^2 + delta
+        square, c = g**2 + settings["delta"], 1 / radius_of(rule, g)
+        return [(settings["delta"] * square**-1.5 * lag[0], lambda t: (1 + t) / (1 - c * t) ** 4)]
+    if rule.formula == ADAM and settings["eps"] == 0:
+        share = np.array([1.0, 0.0])  # of each average in the numerator
+    elif rule.formula == ADEMAMIX:
+        share = np.array([1.0, 0.0, settings["alpha"]])
+    else:
+        return []
+    root = np.sqrt(g**2 + settings["eps_root"])
+    q = (g / root) ** 2
+    return [(share @ lag / root, _first_majorant), (share.sum() * q * lag[1] / root, _second_majorant)]
 
 
 def noise_sizes(noise: Array, batch_size: int) -> tuple[Array, Array, Array]:

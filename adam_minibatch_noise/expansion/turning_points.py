@@ -1,33 +1,37 @@
 r"""The batch size at which the monotonicity of C_total in beta2 (and in beta1) turns, for finite epochs too.
 
-Compares `theory.c_total`, the limit n -> infinity of Cattaneo and Shigida (2026), with its exact counterpart of
-`expansion.second_order` at the last step of an epoch, for the true geometry of an experiment: N samples, batches of b,
-m = floor(N/b) of them an epoch, the N - m b samples that are left over dropped.
+Compares the limit n -> infinity of Cattaneo and Shigida (2026), `constants.limit_c_total`, with its exact counterpart
+`constants.rule_c_total` at the last step of an epoch, for any scale-invariant optimiser and the true geometry of an
+experiment: N samples, batches of b, m = floor(N/b) of them an epoch, the N - m b samples that are left over dropped.
 
 C_total is linear in lam, and its noise part linear in the correlation of two batches of an epoch; both depend on b
 only, everything else on m = floor(N/b). As m takes few values, every whole b is looked at: no bisection, and
 nothing is assumed about how often the monotonicity changes. While one beta is swept over a grid,
 
-    turns_after  is the largest b up to which C_total moves all along the grid as it does for small batches
-                 (beta2: increases; beta1: decreases), and
-    turned_at    the smallest b from which on it moves as it does for large ones (beta2: decreases; beta1: increases).
+    turns_after  is the largest b up to which C_total moves all along the grid as its noise part does, which rules at
+                 small batch sizes (Adam's beta2: increases; beta1: decreases), and
+    turned_at    the smallest b from which on it moves the other way.
 
 Between the two it is not monotone. Both ends of the grid get a close neighbour, for the slope there.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adam_minibatch_noise.errors import InputError
-from adam_minibatch_noise.expansion.second_order import main_constants
+from adam_minibatch_noise.expansion.constants import limit_c_total, main_constants
+from adam_minibatch_noise.expansion.registry import make_rule, settings_of
+from adam_minibatch_noise.expansion.update_rule import UpdateRule
 from adam_minibatch_noise.expansion.weight_sums import batch_correlation, main_sums
-from adam_minibatch_noise.theory import Array, batch_variance_factor, c_total
+from adam_minibatch_noise.theory import Array, batch_variance_factor
 
 GRID = tuple(1 - 10 ** (-1 - k / 11) for k in range(-4, 23))
 """Betas of the map: every second one is in the sweeps of the paper, from 0.769 to 0.999."""
+BETAS = ("beta1", "beta2", "beta3")
+"""Settings that can be swept, of the optimisers that have them."""
 LOW, HIGH = 0.9, 0.999
 """Ends of the grid on which monotonicity is judged."""
 NEIGHBOUR = 1e-4
@@ -35,6 +39,8 @@ NEIGHBOUR = 1e-4
 MAX_STEPS = 100_000
 """Largest number of steps accepted; memory grows in proportion to it."""
 Progress = Callable[[int], object]
+Fixed = Mapping[str, Any] | float
+"""Settings of an optimiser that are not swept; of Adam the other beta suffices."""
 
 
 def epoch_geometry(n_samples: int, batch_size: int) -> tuple[int, float, float]:
@@ -59,12 +65,13 @@ def epoch_geometry(n_samples: int, batch_size: int) -> tuple[int, float, float]:
     return n_batches, float(batch_variance_factor(n_samples, batch_size)), correlation
 
 
-def coefficients(beta1: Array, beta2: Array, n_batches: int, n_epochs: int) -> tuple[Array, Array]:
+def coefficients(rule: UpdateRule, n_batches: int, n_epochs: int) -> tuple[Array, Array]:
     """FB and C1 + C2 at the last step of an epoch, without anything that depends on lam or the correlation.
 
     Parameters
     ----------
-    beta1, beta2 : (n_betas,) ndarray
+    rule : UpdateRule
+        With an array of (n_betas,) decays.
     n_batches, n_epochs : int
 
     Returns
@@ -74,36 +81,52 @@ def coefficients(beta1: Array, beta2: Array, n_batches: int, n_epochs: int) -> t
     noise : (2, n_betas) ndarray
         C1 + C2 at correlation 0, and what a correlation of 1 adds to it.
     """
-    sums = main_sums((beta1, beta2), n_batches, n_batches * n_epochs - 1, np.array([0.0, 1.0]))
-    forward, c1, c2 = main_constants(*sums)
+    sums = main_sums(rule.weights, n_batches, n_batches * n_epochs - 1, np.array([0.0, 1.0]))
+    forward, c1, c2 = main_constants(rule, sums)
     noise = c1 + c2
     noise[1] -= noise[0]
     return forward, noise
 
 
-def sweep(swept_beta: str, grid: Sequence[float], fixed_beta: float) -> tuple[Array, Array]:
-    """Return beta1 and beta2 along a sweep of one of them, (n_betas,) each.
+def sweep(
+    swept_beta: str, grid: Sequence[float], fixed: Fixed | None = None, optimizer: str = "adam"
+) -> tuple[UpdateRule, dict[str, Array]]:
+    """Return the optimiser along a sweep of one of its betas, and its betas there.
 
     Parameters
     ----------
-    swept_beta : {"beta1", "beta2"}
+    swept_beta : str
+        One of `BETAS`, of those that the optimiser has.
     grid : sequence of float
         Its values, in [0, 1), ascending.
-    fixed_beta : float
-        The other one, in [0, 1).
+    fixed : mapping of str to float, or float, optional
+        The other settings, as in `registry.make_rule`; of Adam the other beta suffices.
+    optimizer : str
+
+    Returns
+    -------
+    rule : UpdateRule
+    betas : dict of str to (n_betas,) ndarray
 
     Raises
     ------
     InputError
-        If the grid is not ascending.
+        If the grid is not ascending, the optimiser has no such beta or is not scale-invariant; as `registry.make_rule`.
     """
-    if swept_beta not in ("beta1", "beta2"):
-        raise InputError(f"swept_beta is {swept_beta!r}, allowed: beta1, beta2")
+    betas = [name for name in BETAS if name in settings_of(optimizer)]
+    if swept_beta not in betas:
+        raise InputError(f"swept_beta is {swept_beta!r}, allowed: {', '.join(betas)}")
     if sorted(set(grid)) != list(grid):
         raise InputError("grid is not ascending")
     values = np.asarray(grid, np.float64)
-    fixed = np.full_like(values, fixed_beta)
-    return (values, fixed) if swept_beta == "beta1" else (fixed, values)
+    if isinstance(fixed, float | int):
+        fixed = {"beta1" if swept_beta == "beta2" else "beta2": fixed}
+    settings = settings_of(optimizer) | dict(fixed or {}) | {swept_beta: values}
+    rule = make_rule(optimizer, settings)
+    rule.require_scale_invariance()
+    if rule.of_micro_batches:
+        raise InputError(f"{optimizer} averages over micro-batches, allowed: an optimizer of whole batches")
+    return rule, {name: np.broadcast_to(settings[name], values.shape) for name in betas}
 
 
 def steps_of_map(n_samples: int, batch_sizes: Sequence[int], n_epochs: Sequence[int]) -> int:
@@ -133,19 +156,20 @@ def _count_steps(n_batches: Collection[int], n_epochs: Collection[int]) -> int:
 
 def c_total_map(
     swept_beta: str,
-    fixed_beta: float,
+    fixed: Fixed,
     n_samples: int,
     batch_sizes: Sequence[int],
     noise_scales: Sequence[float],
     n_epochs: Sequence[int],
     grid: Sequence[float] = GRID,
     progress: Progress = lambda n: None,
+    optimizer: str = "adam",
 ) -> list[dict[str, Any]]:
     """C_total along a sweep at every batch size, noise scale and number of epochs.
 
     Parameters
     ----------
-    swept_beta, fixed_beta, grid
+    swept_beta, fixed, grid, optimizer
         As in `sweep`.
     n_samples : int
     batch_sizes : sequence of int
@@ -160,7 +184,7 @@ def c_total_map(
     Returns
     -------
     list of dict
-        One a value: swept_beta, batch_size, n_batches, noise_scale, lam, n_epochs, beta1, beta2, c_total_limit,
+        One a value: swept_beta, batch_size, n_batches, noise_scale, lam, n_epochs, the betas, c_total_limit,
         c_total_exact.
 
     Raises
@@ -169,41 +193,42 @@ def c_total_map(
         As `sweep` and `steps_of_map`.
     """
     steps_of_map(n_samples, batch_sizes, n_epochs)
-    beta1, beta2 = sweep(swept_beta, grid, fixed_beta)
-    names = ("beta1", "beta2", "c_total_limit", "c_total_exact")
+    rule, betas = sweep(swept_beta, grid, fixed, optimizer)
+    names = (*betas, "c_total_limit", "c_total_exact")
     rows = []
     for batch_size in batch_sizes:
         n_batches, v, correlation = epoch_geometry(n_samples, batch_size)
         for epochs in n_epochs:
-            forward, noise = coefficients(beta1, beta2, n_batches, epochs)
+            forward, noise = coefficients(rule, n_batches, epochs)
             progress(n_batches * epochs)
             for noise_scale in noise_scales:
                 lam = v * noise_scale
-                limit = c_total(beta1, beta2, lam)
+                limit = limit_c_total(rule, lam)
                 exact = forward + lam * (noise[0] + correlation * noise[1])
-                settings = {"swept_beta": swept_beta, "batch_size": batch_size, "n_batches": n_batches}
-                settings |= {"noise_scale": noise_scale, "lam": lam, "n_epochs": epochs}
-                columns = [values.tolist() for values in (beta1, beta2, limit, exact)]
+                case = {"swept_beta": swept_beta, "batch_size": batch_size, "n_batches": n_batches}
+                case |= {"noise_scale": noise_scale, "lam": lam, "n_epochs": epochs}
+                columns = [values.tolist() for values in (*betas.values(), limit, exact)]
                 lines = zip(*columns, strict=True)
-                rows += [settings | dict(zip(names, line, strict=True)) for line in lines]
+                rows += [case | dict(zip(names, line, strict=True)) for line in lines]
     return rows
 
 
 def turning_points(
     swept_beta: str,
-    fixed_beta: float,
+    fixed: Fixed,
     n_samples: int,
     noise_scales: Sequence[float],
     n_epochs: Sequence[int],
     min_batch_size: int = 64,
     grid: Sequence[float] = GRID,
     progress: Progress = lambda n: None,
+    optimizer: str = "adam",
 ) -> list[dict[str, Any]]:
     """Turning points along a sweep for every noise scale and number of epochs, limit and exact.
 
     Parameters
     ----------
-    swept_beta, fixed_beta, n_samples, noise_scales, n_epochs
+    swept_beta, fixed, n_samples, noise_scales, n_epochs, optimizer
         As in `c_total_map`.
     min_batch_size : int
         Smallest batch size that is looked at.
@@ -224,26 +249,25 @@ def turning_points(
         As `sweep` and `steps_of_turning_points`.
     """
     steps_of_turning_points(n_samples, min_batch_size, n_epochs)
-    sweep(swept_beta, grid, fixed_beta)
+    sweep(swept_beta, grid, fixed, optimizer)
     inside = [value for value in grid if LOW < value < HIGH]
     ends = [LOW, LOW + NEIGHBOUR * (1 - LOW), HIGH - NEIGHBOUR * (1 - HIGH), HIGH]
-    beta1, beta2 = sweep(swept_beta, sorted({*inside, *ends}), fixed_beta)
-    small = (
-        1 if swept_beta == "beta2" else -1
-    )  # C_total rises with beta2, falls with beta1 at small batch sizes
+    rule, betas = sweep(swept_beta, sorted({*inside, *ends}), fixed, optimizer)
+    only_noise = np.diff(limit_c_total(rule, 1.0) - limit_c_total(rule, 0.0)).sum()
+    small = 1 if only_noise > 0 else -1
     sizes = np.arange(min_batch_size, n_samples + 1)
     geometry = [epoch_geometry(n_samples, int(size)) for size in sizes]
     n_batches, v, correlation = (np.array(column) for column in zip(*geometry, strict=True))
     limit = {
-        noise_scale: turning_point(c_total(beta1, beta2, noise_scale * v[:, None]), sizes, small)
+        noise_scale: turning_point(limit_c_total(rule, noise_scale * v[:, None]), sizes, small)
         for noise_scale in noise_scales
     }
     rows = []
     for epochs in n_epochs:
-        forward, noise = np.empty((2, len(sizes), len(beta1)))
+        forward, noise = np.empty((2, len(sizes), len(betas[swept_beta])))
         for m in np.unique(n_batches):
             same = n_batches == m
-            fb, (c0, c1) = coefficients(beta1, beta2, int(m), epochs)
+            fb, (c0, c1) = coefficients(rule, int(m), epochs)
             forward[same], noise[same] = fb, c0 + np.multiply.outer(correlation[same], c1)
             progress(int(m) * epochs)
         for noise_scale in noise_scales:

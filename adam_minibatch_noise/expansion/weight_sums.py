@@ -1,4 +1,4 @@
-r"""Sums over time of products of averaging weights, which hold all that E[Corr_t] needs to know of the betas.
+r"""Sums over time of products of averaging weights, which hold all that E[Corr_t] needs to know of the averages.
 
 Batches p and q carry noise of covariance v c_pq, with c_pp = 1, c_pq = -1/(m - 1) inside one epoch (drawn
 without replacement, the noise of an epoch sums to zero) and c_pq = 0 across epochs (reshuffled
@@ -10,41 +10,50 @@ two samples drawn without replacement have covariance -Sigma/(N - 1), so have tw
 and over v = (N/b - 1)/(N - 1) that is the `batch_correlation` c_pq = -b/(N - b): -1/(m - 1) if N = m b.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from adam_minibatch_noise.theory import Array, ema_weights, one_minus_power
+from adam_minibatch_noise.expansion.averaging import Weights, decayed_sums, powers_sum
+from adam_minibatch_noise.theory import Array
 
-FIRST, SECOND = 0, 1
-"""Index of the weights mu (first moment, beta1) and nu (second moment, beta2)."""
 Correlation = float | Array | None
 """Of two batches of an epoch; None: that of an epoch which uses every sample."""
 
 
 @dataclass(frozen=True)
 class WeightSums:
-    """Weight sums at step t; w, x, y run over (`FIRST`, `SECOND`), every weight with its bias correction.
+    """Weight sums of K averages at step t; a, b, c run over the averages, sums over l over the steps before t.
 
-    w_k are the weights at step t, x^l_p those at step l < t, S^l = sum_{k,k'} x^l_k c_kk' y^l_k'.
+    w^a_k are the weights at step t, w^a_{l,k} those at step l, W^a_l = sum_{k<=l} w^a_k. The noiseless averages are the
+    same at all steps where every weight sequence sums to one: then a sum over l is one number, n_kinds = 1. Otherwise
+    each step is a kind of its own, n_kinds = t, and the summand of every l stands by itself.
 
     Attributes
     ----------
-    lag : (2,) ndarray
-        sum_k w_k (t - k).
-    product : (2,) ndarray
-        sum_{k,k'} w_k c_kk' nu_k' at step t.
-    lag_noise : (2, 2) ndarray
-        [w, y] sum_k w_k (t - k) (c y)_k.
-    inner_product : (2, 2) ndarray
-        [w, x] sum_k w_k sum_{l=k}^{t-1} sum_{p,q} x^l_p c_pq nu^l_q.
-    inner_noise : (2, 2) ndarray
-        [w, x] sum_k w_k sum_{l=k}^{t-1} sum_p x^l_p c_pk.
-    inner_outer : (2, 2, 2) ndarray
-        [w, x, y] sum_k w_k sum_{l=k}^{t-1} sum_p x^l_p (c y)_p.
+    mass : (K, n_kinds) ndarray
+        Sum of the weights at the steps of each kind.
+    last_mass : (K,) ndarray
+        At step t.
+    lag : (K, n_kinds) ndarray
+        sum_l W^a_l; sum_k w^a_k (t - k) in all.
+    product : (K, K) ndarray
+        sum_{p,q} w^a_p c_pq w^b_q.
+    lag_noise : (K, K, n_kinds) ndarray
+        [a, b] sum_l sum_{k<=l} w^a_k (c w^b)_k.
+    inner_product : (K, K, K, n_kinds) ndarray
+        [a, b, c] sum_l W^a_l sum_{p,q} w^b_{l,p} c_pq w^c_{l,q}.
+    inner_noise : (K, K, n_kinds) ndarray
+        [a, b] sum_l sum_{k<=l} w^a_k sum_p w^b_{l,p} c_pk.
+    inner_outer : (K, K, K, n_kinds) ndarray
+        [a, b, c] sum_l W^a_l sum_p w^b_{l,p} (c w^c)_p.
     """
 
+    mass: Array
+    last_mass: Array
     lag: Array
     product: Array
     lag_noise: Array
@@ -70,14 +79,14 @@ def batch_correlation(n_samples: float, batch_size: float) -> float:
 
 
 def weight_sums(
-    betas: tuple[float, float], n_batches: int, t: int, correlation: float | None = None
+    weights: Sequence[Weights], n_batches: int, t: int, correlation: float | None = None
 ) -> WeightSums:
-    """Compute the weight sums of Adam at step `t`.
+    """Compute the weight sums at step `t`.
 
     Parameters
     ----------
-    betas : (float, float)
-        beta1 and beta2, in [0, 1).
+    weights : sequence of Weights
+        Of the K averages, each of one decay.
     n_batches : int
         Batches an epoch, m >= 1.
     t : int
@@ -91,58 +100,85 @@ def weight_sums(
     WeightSums
         Linear in `correlation`.
     """
-    weights = [ema_weights(beta, t) for beta in betas]
-    epoch = (n_batches, correlation)
-    noise = [apply_covariance(w, *epoch) for w in weights]  # (c y)_p at step t
-    cumulative = [np.cumsum(w)[:-1] for w in weights]  # sum_{k<=l} w_k for l < t
+    last = [w.at(t) for w in weights]
+    noise = [apply_covariance(w, n_batches, correlation) for w in last]  # (c w^b)_p
+    cumulative = [np.cumsum(w)[:-1] for w in last]  # W^a_l
+    total = _summing(weights)
+    unit = all(w.unit_mass for w in weights)
+    steps = np.arange(1.0 if unit else float(t))
     return WeightSums(
-        *main_sums(betas, n_batches, t, correlation),
-        inner_noise=np.array([[ema_against(beta, w, *epoch).sum() for beta in betas] for w in weights]),
+        np.array([w.mass(steps) for w in weights]),
+        np.array([w.mass(np.array([float(t)]))[0] for w in weights]),
+        *main_sums(weights, n_batches, t, correlation),
+        inner_noise=np.array(
+            [[total(_against(x, w, n_batches, correlation)) for x in weights] for w in last]
+        ),
         inner_outer=np.array(
-            [[[c @ ema(beta, y)[:-1] for y in noise] for beta in betas] for c in cumulative]
+            [[[total(c * x.average(y)[:-1]) for y in noise] for x in weights] for c in cumulative]
         ),
     )
 
 
 def main_sums(
-    betas: tuple[ArrayLike, ArrayLike], n_batches: int, t: int, correlation: ArrayLike | None = None
+    weights: Sequence[Weights], n_batches: int, t: int, correlation: ArrayLike | None = None
 ) -> tuple[Array, Array, Array, Array]:
     """Compute `lag`, `product`, `lag_noise` and `inner_product` of `WeightSums`, all that FB, C1 and C2 need.
 
     Parameters
     ----------
-    betas : (array_like, array_like)
-        beta1 and beta2, in [0, 1), of one shape; with arrays the sums have the axes of the betas last.
+    weights : sequence of Weights
+        With arrays of decays the sums have their axes before the last.
     n_batches, t : int
         As in `weight_sums`.
     correlation : array_like, optional
-        As in `weight_sums`; its axes, if any, come before those of the betas, except in `lag`, where there are none.
+        As in `weight_sums`; its axes, if any, come before those of the decays, except in `lag`, where there are none.
 
     Returns
     -------
     lag, product, lag_noise, inner_product : ndarray
     """
-    columns = [np.asarray(beta, np.float64)[..., None] for beta in betas]  # last axis: time
     shared: Correlation = None
     if correlation is not None:
         shared = np.asarray(correlation, np.float64)
-        shared = shared.reshape(shared.shape + (1,) * columns[FIRST].ndim)
-    weights = [ema_weights(beta, t) for beta in columns]
-    lags = np.arange(t, -1.0, -1.0)
-    noise = [apply_covariance(w, n_batches, shared) for w in weights]
-    cumulative = [np.cumsum(w, axis=-1)[..., :-1] for w in weights]
-    products = [ema_products(beta, columns[SECOND], n_batches, t, shared) for beta in columns]
+        shared = shared.reshape(shared.shape + (1,) * max(w.decay.ndim for w in weights))
+    total, averages = _summing(weights), range(len(weights))
+    last = np.broadcast_arrays(*(w.at(t) for w in weights))
+    lags = np.arange(t, 0.0, -1.0)
+    noise = [apply_covariance(w, n_batches, shared) for w in last]
+    cumulative = [np.cumsum(w, axis=-1)[..., :-1] for w in last]
+    factors = [_factors(w, n_batches, t) for w in weights]
+    products = {
+        (b, c): _products(weights[b], weights[c], factors[b], factors[c], n_batches, shared)
+        for b in averages
+        for c in range(b + 1)
+    }
+    shape = np.broadcast_shapes(*(p.shape for p in products.values()))
+    products |= {(c, b): p for (b, c), p in products.items()}
+    products = {key: np.broadcast_to(p, shape) for key, p in products.items()}
+
+    def lagged(w: Array, y: Array) -> Array:
+        values = w[..., :-1] * y[..., :-1]
+        if all(x.unit_mass for x in weights):
+            values = np.einsum("...k,k->...", values, lags)[..., None]
+        else:
+            values = np.cumsum(values, axis=-1)
+        return values
+
     return (
-        np.array([w @ lags for w in weights]),
-        np.array([p[..., -1] for p in products]),
-        np.array([[_dot(w * lags, y) for y in noise] for w in weights]),
-        np.array([[_dot(c, p[..., :-1]) for p in products] for c in cumulative]),
+        np.array([total(c) for c in cumulative]),
+        np.array([[products[b, c][..., -1] for c in averages] for b in averages]),
+        np.array([[lagged(w, y) for y in noise] for w in last]),
+        np.array(
+            [[[total(w * products[b, c][..., :-1]) for c in averages] for b in averages] for w in cumulative]
+        ),
     )
 
 
-def _dot(x: Array, y: Array) -> Array:
-    product: Array = np.einsum("...k,...k->...", x, y)
-    return product
+def _summing(weights: Sequence[Weights]) -> Callable[[Array], Array]:
+    """Return what sums over the steps, where they are of one kind, and leaves each by itself otherwise."""
+    if all(w.unit_mass for w in weights):
+        return lambda values: np.sum(values, axis=-1, keepdims=True)
+    return lambda values: values
 
 
 def _pattern(n_batches: int, correlation: Correlation) -> tuple[float | Array, float | Array]:
@@ -173,112 +209,97 @@ def apply_covariance(values: Array, n_batches: int, correlation: Correlation = N
     return own * values + shared * totals[..., np.arange(n_steps) // n_batches]
 
 
-def decayed_sums(beta: float, values: Array) -> Array:
-    """Return sum_{p<=l} beta^(l-p) values_p for every l, (n_steps,), in log2(n_steps) passes."""
-    sums, reach = np.array(values, np.float64), 1  # sums over the last `reach` steps
-    while reach < len(sums) and beta > 0:
-        sums[reach:] += beta * sums[:-reach]
-        beta, reach = beta * beta, 2 * reach
-    return sums
+class _Factors(NamedTuple):
+    """Factors of `Weights` after every step l = 0..t, and the weight of the epoch of step l so far, (..., t + 1)."""
+
+    past: Array
+    current: Array
+    here: Array
 
 
-def ema(beta: float, values: Array) -> Array:
-    """Return the bias-corrected moving average of `values` after every step, (n_steps,)."""
-    return (1 - beta) * decayed_sums(beta, values) / one_minus_power(beta, np.arange(1.0, len(values) + 1))
-
-
-def ema_products(
-    beta_x: ArrayLike, beta_y: ArrayLike, n_batches: int, t: int, correlation: Correlation = None
-) -> Array:
-    """Return sum_{p,q} x^l_p c_pq y^l_q for l = 0..t, (t + 1,); geometric series, in closed form.
-
-    Arrays of betas and correlations, their last axis of length 1, broadcast: (..., t + 1).
-    """
-    own, shared = _pattern(n_batches, correlation)
-    past, here = np.divmod(np.arange(t + 1), n_batches)  # whole epochs before; steps of this one, from 0
-
-    # 1 - beta^(m past), 1 - beta^(here + 1): few different ones; 1 - beta^(l + 1)
-    def faded(log_beta: Array) -> tuple[Array, Array, Array]:
-        of_past = -np.expm1(n_batches * np.arange(1.0, past[-1] + 1) * log_beta)
-        of_past = np.concatenate((np.zeros((*of_past.shape[:-1], 1)), of_past), axis=-1)[..., past]
-        of_here = -np.expm1(np.arange(1.0, min(n_batches, t + 1) + 1) * log_beta)[..., here]
-        return of_past, of_here, of_past + (1 - of_past) * of_here
-
-    beta_x, beta_y = np.asarray(beta_x, np.float64), np.asarray(beta_y, np.float64)
-    with np.errstate(divide="ignore"):  # log 0 = -inf: nothing is left of the past
-        logs = [np.atleast_1d(np.log1p(beta - 1)) for beta in (beta_x, beta_y)]
-    both = logs[0] + logs[1]
-    (_, x_here, x_all), (_, y_here, y_all), (both_past, both_here, both_all) = map(faded, (*logs, both))
-    same_batch = (1 - beta_x) * (1 - beta_y) / (1 - beta_x + beta_x * (1 - beta_y)) * both_all
-    # X_e Y_e of an epoch when it ends, and of all past epochs at the end of the last of them
-    whole = np.prod([np.expm1(n_batches * log) for log in logs], axis=0) / -np.expm1(n_batches * both)
-    same_epoch = whole * (1 - both_here) * both_past + x_here * y_here
-    products: Array = (own * same_batch + shared * same_epoch) / (x_all * y_all)
-    return products
-
-
-def ema_against(beta: float, weights: Array, n_batches: int, correlation: float | None = None) -> Array:
-    """Return sum_{p<=l, k<=l} x^l_p c_pk w_k for l = 0..t-1, (t,), with `weights` those of step t."""
-    own, shared = _pattern(n_batches, correlation)
-    weights = weights[:-1]
-    steps = np.arange(1.0, len(weights) + 1)
-    here = (steps - 1) % n_batches + 1
-    epochs = np.arange(len(weights)) // n_batches
-    by_epoch = np.bincount(epochs, weights=weights)  # W_e
-    total = np.cumsum(weights)
-    in_epoch = total - np.concatenate(([0.0], np.cumsum(by_epoch)))[epochs]  # sum of w_k so far in this epoch
-    # X_e W_e with X_e = 1 - beta^m when the epoch ends, added up over past epochs
-    whole = one_minus_power(beta, n_batches)
-    before = np.concatenate(([0.0], decayed_sums(beta**n_batches, whole * by_epoch)))[epochs]
-    same_epoch = beta**here * before + one_minus_power(beta, here) * in_epoch
-    same_batch = (1 - beta) * decayed_sums(beta, weights)
-    return (own * same_batch + shared * same_epoch) / one_minus_power(beta, steps)
-
-
-def limit_weight_sums(betas: tuple[float, float], tolerance: float = 1e-17) -> WeightSums:
-    """Compute the same sums for an infinite past and independent batches (c_pq = 1 only where p = q).
-
-    The sums over lags a = 0, 1, 2, ... of the definitions of C1..C5, added up until a term is below
-    `tolerance`: a route to the limit that uses no closed form.
-
-    Parameters
-    ----------
-    betas : (float, float)
-        beta1 and beta2, in [0, 1).
-    tolerance : float
-        Largest weight left out.
-
-    Returns
-    -------
-    WeightSums
-    """
-    slowest = max(betas)
-    n_lags = 2 if slowest == 0 else int(np.log(tolerance) / np.log(slowest)) + 2
-    age = np.arange(float(n_lags))
-    weights = [(1 - beta) * beta**age for beta in betas]  # w_k by age a = t - k
-    product = np.array([w @ weights[SECOND] for w in weights])
-    inner = np.array([[_lagged(w, beta, age) for beta in betas] for w in weights])
-    outer = [[[_double_lagged(w, beta, y) for y in weights] for beta in betas] for w in weights]
-    return WeightSums(
-        lag=np.array([w @ age for w in weights]),
-        product=product,
-        lag_noise=np.array([[(w * age) @ y for y in weights] for w in weights]),
-        inner_product=np.array([[(w @ age) * p for p in product] for w in weights]),
-        inner_noise=inner,
-        inner_outer=np.array(outer),
+def _factors(w: Weights, n_batches: int, t: int) -> _Factors:
+    steps, in_epoch = np.arange(t + 1.0), np.arange(min(n_batches, t + 1.0))
+    past, current = w.past(np.maximum(steps, 1)), w.current(steps)
+    return _Factors(
+        past, current, past * powers_sum(w.decay, in_epoch)[..., np.arange(t + 1) % n_batches] + current
     )
 
 
-def _lagged(w: Array, beta: float, age: Array) -> float:
-    """Return sum_a w_a sum_{c=1}^a x_{a-c}: batch k of age a seen from step l = t - c has age a - c there."""
-    return float(w @ np.concatenate(([0.0], np.cumsum((1 - beta) * beta**age)[:-1])))
+def _products(
+    x: Weights, y: Weights, of_x: _Factors, of_y: _Factors, n_batches: int, correlation: Correlation
+) -> Array:
+    """Return sum_{p,q} x_{l,p} c_pq y_{l,q} for l = 0..t, (..., t + 1); geometric series, in closed form."""
+    own, shared = _pattern(n_batches, correlation)
+    epoch, here = np.divmod(
+        np.arange(of_x.past.shape[-1]), n_batches
+    )  # whole epochs before; steps of this one
+    epochs, in_epoch = np.arange(epoch[-1] + 1.0), np.arange(here.max() + 1.0)
+    decay, share = x.decay * y.decay, (1 - x.decay) + x.decay * (1 - y.decay)  # 1 - decay has all its digits
+    with np.errstate(divide="ignore"):
+        log = np.log1p(x.decay - 1) + np.log1p(y.decay - 1)
+    # the powers of all steps before l: of this epoch, and of those before it, which are older by `here`
+    faded = (decay**in_epoch)[..., here]
+    before = faded * powers_sum(decay, n_batches * epochs, log, share)[..., epoch]
+    each = powers_sum(decay, in_epoch, log, share)[..., here] + before
+    pasts = of_x.past * of_y.past
+    same_batch = pasts * each + of_x.current * of_y.current
+    # all past epochs, at the end of the last of them: X_e Y_e is the same for each but for its age
+    whole = powers_sum(x.decay, np.array([n_batches])) * powers_sum(y.decay, np.array([n_batches]))
+    by_epoch = whole * powers_sum(decay**n_batches, epochs, n_batches * log, -np.expm1(n_batches * log))
+    same_epoch = pasts * by_epoch[..., epoch] * faded + of_x.here * of_y.here
+    products: Array = own * same_batch + shared * same_epoch
+    return products
 
 
-def _double_lagged(w: Array, beta: float, y: Array) -> float:
-    """Return sum_a w_a sum_{c=1}^a sum_{a'>=c} x_{a'-c} y_{a'}."""
-    seen = np.empty_like(y)  # sum_{a'>=c} x_{a'-c} y_{a'}, a backward moving average
-    running = 0.0
-    for c in range(len(y) - 1, -1, -1):
-        running = beta * running + (1 - beta) * y[c]
-        seen[c] = running
-    return float(w @ np.concatenate(([0.0], np.cumsum(seen[1:]))))
+def _against(x: Weights, values: Array, n_batches: int, correlation: float | None) -> Array:
+    """Return sum_{p<=l, k<=l} x_{l,p} c_pk values_k for l = 0..t-1, (t,), from values at steps 0..t."""
+    own, shared = _pattern(n_batches, correlation)
+    values, decay = values[:-1], float(x.decay[0])
+    steps = np.arange(float(len(values)))
+    epochs, here = np.arange(len(values)) // n_batches, steps % n_batches
+    by_epoch = np.bincount(epochs, weights=values)
+    in_epoch = (
+        np.cumsum(values) - np.concatenate(([0.0], np.cumsum(by_epoch)))[epochs]
+    )  # so far in this epoch
+    whole = powers_sum(x.decay, np.array([n_batches]))  # of an epoch when it ends
+    before = np.concatenate(([0.0], decayed_sums(decay**n_batches, whole * by_epoch)))[epochs]
+    past = x.past(np.maximum(steps, 1))
+    same_epoch = (
+        past * decay**here * before + (past * powers_sum(x.decay, here) + x.current(steps)) * in_epoch
+    )
+    against: Array = own * x.average(values) + shared * same_epoch
+    return against
+
+
+def limit_weight_sums(weights: Sequence[Weights]) -> WeightSums:
+    """Compute the same sums for an infinite past and independent batches (c_pq = 1 only where p = q).
+
+    With ages s = t - k and the limits of the factors, w^a_s = p_a beta_a^(s-1) for s >= 1 and n_a for s = 0, every sum
+    is a geometric series.
+
+    Parameters
+    ----------
+    weights : sequence of Weights
+        Arrays of decays give sums with their axes before the last.
+    """
+    endless = np.array([np.inf])
+    with np.errstate(invalid="ignore"):
+        p = np.array(np.broadcast_arrays(*(w.past(endless) for w in weights)))
+    n = np.array(np.broadcast_arrays(*(w.current(endless) + np.zeros_like(w.decay) for w in weights)))
+    beta = np.array(np.broadcast_arrays(*(w.decay for w in weights)))
+    share = 1 - beta
+    both = share[:, None] + beta[:, None] * share  # 1 - beta_a beta_b
+    product = n[:, None] * n + p[:, None] * p / both
+    lag = p / share**2
+    seen = n[:, None] + p[:, None] * beta / both  # [b, c] sum_s w^b_s beta_c^s
+    mass = n + p / share
+    return WeightSums(
+        mass=mass,
+        last_mass=mass[..., 0],
+        lag=lag,
+        product=product[..., 0],
+        lag_noise=p[:, None] * p / both**2,
+        inner_product=lag[:, None, None] * product,
+        inner_noise=(p / share)[:, None] * seen.swapaxes(0, 1),
+        inner_outer=(p / share)[:, None, None] * (p / both)[:, None] * seen,
+    )

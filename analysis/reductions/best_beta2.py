@@ -103,14 +103,14 @@ def expected_best(
     """
     import numpy as np
 
-    from adam_minibatch_noise.expansion.turning_points import coefficients, epoch_geometry
+    from adam_minibatch_noise.expansion.turning_points import coefficients, epoch_geometry, sweep
     from adam_minibatch_noise.theory import c_total
 
     best: dict[str, list[float]] = {LIMIT: [], EXACT: []}
-    beta1s = np.full_like(betas, beta1)
+    rule, _ = sweep("beta2", betas.tolist(), beta1)
     for size in sizes:
         n_batches, v, correlation = epoch_geometry(n_samples, size)
-        forward, noise = coefficients(beta1s, betas, n_batches, n_epochs)
+        forward, noise = coefficients(rule, n_batches, n_epochs)
         lam = v * noise_scale
         best[LIMIT].append(betas[np.argmax(c_total(beta1, betas, lam))])
         best[EXACT].append(betas[np.argmax(forward + lam * (noise[0] + correlation * noise[1]))])

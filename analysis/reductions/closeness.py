@@ -1,11 +1,11 @@
-"""The slopes at which the memoryless iteration nears the algorithm (tables of `sim.closeness`)."""
+"""The slopes at which the memoryless iteration nears the optimizer (tables of `sim.closeness`)."""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("problem", "algorithm", "correction", "lr", "slope")
+COLUMNS = ("problem", "optimizer", "correction", "lr", "slope")
 FINITE = ("lr", "slope")
 """Columns that are read; those without an empty cell."""
 
@@ -17,7 +17,7 @@ def summarize(table: "pd.DataFrame") -> dict[str, Any]:
     slopes = table.groupby("correction")["slope"].agg(["min", "max"])
     return {
         "n_decades": float(np.log10(table["lr"].max() / table["lr"].min())),
-        "n_cases": len(table.groupby(["problem", "algorithm"])),
+        "n_cases": len(table.groupby(["problem", "optimizer"])),
         "with": slopes.loc["with"].to_dict(),
         "without": slopes.loc["without"].to_dict(),
     }

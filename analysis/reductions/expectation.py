@@ -37,6 +37,7 @@ def noise_effects(table: "pd.DataFrame") -> list[dict[str, float]]:
     """
     import numpy as np
 
+    from adam_minibatch_noise.expansion.registry import make_rule
     from adam_minibatch_noise.expansion.weight_sums import weight_sums
     from adam_minibatch_noise.theory import batch_variance_factor, expected_corr_terms, limit_constants
     from sim.losses.problems import GENERATORS
@@ -55,7 +56,8 @@ def noise_effects(table: "pd.DataFrame") -> list[dict[str, float]]:
         kappa = v * np.mean(np.diag(moments.covariance) / g**2)
         unit = np.abs(g) / (np.sign(g) @ moments.hessian) / kappa
         n_batches = n_samples // batch_size
-        lag = weight_sums((beta1, beta2), n_batches, n_batches - 1).lag
+        weights = make_rule("adam", {"beta1": beta1, "beta2": beta2}).weights
+        lag = weight_sums(weights, n_batches, n_batches - 1).lag[:, 0]
         quiet = (lag[0] - lag[1]) * (np.sign(g) @ moments.hessian) / np.abs(g)
         limit = expected_corr_terms(moments, limit_constants(beta1, beta2), v)["FB"]
         row = {

@@ -23,11 +23,11 @@ def term_ratios(table: "pd.DataFrame") -> list[dict[str, float | str]]:
     Returns
     -------
     list of dict
-        problem, algorithm, rho, term; measured, stderr, limit, per_batch: <x, exact>/|exact|^2 over components, 1 for
+        problem, optimizer, rho, term; measured, stderr, limit, per_batch: <x, exact>/|exact|^2 over components, 1 for
         x = exact; residual: largest |measured - exact| over largest |exact|; excess: largest, None without a bound.
     """
     rows = []
-    settings = ["problem", "algorithm", "rho", "term"]
+    settings = ["problem", "optimizer", "rho", "term"]
     for key, part in table.groupby(settings, sort=False):
         exact, distance = part["predicted_exact"], (part["measured"] - part["predicted_exact"]).abs()
         square = (exact**2).sum()

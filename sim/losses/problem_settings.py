@@ -1,10 +1,9 @@
-"""The settings that name a problem and an algorithm, shared by the studies at a fixed point."""
+"""The settings that name a problem, shared by the studies at a fixed point."""
 
 from dataclasses import dataclass
 
 from adam_minibatch_noise.errors import InputError
-from adam_minibatch_noise.expansion.expected_corr import ALGORITHMS
-from common.settings import BETA, COUNT, NONNEGATIVE, SEED, inherited, setting
+from common.settings import COUNT, NONNEGATIVE, SEED, setting
 from sim.losses.problem_files import load_problem
 from sim.losses.problems import GENERATORS, Problem
 
@@ -40,25 +39,6 @@ class ProblemSettings:
     def problem_name(self) -> str:
         """The file or the generator."""
         return self.problem_file or self.problem
-
-
-@dataclass(frozen=True)
-class AdamSettings:
-    """Batch size and settings of Adam, `eps_root` inside the root."""
-
-    batch_size: int = setting(16, "size of a batch, a divisor of N", COUNT, unit="samples", group="algorithm")
-    beta1: float = setting(0.9, "decay rate of the first moment", BETA, group="algorithm")
-    beta2: float = setting(0.999, "decay rate of the second moment", BETA, group="algorithm")
-    eps_root: float = setting(0.0, "added inside the square root", NONNEGATIVE, group="algorithm")
-
-
-@dataclass(frozen=True)
-class AlgorithmSettings(AdamSettings):
-    """Adam, or SGD with momentum beta1."""
-
-    algorithm: str = setting("adam", "sgd-momentum has momentum beta1", choices=ALGORITHMS, group="algorithm")
-    beta2: float = inherited(AdamSettings, "beta2", only_with={"algorithm": ("adam",)})
-    eps_root: float = inherited(AdamSettings, "eps_root", only_with={"algorithm": ("adam",)})
 
 
 def make_problem(settings: ProblemSettings, batch_size: int) -> Problem:

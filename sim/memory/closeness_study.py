@@ -17,11 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.expansion.update_rule import UpdateRule
 from adam_minibatch_noise.theory import Array
 from sim.losses import cnn
 from sim.losses.landscapes import Landscape, cnn_landscape, quadratic_landscape
 from sim.losses.problems import GENERATORS
-from sim.memory.memoryless import Algorithm, distance
+from sim.memory.memoryless import distance, memory_of
 from sim.memory.order_of_error import fit_slope
 from sim.monte_carlo.sampling import draw_batches
 
@@ -39,11 +40,11 @@ MAX_STEPS = 1_000_000
 
 @dataclass(frozen=True)
 class Curve:
-    """Distance against learning rate for one problem, algorithm and iteration.
+    """Distance against learning rate for one problem, optimiser and iteration.
 
     Attributes
     ----------
-    problem, algorithm : str
+    problem, optimizer : str
     correction : {"with", "without"}
         Whether the memoryless iteration has lr^2 Corr_t.
     lr, distance : (n_lr,) ndarray
@@ -52,11 +53,11 @@ class Curve:
     slope, stderr : float
         Of log distance against log lr, least squares over all points.
     memory : float
-        Length of the algorithm's memory in steps, 1/(1 - beta).
+        Length of the optimiser's memory in steps, 1/(1 - beta).
     """
 
     problem: str
-    algorithm: str
+    optimizer: str
     correction: str
     lr: Array
     n_steps: np.ndarray
@@ -137,7 +138,7 @@ def learning_rates(lr_max: float, n_decades: float, n_lr: int, horizon: float) -
 
 def measure_curves(
     problems: Sequence[str],
-    algorithms: Sequence[Algorithm],
+    rules: Sequence[UpdateRule],
     lr: Array,
     n_steps: np.ndarray,
     seed: int,
@@ -150,7 +151,7 @@ def measure_curves(
     ----------
     problems : sequence of str
         As in `make_landscape`.
-    algorithms : sequence of Algorithm
+    rules : sequence of UpdateRule
     lr, n_steps : (n_lr,) ndarray
         Of `learning_rates`.
     seed : int
@@ -163,7 +164,7 @@ def measure_curves(
     Returns
     -------
     list of Curve
-        By problem, algorithm, and with Corr before without.
+        By problem, optimiser, and with Corr before without.
 
     Raises
     ------
@@ -173,14 +174,14 @@ def measure_curves(
     batches = draw_batches(N_SAMPLES, BATCH_SIZE, n_steps[-1], seed)
     landscapes = {name: make_landscape(name, seed) for name in problems}
 
-    def measure(run: tuple[str, Algorithm, str, int]) -> float:
-        problem, algorithm, correction, i = run
+    def measure(run: tuple[str, UpdateRule, str, int]) -> float:
+        problem, rule, correction, i = run
         factor = 1.0 if correction == "with" else 0.0
-        gap = distance(landscapes[problem], algorithm, batches[: n_steps[i]], lr[i], factor)
+        gap = distance(landscapes[problem], rule, batches[: n_steps[i]], lr[i], factor)
         progress(int(n_steps[i]))
         return gap
 
-    keys = [(p, a, c) for p in problems for a in algorithms for c in EXPECTED_SLOPE]
+    keys = [(p, rule, c) for p in problems for rule in rules for c in EXPECTED_SLOPE]
     # the longest runs first
     runs = sorted(((*key, i) for i in range(len(lr)) for key in keys), key=lambda run: -run[-1])
     with ThreadPoolExecutor(n_threads) as pool:
@@ -193,5 +194,5 @@ def measure_curves(
     for key in keys:
         distances = np.array([gaps[*key, i] for i in range(len(lr))])
         fit = fit_slope(lr, distances)
-        curves.append(Curve(key[0], key[1].name, key[2], lr, n_steps, distances, *fit, key[1].memory))
+        curves.append(Curve(key[0], key[1].name, key[2], lr, n_steps, distances, *fit, memory_of(key[1])))
     return curves

@@ -1,4 +1,4 @@
-"""E[Corr_n] of Adam over batch orders, measured, and held against Proposition 3.3 and what it leaves out."""
+"""E[Corr_n] over batch orders, measured, and held against Proposition 3.3 and what it leaves out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from adam_minibatch_noise.expansion.bounds import left_out
+from adam_minibatch_noise.expansion.registry import ADAM
+from adam_minibatch_noise.expansion.update_rule import UpdateRule
 from adam_minibatch_noise.theory import (
     Array,
     batch_variance_factor,
@@ -17,7 +19,8 @@ from sim.losses.problems import LeastSquares, Problem
 from sim.monte_carlo import corr
 from sim.monte_carlo.averaging_settings import FEWEST_PERMUTATIONS, N_STDERR
 from sim.monte_carlo.control_variate import linear_part
-from sim.monte_carlo.parallel_mean import BLOCK
+from sim.monte_carlo.parallel_mean import BLOCK, mean_and_stderr
+from sim.monte_carlo.rule_corr import corr_of_rule
 from sim.monte_carlo.sampling import ordered_partitions
 
 ROUNDING = 1e-12
@@ -35,7 +38,7 @@ class Comparison:
     measured, stderr : ndarray
         Mean over permutations and its standard error (0 by enumeration).
     predicted : ndarray
-        Proposition 3.3, summed: n -> infinity, then eps -> 0.
+        Proposition 3.3, summed: n -> infinity, then eps -> 0; of other optimisers their own limit.
     exact : ndarray
         Second order in the noise, exact for this epoch (`expansion.second_order`).
     left_out : ndarray
@@ -89,25 +92,49 @@ class Comparison:
         ]
 
 
+def corr_function(
+    problem: Problem, rule: UpdateRule, batch_size: int, micro_batch_size: int | None = None
+) -> Callable[[np.ndarray], Array]:
+    """Return the function from orders (n, n_samples) to Corr_n (n, n_params), by the fastest kernel there is."""
+    if not _is_plain_adam(rule):
+        return corr_of_rule(problem, rule, batch_size, micro_batch_size, getattr(problem, "theta", None))
+    arrays: tuple[Array, Array]
+    corr_of: Callable[..., Array]
+    if isinstance(problem, LeastSquares):
+        arrays, corr_of = (problem.features, problem.residuals), corr.corr_of_permutations_least_squares
+    else:
+        arrays, corr_of = (problem.gradients, problem.hessians), corr.corr_of_permutations_quadratics
+    beta1, beta2, eps_root = _adam_settings(rule)
+    return lambda orders: corr_of(*arrays, batch_size, beta1, beta2, eps_root, orders)
+
+
+def _is_plain_adam(rule: UpdateRule) -> bool:
+    """Whether Adam's own kernel computes the rule."""
+    return rule.name == "adam" and rule.formula == ADAM and rule.settings["eps"] == 0
+
+
+def _adam_settings(rule: UpdateRule) -> tuple[float, float, float]:
+    beta1, beta2 = (float(weights.decay[0]) for weights in rule.weights)
+    return beta1, beta2, rule.settings["eps_root"]
+
+
 def measure_by_enumeration(
     problem: Problem,
+    rule: UpdateRule,
     batch_size: int,
-    beta1: float,
-    beta2: float,
-    eps_root: float = 0.0,
+    micro_batch_size: int | None = None,
     progress: Callable[[int], object] = lambda n: None,
 ) -> Array:
-    """Average Corr_n over every order of the batches.
+    """Average Corr_n over every order of the batches, and of the micro-batches in them.
 
     Parameters
     ----------
     problem : LeastSquares or Quadratics
+    rule : UpdateRule
     batch_size : int
         A divisor of the number of samples.
-    beta1, beta2 : float
-        In [0, 1).
-    eps_root : float
-        >= 0.
+    micro_batch_size : int, optional
+        A divisor of `batch_size`, of a rule that averages over micro-batches.
     progress : callable
         Called with the number of orders done since the last call; `sampling.n_ordered_partitions` in all.
 
@@ -120,26 +147,20 @@ def measure_by_enumeration(
     InputError
         If there are too many orders, or Corr_n is not finite for one of them.
     """
-    orders = ordered_partitions(problem.n_samples, batch_size)
-    arrays: tuple[Array, Array]
-    corr_of: Callable[..., Array]
-    if isinstance(problem, LeastSquares):
-        arrays, corr_of = (problem.features, problem.residuals), corr.corr_of_permutations_least_squares
-    else:
-        arrays, corr_of = (problem.gradients, problem.hessians), corr.corr_of_permutations_quadratics
+    orders = ordered_partitions(problem.n_samples, micro_batch_size or batch_size)
+    corr_of = corr_function(problem, rule, batch_size, micro_batch_size)
     values = []
     for start in range(0, len(orders), CHUNK):
-        values.append(corr_of(*arrays, batch_size, beta1, beta2, eps_root, orders[start : start + CHUNK]))
+        values.append(corr_of(orders[start : start + CHUNK]))
         progress(len(values[-1]))
     return np.concatenate(values).mean(axis=0)
 
 
 def measure_by_sampling(
     problem: Problem,
+    rule: UpdateRule,
     batch_size: int,
-    beta1: float,
-    beta2: float,
-    eps_root: float,
+    micro_batch_size: int | None,
     n_permutations: int,
     seed: int,
     control_variate: bool = True,
@@ -150,13 +171,13 @@ def measure_by_sampling(
 
     Parameters
     ----------
-    problem, batch_size, beta1, beta2, eps_root
+    problem, rule, batch_size, micro_batch_size
         As in `measure_by_enumeration`.
     n_permutations : int
         >= 2.
     seed : int
     control_variate : bool
-        Whether to subtract from Corr_n its part linear in the noise, whose expectation is 0.
+        Whether to subtract from Adam's Corr_n its part linear in the noise, whose expectation is 0.
     progress : callable
         Called with the number of permutations done since the last call.
     n_threads : int, optional
@@ -169,40 +190,38 @@ def measure_by_sampling(
     Raises
     ------
     InputError
-        As in `sim.monte_carlo.corr.corr_moments_least_squares`.
+        As in `measure_by_enumeration`.
     """
+    drawing: dict[str, Any] = {"progress": progress, "n_threads": n_threads}
+    if not _is_plain_adam(rule):
+        corr_of = corr_function(problem, rule, batch_size, micro_batch_size)
+        return mean_and_stderr(corr_of, problem.n_samples, n_permutations, seed, **drawing)
     arrays: tuple[Array, Array]
     moments_of: Callable[..., tuple[Array, Array]]
     if isinstance(problem, LeastSquares):
         arrays, moments_of = (problem.features, problem.residuals), corr.corr_moments_least_squares
     else:
         arrays, moments_of = (problem.gradients, problem.hessians), corr.corr_moments_quadratics
+    beta1, beta2, eps_root = _adam_settings(rule)
+    control = linear_part(problem, batch_size, beta1, beta2, eps_root) if control_variate else None
     adam = (batch_size, beta1, beta2, eps_root)
-    return moments_of(
-        *(*arrays, *adam),
-        n_permutations,
-        seed,
-        progress=progress,
-        n_threads=n_threads,
-        control=linear_part(problem, *adam) if control_variate else None,
-    )
+    return moments_of(*(*arrays, *adam), n_permutations, seed, **drawing, control=control)
 
 
 def compare(
     problem: Problem,
+    rule: UpdateRule,
     batch_size: int,
-    beta1: float,
-    beta2: float,
-    eps_root: float,
     measured: Array,
     stderr: Array,
     n_permutations: int | None = None,
+    micro_batch_size: int | None = None,
 ) -> Comparison:
     """Put the prediction, and what it leaves out, beside a measured E[Corr_n].
 
     Parameters
     ----------
-    problem, batch_size, beta1, beta2, eps_root
+    problem, rule, batch_size, micro_batch_size
         As in `measure_by_enumeration`.
     measured, stderr : (n_params,) ndarray
     n_permutations : int, optional
@@ -217,10 +236,14 @@ def compare(
     InputError
         If a component of the gradient is 0.
     """
-    adam = (batch_size, beta1, beta2, eps_root)
-    gap = left_out(problem.gradients, problem.hessian_row, problem.moments(), *adam)
-    v = float(batch_variance_factor(problem.n_samples, batch_size))
-    terms = expected_corr_terms(problem.moments(), limit_constants(beta1, beta2), v)
-    predicted = sum(terms.values(), np.zeros(()))
+    theta, moments = getattr(problem, "theta", None), problem.moments()
+    rows = problem.gradients, problem.hessian_row
+    gap = left_out(rule, *rows, moments, batch_size, micro_batch_size, theta)
+    predicted = gap.exact - gap.second_order
+    if rule.name == "adam":  # the closed forms themselves
+        beta1, beta2, _ = _adam_settings(rule)
+        v = float(batch_variance_factor(problem.n_samples, batch_size))
+        terms = expected_corr_terms(moments, limit_constants(beta1, beta2), v)
+        predicted = sum(terms.values(), np.zeros(()))
     parts = gap.exact, gap.second_order, gap.higher_order, gap.rho
     return Comparison(measured, stderr, predicted, *parts, n_permutations)

@@ -1,16 +1,21 @@
-"""What `sim.terms` measures: the terms of Proposition 3.3, the lines of Proposition A.6, the moments of Lemma A.7.
-
-SGD with momentum: `sim.monte_carlo.sgd_terms`.
-"""
+"""What `sim.terms` measures: the terms of Proposition 3.3, the lines of Proposition A.6, the moments of Lemma A.7."""
 
 import numpy as np
 
 from adam_minibatch_noise.expansion.bounds import higher_order_bound
-from adam_minibatch_noise.expansion.noise_sources import TERMS, SwitchedCorr
-from adam_minibatch_noise.expansion.proposition_a6 import LINES, PARTS, adam_lines
-from adam_minibatch_noise.expansion.second_order import adam_expectation
-from adam_minibatch_noise.expansion.weight_sums import limit_weight_sums, weight_sums
-from adam_minibatch_noise.theory import batch_variance_factor, expected_corr_terms, limit_constants
+from adam_minibatch_noise.expansion.one_order import SwitchedCorr
+from adam_minibatch_noise.expansion.registry import ADAM, LINEAR
+from adam_minibatch_noise.expansion.second_order import (
+    Line,
+    places_of,
+    second_order_lines,
+    second_order_terms,
+    term_of,
+    term_places,
+)
+from adam_minibatch_noise.expansion.update_rule import UpdateRule
+from adam_minibatch_noise.expansion.weight_sums import WeightSums, limit_weight_sums, weight_sums
+from adam_minibatch_noise.theory import Array, Moments, batch_variance_factor
 from sim.losses.problems import Quadratics
 from sim.monte_carlo.orders import (
     Progress,
@@ -22,63 +27,80 @@ from sim.monte_carlo.orders import (
 )
 from sim.monte_carlo.term_results import Result
 
+ADAM_PARTS = ("L/R", "-MP/R^3")
+"""Corr_n of Adam = L_n/R_n - M_n P_n/R_n^3: its two summands."""
+ADAM_PLACES = {"z2": "root", "z1": "first"}
+"""Noise of the averages: in R_n and in M_n."""
 
-def _adam(problem, batch_size, beta1, beta2, eps_root, n_epochs):
-    """Return moments, weight sums, v, 1/b, Corr_n's two parts without noise, and the bound."""
-    moments, n_batches = problem.moments(), problem.n_samples // batch_size
-    n_steps = n_batches * n_epochs
-    sums = weight_sums((beta1, beta2), n_batches, n_steps - 1)
-    v = float(batch_variance_factor(problem.n_samples, batch_size))
-    quiet = SwitchedCorr(
-        np.broadcast_to(moments.gradient, (1, n_steps, problem.n_params)),
-        np.broadcast_to(moments.hessian, (1, n_steps, *moments.hessian.shape)),
-        moments,
-        beta1,
-        beta2,
-        eps_root,
-    )
-    parts = np.array([part[0] for part in quiet.parts()])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        bound, _ = higher_order_bound(
-            problem.gradients,
-            problem.hessian_row,
-            moments,
-            batch_size,
-            sums,
-            eps_root,
-            odd_orders=False,
+
+class _Study:
+    """A rule on a problem: moments, weight sums, v, Corr_n's summands without noise, and the bound."""
+
+    def __init__(
+        self, problem: Quadratics, rule: UpdateRule, batch_size: int, n_epochs: int, theta: Array | None
+    ) -> None:
+        self.rule, self.theta, self.moments = rule, theta, problem.moments()
+        self.n_batches = problem.n_samples // batch_size
+        self.n_steps = self.n_batches * n_epochs
+        self.sums = weight_sums(rule.weights, self.n_batches, self.n_steps - 1)
+        self.v = float(batch_variance_factor(problem.n_samples, batch_size))
+        shape = (1, self.n_steps, problem.n_params)
+        quiet = self.switched(
+            np.broadcast_to(self.moments.gradient, shape),
+            np.broadcast_to(self.moments.hessian, (*shape, problem.n_params)),
         )
-    return moments, sums, v, parts, np.where(np.isnan(bound), np.inf, bound)
+        self.parts = quiet.parts()[:, 0]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            bound, _ = higher_order_bound(
+                rule,
+                problem.gradients,
+                problem.hessian_row,
+                self.moments,
+                batch_size,
+                self.sums,
+                odd_orders=False,
+                theta=theta,
+            )
+        self.bound = np.where(np.isnan(bound), np.inf, bound)
+
+    def switched(self, gradients: Array, hessians: Array) -> SwitchedCorr:
+        """Return Corr_n of orders with noise in chosen places."""
+        return SwitchedCorr(self.rule, gradients, hessians, self.moments, self.theta)
+
+    def terms(self, rule: UpdateRule, sums: WeightSums, v: float) -> tuple[Array, dict[str, Array]]:
+        """Return the expectation term by term."""
+        return second_order_terms(rule, self.moments, sums, v, theta=self.theta)
 
 
-def adam_terms(
+def terms(
     problem: Quadratics,
+    rule: UpdateRule,
     batch_size: int,
-    beta1: float,
-    beta2: float,
-    eps_root: float = 0.0,
     n_epochs: int = 1,
     n_permutations: int | None = None,
     seed: int = 0,
     progress: Progress = ignore,
+    theta: Array | None = None,
 ) -> list[Result]:
-    """FB and MBN1 .. MBN5 of Adam at the last step of some epochs, each measured by itself.
+    """FB and MBN1 .. MBN5 at the last step of some epochs, each measured by itself.
+
+    Of SGD with momentum the two terms of its modified loss, |g|^2 and tr(Sigma): there no other noises meet.
 
     Parameters
     ----------
     problem : Quadratics
+    rule : UpdateRule
+        Of whole batches.
     batch_size : int
         A divisor of the number of samples.
-    beta1, beta2 : float
-        In [0, 1).
-    eps_root : float
-        >= 0.
     n_epochs : int
         >= 1.
     n_permutations, seed : int, optional
         Random orders to average over, and their seed. Default: all orders.
     progress : callable
         Called with the number of orders done since the last call.
+    theta : (n_params,) ndarray, optional
+        The point itself, for a rule with weight decay.
 
     Returns
     -------
@@ -87,80 +109,102 @@ def adam_terms(
     Raises
     ------
     InputError
-        If there are too many orders, a batch gradient is 0 and `eps_root` too, or a component of g is 0.
+        If there are too many orders, a batch gradient is 0 where the rule is not defined, or a component of g is 0.
     """
-    moments, sums, v, parts, bound = _adam(problem, batch_size, beta1, beta2, eps_root, n_epochs)
-    zeroth, exact = adam_expectation(moments, sums, v, eps_root)
-    constants = limit_constants(beta1, beta2)
-    limit = expected_corr_terms(moments, constants, v)
-    per_batch = expected_corr_terms(moments, constants, 1 / batch_size)
+    study = _Study(problem, rule, batch_size, n_epochs, theta)
+    linear, pairs = rule.formula == LINEAR, term_places(rule)
+    zeroth, exact = study.terms(rule, study.sums, study.v)
+    quiet_limit, limits = rule.without_eps(), limit_weight_sums(rule.weights)
+    still, limit = study.terms(quiet_limit, limits, study.v)
+    _, per_batch = study.terms(quiet_limit, limits, 1 / batch_size)
 
-    def evaluate(gradients, hessians):
-        switched = SwitchedCorr(gradients, hessians, moments, beta1, beta2, eps_root)
-        return np.array([switched.pair(a, b).sum(axis=0) for a, b in TERMS.values()])
+    def evaluate(gradients: Array, hessians: Array) -> Array:
+        switched = study.switched(gradients, hessians)
+        if linear:
+            return (switched.parts(places_of(rule)) - study.parts[:, None]).sum(axis=0)[None]
+        return np.array([switched.pair(a, b).sum(axis=0) for a, b in pairs.values()])
 
     mean, stderr = average_over_orders(
         problem, batch_size, n_epochs, n_permutations, seed, evaluate, progress
     )
-    zero, scale = np.zeros_like(zeroth), np.abs(parts).sum(axis=0)
-    first = (parts.sum(axis=0), zero, limit["FB"], per_batch["FB"], zeroth, zero, scale)
-    return [Result("FB", "", "", "", *first)] + [
-        Result(term, "", "", "", value, error, limit[term], per_batch[term], exact[term], bound, scale)
-        for term, value, error in zip(TERMS, mean, stderr, strict=True)
+    zero, scale = np.zeros_like(zeroth), np.abs(study.parts).sum(axis=0)
+    if linear:
+        scale = np.abs(zeroth).max() + zero
+    names = {"MBN4": "tr(Sigma)"} if linear else {name: name for name in pairs}
+    first = (study.parts.sum(axis=0), zero, still, still, zeroth, zero, scale)
+    return [Result("|g|^2" if linear else "FB", "", "", "", *first)] + [
+        Result(name, "", "", "", value, error, limit[term], per_batch[term], exact[term], study.bound, scale)
+        for (term, name), value, error in zip(names.items(), mean, stderr, strict=True)
     ]
 
 
 def lines(
     problem: Quadratics,
+    rule: UpdateRule,
     batch_size: int,
-    beta1: float,
-    beta2: float,
-    eps_root: float = 0.0,
     n_epochs: int = 1,
     progress: Progress = ignore,
+    theta: Array | None = None,
 ) -> list[Result]:
-    """Every line of `expansion.proposition_a6`, the noise of a batch with itself and of different batches apart.
+    """Every line of `expansion.second_order`, the noise of a batch with itself and of different batches apart.
 
-    Parameters, result and errors as in `adam_terms`, over all orders.
+    For Adam the lines of Proposition A.6, by the paper's names of the places. Parameters, result and errors as in
+    `terms`, over all orders.
     """
-    moments, sums, v, parts, bound = _adam(problem, batch_size, beta1, beta2, eps_root, n_epochs)
-    n_batches = problem.n_samples // batch_size
-    n_steps = n_batches * n_epochs
-    betas = beta1, beta2
-    limit = limit_weight_sums(betas)
-    predictions = [
-        adam_lines(moments, limit, v),
-        adam_lines(moments, limit, 1 / batch_size),
-        adam_lines(moments, weight_sums(betas, n_batches, n_steps - 1, 0.0), v, eps_root),
-        adam_lines(moments, sums, v, eps_root),
-    ]
+    study = _Study(problem, rule, batch_size, n_epochs, theta)
+    there = lines_of(rule)
+    sums = (
+        (rule.without_eps(), limit_weight_sums(rule.weights), study.v),
+        (rule.without_eps(), limit_weight_sums(rule.weights), 1 / batch_size),
+        (rule, weight_sums(rule.weights, study.n_batches, study.n_steps - 1, 0.0), study.v),
+        (rule, study.sums, study.v),
+    )
+    predictions = [second_order_lines(r, study.moments, s, v, theta=theta)[1] for r, s, v in sums]
 
-    def evaluate(gradients, hessians):
-        switched = SwitchedCorr(gradients, hessians, moments, *betas, eps_root)
-        return np.array([switched.pair((a,), (b,))[PARTS.index(part)] for part, a, b in LINES])
+    def evaluate(gradients: Array, hessians: Array) -> Array:
+        switched = study.switched(gradients, hessians)
+        pairs = {(p, q): switched.pair((p,), (q,)) for _, p, q in there}
+        return np.array([pairs[p, q][a] for a, p, q in there])
 
-    apart = every_independent_order(problem.n_samples, batch_size, n_steps)
+    apart = every_independent_order(problem.n_samples, batch_size, study.n_steps)
     together = every_order(problem.n_samples, batch_size, n_epochs)
     same = enumerated_average(problem, apart, evaluate, progress)
     both = enumerated_average(problem, together, evaluate, progress)
-    results = []
-    zero = np.zeros(problem.n_params)
-    for (line, term), own, total in zip(LINES.items(), same, both, strict=True):
-        part, *places = line
-        scale = np.abs(parts[PARTS.index(part)])
+    results, zero = [], np.zeros(problem.n_params)
+    for line, own, total in zip(there, same, both, strict=True):
+        scale = np.abs(study.parts[line[0]])
         at_once, per_batch, apart, together = (prediction[line] for prediction in predictions)
-        labels = (term, part, " ".join(places))
+        labels = (term_of(line), *labels_of(rule, line))
         results += [
-            Result(*labels, "same", own, zero, at_once, per_batch, apart, bound, scale),
-            Result(*labels, "different", total - own, zero, zero, zero, together - apart, 2 * bound, scale),
+            Result(*labels, "same", own, zero, at_once, per_batch, apart, study.bound, scale),
+            Result(
+                *labels, "different", total - own, zero, zero, zero, together - apart, 2 * study.bound, scale
+            ),
         ]
     return results
+
+
+def lines_of(rule: UpdateRule) -> list[Line]:
+    """Return the lines of a rule that are not 0 for every problem: those of one parameter with moments of size 1."""
+    one, g = np.ones((1, 1)), 1.37  # a gradient at which nothing cancels by chance
+    sums = weight_sums(rule.weights, 4, 3, 0.0)
+    _, values = second_order_lines(rule, Moments(g * one[0], one, one, one), sums, 1.0, theta=one[0])
+    return [line for line, value in values.items() if value[0] != 0]
+
+
+def labels_of(rule: UpdateRule, line: Line) -> tuple[str, str]:
+    """Name the summand of Corr_n that a line belongs to, and its places; Adam's by the letters of the paper."""
+    a, *places = line
+    if rule.formula != ADAM:
+        return f"dPhi/dz{a + 1}", " ".join(places)
+    order = list(ADAM_PLACES) + list(places_of(rule)[2:])
+    return ADAM_PARTS[a], " ".join(ADAM_PLACES.get(p, p) for p in sorted(places, key=order.index))
 
 
 def moments(problem: Quadratics, batch_size: int, progress: Progress = ignore) -> list[Result]:
     """Lemma A.7: second moments of the batch noise, within a batch and between two.
 
-    Parameters and errors as in `adam_terms`, over all orders; the results are (n_params, n_params) matrices.
+    Parameters and errors as in `terms`, over all orders; the results are (n_params, n_params) matrices.
     """
     b, n_batches = batch_size, problem.n_samples // batch_size
     v = float(batch_variance_factor(problem.n_samples, b))

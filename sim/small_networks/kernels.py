@@ -38,7 +38,7 @@ FEWEST_EVALUATIONS = 5
 
 
 class Data(NamedTuple):
-    """Samples: `features` (n n_inputs,) flat or `words` (n n_context,) flat, and `targets` (n,) classes or `values` (n,)."""
+    """Samples: `features` (n n_inputs,) or `words` (n n_context,), and `targets` (n,) classes or `values` (n,)."""
 
     features: np.ndarray
     words: np.ndarray
@@ -168,7 +168,7 @@ def mean_loss(net, weights, data, n_samples, ws, zero, tile):
 
 @njit(cache=True, nogil=True)
 def population_risk(net, weights, teacher):
-    """Return E (x . w - y)^2 / 2 = (|w - w*|^2 + noise^2) / 2 for inputs with unit covariance; w*, noise in `teacher`."""
+    """Return E (x . w - y)^2 / 2 = (|w - w*|^2 + noise^2) / 2, inputs of unit covariance; w*, noise in `teacher`."""
     total = np.float64(teacher.values[0]) ** 2
     for j in range(net.n_inputs):
         total += (np.float64(weights[j]) - np.float64(teacher.features[j])) ** 2
@@ -184,8 +184,8 @@ def _held_out(net, weights, data, n_samples, ws, zero, tile):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def train(
-    net, rule, weights, moment1, moment2, best, data, held_out, n_held_out, n_batch, replacement, micro, lr, beta1, beta2,
-    eps, l2, decoupled, seed, max_steps, interval, patience, history, ws, zero, tile,
+    net, rule, weights, moment1, moment2, best, data, held_out, n_held_out, n_batch, replacement, micro, lr, beta1,
+    beta2, eps, l2, decoupled, seed, max_steps, interval, patience, history, ws, zero, tile,
 ):  # fmt: skip
     """Train until the best validation loss lies far enough back; leave the best weights in `best`.
 

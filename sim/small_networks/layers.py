@@ -146,7 +146,7 @@ def gather(net, weights, features, words, order, first, n, x, zero):
 
 @njit(cache=True, nogil=True)
 def multiply(a, a_stride, n, n_terms, weights, at, n_columns, out, out_stride, rectify, tile):
-    """Write the product of n rows of `a` and a matrix (n_terms, n_columns) to `out`; its negative entries as 0 if asked."""
+    """Write the product of n rows of `a` and a matrix (n_terms, n_columns) to `out`; negative entries as 0 if asked."""
     lanes = lanes_of(tile)
     for j in range(0, n_columns, lanes):
         s = 0

@@ -97,10 +97,10 @@ def adam_l2(weights, moment1, moment2, at, g, c):
 
 @njit(cache=True, nogil=True)
 def step_matrix(
-    a, a_stride, b, b_stride, n, n_rows, n_columns, at, rule, weights, moment1, moment2, gradient, squares, begins, ends,
-    micro, c, tile,
+    a, a_stride, b, b_stride, n, n_rows, n_columns, at, rule, weights, moment1, moment2, gradient, squares, begins,
+    ends, micro, c, tile,
 ):  # fmt: skip
-    """Sum a[s, i] b[s, j] over n samples s for a matrix of parameters (n_rows, n_columns), and step; 4 rows at a time."""
+    """Sum a[s, i] b[s, j] over n samples s for a matrix of parameters (n_rows, n_columns), and step; 4 rows at once."""
     lanes, goes_on = lanes_of(tile), not (begins or micro)
     kind = OTHER if micro or rule != ADAM else ADAM_STEP
     if not (micro or ends):

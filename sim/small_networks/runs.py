@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from adam_minibatch_noise.errors import InputError
-from common.files import locked, to_csv
+from common.files import atomic_write, locked, to_csv
 from common.settings import used
 from sim.small_networks.settings import Settings
 
@@ -105,7 +105,8 @@ def _read(journal: Path) -> dict[str, dict[str, Any]]:
         return {}
     *lines, last = journal.read_text(encoding="utf-8").split("\n")
     if last:
-        journal.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        with atomic_write(journal) as file:
+            file.write("".join(line + "\n" for line in lines))
     try:
         return dict(map(json.loads, lines))
     except ValueError as error:
@@ -118,8 +119,6 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write the table, compressed if its name ends in .gz, and remove what was kept beside it."""
     import gzip
 
-    from common.files import atomic_write
-
     text = to_csv(rows)
     if path.suffix == ".gz":
         with (
@@ -131,3 +130,9 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         with atomic_write(path) as file:
             file.write(text)
     journal_of(path).unlink(missing_ok=True)
+
+
+def summary(path: Path, rows: Sequence[dict[str, Any]]) -> str:
+    """Say in a line what a table holds."""
+    counts = {status: sum(row["status"] == status for row in rows) for status in ("unfinished", "diverged")}
+    return f"{path}: {len(rows)} runs, {counts['unfinished']} unfinished, {counts['diverged']} diverged"

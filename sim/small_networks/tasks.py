@@ -214,12 +214,12 @@ def _make_text(settings: Settings, dtype) -> Task:
     inputs = EMBEDDINGS[settings.embedding]
     n_inputs = n_context * (n_words if inputs == ONE_HOT else n_embedding)
     network = make_network(n_inputs, n_hidden, n_words, inputs, n_words, n_context)
-    splits = [
+    train, valid, test = (
         _data(dtype, words=contexts, targets=following)
         for contexts, following in _windows(tokens, n_context, settings)
-    ]
+    )
     weights = make_weights(network, rng_of(settings, "weights"), dtype)
-    return Task(network, weights, *splits, *(split.targets.size for split in splits))
+    return Task(network, weights, train, valid, test, *(split.targets.size for split in (train, valid, test)))
 
 
 N_INPUTS_REGRESSION = 96
@@ -252,9 +252,9 @@ def _make_cnn(settings: Settings, dtype) -> Task:
     splits = list(make_cnn_samples(settings.n_samples, seed_of["samples"]))
     wrong = rng_of(settings, "labels").random(settings.n_samples) < settings.label_noise
     splits[0] = splits[0][0], np.where(wrong, -splits[0][1], splits[0][1])
-    made = [_data(dtype, features=patches, values=labels) for patches, labels in splits]
+    train, valid, test = (_data(dtype, features=patches, values=labels) for patches, labels in splits)
     weights = _aligned(first_weights(seed_of["weights"]), dtype)
-    return Task(network, weights, *made, *(labels.size for _, labels in splits))
+    return Task(network, weights, train, valid, test, *(labels.size for _, labels in splits))
 
 
 _MAKERS: dict[str, Callable[[Settings, np.dtype], Task]] = {

@@ -39,7 +39,7 @@ def slope(sizes: np.ndarray, memory: Array) -> Array:
 
 
 def best(loss: Array, memory: Array) -> Array:
-    """Return the memory at the least loss of each batch size, (..., B) of (..., B, P); nan where no beta can be used."""
+    """Return the memory at the least loss of each batch size, (..., B) of (..., B, P); nan where there is none."""
     loss = np.where(np.isnan(loss), np.inf, loss)
     return np.where(np.isfinite(loss.min(axis=-1)), memory[loss.argmin(axis=-1)], np.nan)
 
@@ -47,7 +47,7 @@ def best(loss: Array, memory: Array) -> Array:
 def _slopes(
     cube: Cube, curve: str, loss: Callable[..., Array], samples: Any, **what: Any
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Bootstrap slope and bests of a loss (..., B, P) of places of seeds; return the slope's row and a row a batch size."""
+    """Bootstrap slope and bests of a loss (..., B, P) of seeds; return the slope's row and a row a batch size."""
     memory = log_memory(swept(cube, curve))
 
     def statistic(*places: np.ndarray) -> Array:
@@ -93,12 +93,12 @@ def published(cube: Cube, curve: str) -> tuple[list[dict[str, Any]], list[dict[s
 
 
 def tuned_best(cube: Cube, curve: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """R2: the slope at tuned learning rates, and the bests; `at_edge` counts best learning rates at an end of the range."""
+    """R2: the slope at tuned learning rates, and the bests; `at_edge` counts learning rates at an end of theirs."""
     said, rows = _slopes(cube, curve, lambda *halves: tuned(cube, *halves), cube.halves, lr="tuned")
     chosen = choose_lr(cube, np.arange(cube.seeds.size))
     loss = at_lr(cube.values["min_valid_loss"].mean(axis=0), chosen)
     for i, row in enumerate(rows):
-        there = np.flatnonzero(~np.isnan(cube.values["min_valid_loss"]).all(axis=(0, 3))[i])
+        there = np.flatnonzero(~np.isnan(cube.values["min_valid_loss"][:, i]).all(axis=(0, 2)))
         known = np.where(np.isfinite(loss[i]), loss[i], np.inf)
         row["best_lr"] = cube.lrs[chosen[i, known.argmin()]]
         row["at_edge"] = int(np.isin(chosen[i], (there[0], there[-1])).sum())

@@ -1,4 +1,4 @@
-"""The runs of a variant as arrays over seeds, batch sizes, learning rates and pairs of betas; and what is chosen there."""
+"""The runs of a variant as arrays over seeds, batch sizes, learning rates and pairs of betas; choices among them."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -116,12 +116,13 @@ def _cube(name: str, table: "pd.DataFrame") -> Cube:
     for metric in METRICS:
         values[metric] = np.full(shape, np.nan)
         values[metric][place] = np.where(diverged, np.inf, table[metric].to_numpy(float))
-    unfinished = np.zeros(shape, bool)
-    unfinished[place] = table["status"] == "unfinished"
-    unfinished = unfinished.any(axis=0)
+    is_unfinished = np.zeros(shape, bool)
+    is_unfinished[place] = table["status"] == "unfinished"
+    unfinished = np.asarray(is_unfinished.any(axis=0))
     usable = ~np.isnan(values["min_valid_loss"]).any(axis=0) & ~unfinished
     return Cube(
-        name, str(table["task"].iloc[0]), int(table["n_samples"].max()), seeds, sizes, lrs, pairs, values, usable, unfinished
+        name, str(table["task"].iloc[0]), int(table["n_samples"].max()), seeds, sizes, lrs, pairs, values, usable,
+        unfinished,
     )  # fmt: skip
 
 
@@ -131,7 +132,7 @@ def mean_of(cube: Cube, metric: str, seeds: np.ndarray) -> Array:
 
 
 def choose_lr(cube: Cube, seeds: np.ndarray) -> np.ndarray:
-    """Return the place of the learning rate with the least mean validation loss, (..., B, P); -1 where there is none."""
+    """Return the place of the learning rate of least mean validation loss, (..., B, P); -1 where there is none."""
     mean = np.where(cube.usable, mean_of(cube, "min_valid_loss", seeds), np.inf)
     chosen = mean.argmin(axis=-2)
     return np.where(np.isfinite(at_lr(mean, chosen)), chosen, -1)

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from adam_minibatch_noise import theory
+from adam_minibatch_noise.expansion.registry import make_rule
 from adam_minibatch_noise.expansion.turning_points import coefficients, epoch_geometry
 from adam_minibatch_noise.theory import Array
 from analysis.reductions.overfitting.bests import log_memory, swept
@@ -62,13 +63,14 @@ def c_total_limit(cube: Cube, point: Point) -> Array:
 def c_total_exact(cube: Cube, point: Point) -> Array:
     """C_total of each cell at the last step of the epoch of its minimum, exactly, (B, P)."""
     beta1, beta2 = np.array(cube.pairs).T
+    rule = make_rule("adam", {"beta1": beta1, "beta2": beta2})
     result = np.empty(point.lam.shape)
     for i, size in enumerate(cube.sizes):
         n_batches, _, correlation = epoch_geometry(cube.n_samples, int(size))
         most = max(1, MAX_STEPS // n_batches)
         epochs = np.clip(np.nan_to_num(np.rint(point.n_epochs[i]), nan=1, posinf=most), 1, most).astype(int)
         for n_epochs in np.unique(epochs):
-            forward, noise = coefficients(beta1, beta2, n_batches, int(n_epochs))
+            forward, noise = coefficients(rule, n_batches, int(n_epochs))
             here = epochs == n_epochs
             lam = np.nan_to_num(point.lam[i])
             result[i, here] = (forward + (noise[0] + correlation * noise[1]) * lam)[here]
@@ -120,16 +122,16 @@ RULES: dict[str, dict[str, Rule]] = {
     },
 }
 """What each rule prefers, (B, P), higher is better; `memory` is log10(1/(1 - beta)) of the grid. Sources: constant in
-samples, Marek et al. 2025; its clip, the pretraining sweep of marin-community; square root, Malladi et al. 2022; beta1 =
-beta2, Orvieto and Gower 2025."""
+samples, Marek et al. 2025; its clip, the pretraining sweep of marin-community; square root, Malladi et al. 2022;
+beta1 = beta2, Orvieto and Gower 2025."""
 DEFAULT = {"beta2": "default .999", "beta1": "default .9"}
 
 
 def rank_correlation(preferred: Array, loss: Array) -> Array:
     """Return Spearman's correlation of preferences (B, P) with minus losses (..., B, P), (..., B).
 
-    Betas without a loss (nan) or a preference are left out, those of the first resample in all; nan for fewer than three,
-    and where either is constant.
+    Betas without a loss (nan) or a preference are left out, those of the first resample in all; nan for fewer than
+    three, and where either is constant.
     """
     preferred = np.where(np.isfinite(preferred), preferred, np.nan)
     return agreement(np.broadcast_to(-preferred, loss.shape), loss)
@@ -154,7 +156,7 @@ def agreement(one: Array, other: Array) -> Array:
 
 
 def regret(cube: Cube, preferred: Array, loss: Array) -> Array:
-    """Return what following a rule costs over the best beta of each batch size, percent, (..., B); nan without a loss."""
+    """Return what following a rule costs over the best beta of each batch size, percent, (..., B)."""
     cost = cube.cost(loss)
     named = np.where(np.isnan(loss), -np.inf, preferred).argmax(axis=-1)
     least = np.where(np.isnan(cost), np.inf, cost).min(axis=-1)
@@ -251,7 +253,7 @@ def fit_own_rule(cubes: list[Cube]) -> list[dict[str, Any]]:
 
 
 def test_own_rule(cube: Cube, formula: str, constant: float) -> list[dict[str, Any]]:
-    """R7, second part: the regret of the formula less that of every rule, on the odd seeds of a variant it has not seen."""
+    """R7, second part: the regret of the formula less that of each rule, on odd seeds of a variant it has not seen."""
     memory, point = log_memory(swept(cube, "beta2")), points_of(cube)
     own = near(memory, candidate(formula, constant, cube, point))
     preferred = {name: rule(cube, point, memory) for name, rule in RULES["beta2"].items()}

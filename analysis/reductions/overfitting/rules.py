@@ -11,15 +11,15 @@ bootstrap over seeds (`scipy.stats.bootstrap`, `N_RESAMPLES` resamples, the two 
 R1  As published. At each learning rate: slope of log10(1 / (1 - best beta2)) against log10(batch size), over the batch
     sizes that have this learning rate, at least `MIN_BATCH_SIZES`. Interval below 0: falls (holds); above 0: rises
     (opposite); else open.
-R2  Tuned. As R1, with the learning rate of each batch size and pair of betas chosen on one half of the seeds and the loss
-    taken from the other half, both ways round, averaged. A best learning rate at the end of its range is counted.
+R2  Tuned. As R1, with the learning rate of each batch size and pair of betas chosen on one half of the seeds and the
+    loss taken from the other half, both ways round, averaged. A best learning rate at the end of its range is counted.
 R3  Size. Gain of the best beta2, chosen with its learning rate on one half and judged on the other, over each of
     `BASELINES`, paired by seed: 1 - loss / loss of the baseline, in percent; for text 1 - perplexity / perplexity. For
     validation and test loss. holds: interval above 0; opposite: below 0; else open.
-R4  Theory and rules of the field. At each batch size, Spearman's rank correlation over the betas of a curve between what
-    a rule prefers and minus the tuned loss; its mean over batch sizes. Regret: tuned loss at the beta that the rule names
-    (nearest on the grid) over the best one's, in percent. A rule is worse than another where the interval of the
-    difference of regrets lies above 0.
+R4  Theory and rules of the field. At each batch size, Spearman's rank correlation over the betas of a curve between
+    what a rule prefers and minus the tuned loss; its mean over batch sizes. Regret: tuned loss at the beta that the
+    rule names (nearest on the grid) over the best one's, in percent. A rule is worse than another where the interval
+    of the difference of regrets lies above 0.
 R5  R1 to R4 for beta1 (the published claim: the best beta1 rises with the batch size) and for beta1 = beta2.
 R6  Mechanism. Over the betas of a curve, tuned: rank correlations of C_total with minus the sharpness and minus |g|_1,
     and of minus the sharpness with minus the loss; means over batch sizes. holds: interval above 0; opposite: below 0.

@@ -1,0 +1,125 @@
+"""An update rule as jitted functions of whole arrays, made from its formulas, and its weights as tables."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from adam_minibatch_noise.expansion.derivatives import differentiate, parse
+from adam_minibatch_noise.expansion.update_rule import UpdateRule
+from adam_minibatch_noise.theory import Array
+
+
+class Formulas(NamedTuple):
+    """Jitted functions of an update rule with K averages; `settings` (n_settings,) are its numbers.
+
+    Attributes
+    ----------
+    functions : callable
+        ``functions(g, settings, values, slopes)`` writes psi_a and psi_a' of gradients (n,) into (K, n) each.
+    update : callable
+        ``update(z, settings, out)`` writes Phi of averages (K, n) into (n,).
+    partials : callable
+        ``partials(z, settings, out)`` writes dPhi/dz_a into (K, n).
+    """
+
+    functions: Callable[..., None]
+    update: Callable[..., None]
+    partials: Callable[..., None]
+
+
+class RuleTables(NamedTuple):
+    """Numbers of an update rule, tabulated up to some step, as kernels take them.
+
+    Attributes
+    ----------
+    settings : (n_settings,) ndarray
+    decay : (K,) ndarray
+    past, current : (K, n_steps) ndarray
+        Factors of `expansion.averaging.Weights`; `past` of step 0 is 0.
+    of_micro_batches, of_gradient : (K,) ndarray of bool
+        Whether psi is taken of micro-batches, and whether it is the gradient itself.
+    """
+
+    settings: Array
+    decay: Array
+    past: Array
+    current: Array
+    of_micro_batches: np.ndarray
+    of_gradient: np.ndarray
+
+
+def formulas_of(rule: UpdateRule) -> Formulas:
+    """Compile the formulas of a rule; those of the same formulas and names of settings are the same functions."""
+    functions = tuple(average.function for average in rule.averages)
+    return _compiled(rule.formula, functions, tuple(rule.settings))
+
+
+def tabulate_rule(rule: UpdateRule, n_steps: int) -> RuleTables:
+    """Tabulate the numbers of a rule for steps 0 .. n_steps - 1."""
+    steps = np.arange(float(n_steps))
+    past = np.array([weights.past(np.maximum(steps, 1)) for weights in rule.weights])
+    past[:, 0] = 0.0
+    return RuleTables(
+        np.array(list(rule.settings.values()), np.float64),
+        np.array([float(weights.decay[0]) for weights in rule.weights]),
+        past,
+        np.array([weights.current(steps) for weights in rule.weights]),
+        np.array([average.of_micro_batches for average in rule.averages]),
+        np.array([average.function == "g" for average in rule.averages]),
+    )
+
+
+@cache
+def _compiled(formula: str, functions: tuple[str, ...], settings: tuple[str, ...]) -> Formulas:
+    variables = tuple(f"z{a + 1}" for a in range(len(functions)))
+    symbols, phi = parse(formula, (*variables, *settings))
+    psi = []
+    for function in functions:
+        (g, *_), expression = parse(function, ("g", *settings))
+        psi.append((expression, differentiate(expression, [g])))
+    read_z = {name: f"z[{a}, i]" for a, name in enumerate(variables)}
+    partials = [differentiate(phi, [symbol]) for symbol in symbols[: len(variables)]]
+    values = [(f"values[{a}, i]", value) for a, (value, _) in enumerate(psi)]
+    slopes = [(f"slopes[{a}, i]", slope) for a, (_, slope) in enumerate(psi)]
+    return Formulas(
+        _loop("g, settings, values, slopes", "g.size", {"g": "g[i]"}, settings, values + slopes),
+        _loop("z, settings, out", "out.size", read_z, settings, [("out[i]", phi)]),
+        _loop(
+            "z, settings, out",
+            "z.shape[1]",
+            read_z,
+            settings,
+            [(f"out[{a}, i]", p) for a, p in enumerate(partials)],
+        ),
+    )
+
+
+def _loop(
+    arguments: str,
+    size: str,
+    read: dict[str, str],
+    settings: tuple[str, ...],
+    write: list[tuple[str, Any]],
+) -> Callable[..., None]:
+    """Make a jitted function that evaluates expressions at every i of its arrays."""
+    import sympy
+
+    # in the code every name begins with an underscore, so that none hides an argument
+    own = {sympy.Symbol(name, real=True): sympy.Symbol(f"_{name}", real=True) for name in (*read, *settings)}
+    shared, results = sympy.cse(
+        [expression.subs(own) for _, expression in write], sympy.numbered_symbols("_x")
+    )
+    lines = [f"def loop({arguments}):"]
+    lines += [f"    _{name} = settings[{i}]" for i, name in enumerate(settings)]
+    lines += [f"    for i in range({size}):"]
+    lines += [f"        _{name} = {source}" for name, source in read.items()]
+    lines += [f"        {symbol} = {sympy.pycode(value)}" for symbol, value in shared]
+    lines += [
+        f"        {place} = {sympy.pycode(value)}" for (place, _), value in zip(write, results, strict=True)
+    ]
+    names: dict[str, Any] = {"math": __import__("math")}
+    exec("\n".join(lines), names)
+    return njit(nogil=True, error_model="numpy")(names["loop"])
