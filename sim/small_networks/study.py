@@ -74,7 +74,7 @@ VARIANTS = {
     "words": Variant({"task": "words"}, _TEXT, 400, "words"),
     "characters": Variant({"task": "characters"}, _TEXT, 400, "characters"),
     "regression": Variant({"task": "regression"}, _REGRESSION, 6000, "linear regression"),
-    "cnn": Variant({"task": "cnn", "label_noise": 0.1}, _CNN, 3000, "two-layer CNN, 10 % wrong labels"),
+    "cnn": Variant({"task": "cnn", "label_noise": 0.1}, _CNN, 3000, "CNN, 10 % wrong labels"),
     "digits-wrong-10": Variant(
         {"task": "digits", "label_noise": 0.1}, _DIGITS, 3000, "digits, 10 % wrong labels"
     ),
