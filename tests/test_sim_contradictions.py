@@ -78,6 +78,9 @@ EXPECTED = {
     "sim.feature_noise_run": "n_epochs",
     "sim.feature_noise_studies": "supports q optimizer weight_decay beta1 beta2 eps eps_root bias_correction "
     "replacement n_epochs",
+    "sim.optimizer_bias": "",
+    "sim.overfitting": "label_noise embedding micro_batch_size beta1 beta2 eps",
+    "sim.overfitting_study": "",
 }
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.expansion.registry import make_rule
 from adam_minibatch_noise.optimizers.invariant_adam import BatchSizeInvariantAdamW
 from adam_minibatch_noise.theory import batch_variance_factor, scaling_rule
 from sim import invariance
@@ -23,7 +24,7 @@ from sim.losses import cnn
 from sim.losses.first_order import cnn_loss, least_squares_loss
 from sim.losses.landscapes import cnn_landscape, quadratic_landscape
 from sim.losses.problems import LeastSquares, make_least_squares
-from sim.memory.memoryless import Algorithm, with_memory
+from sim.memory.memoryless import with_memory
 from sim.monte_carlo.sampling import draw_batches
 
 TINY = ["--cases", "least-squares-quiet", "--n-decades", "1", "--n-lr", "3", "--kappas", "2", "4"]
@@ -76,7 +77,9 @@ def test_one_micro_batch_reduces_to_adam(network, squares):
         (cnn_loss(*network), cnn_landscape(*network)),
     ]
     for loss, landscape in pairs:
-        want = with_memory(landscape, Algorithm("adam", 0.9, 0.95, 1e-3), batches, 0.01)
+        want = with_memory(
+            landscape, make_rule("adam", {"beta1": 0.9, "beta2": 0.95, "eps_root": 1e-3}), batches, 0.01
+        )
         got = micro_batch_trajectory(loss, settings, batches)
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-14)
 

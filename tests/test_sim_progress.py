@@ -34,8 +34,12 @@ RUNS = {
     ],
     "sim.feature_noise_run": [f"{CNN} --n-seeds 2"],
     "sim.feature_noise_studies": [f"{CNN} --study table --n-seeds 2"],
+    "sim.overfitting": ["--n-samples 64 --max-epochs 5 --batch-size 16 0 --lr 0.01"],
+    "sim.overfitting_study": [
+        "--variant regression --n-seeds 1 --batch-sizes 128 --curves diagonal --out {out}"
+    ],
 }
-AT_ONCE = {"sim.constants", "sim.exact"}
+AT_ONCE = {"sim.constants", "sim.exact", "sim.optimizer_bias"}
 """Programs that end within half a minute at the largest size that they take."""
 
 
@@ -60,12 +64,12 @@ def test_every_program_shows_progress_or_is_quick():
 
 
 @pytest.mark.parametrize(("program", "flags"), [(p, flags) for p, every in RUNS.items() for flags in every])
-def test_bar_ends_at_its_total(monkeypatch, capsys, program, flags):
+def test_bar_ends_at_its_total(monkeypatch, capsys, tmp_path, program, flags):
     monkeypatch.setattr(tqdm, "tqdm", Bar)
     monkeypatch.setattr(Bar, "made", [])
     monkeypatch.setattr(orders, "CHUNK", 400)  # so that the small problems of this test take several
     monkeypatch.setattr(expectation_check, "CHUNK", 512)
-    assert main_of(program)(shlex.split(flags)) in (None, 0)
+    assert main_of(program)(shlex.split(flags.format(out=tmp_path / "table.csv"))) in (None, 0)
     (bar,) = Bar.made
     assert bar.n == bar.total > 0
     assert bar.reports > 1 or "moments" in flags
