@@ -62,11 +62,12 @@ def test_the_advice_says_what_the_verdicts_say(tmp_path, monkeypatch):
     answer = advise(2000, 100, 300.0)
     said = {rule["name"]: rule["evidence"] for rule in answer.rules}
     assert said["c_total"].startswith(
-        "holds on digits (costs 0.3 %), words; opposite on digits, 30 % wrong labels"
+        "holds: digits (costs 0.3 %); words. opposite: digits, 30 % wrong labels"
     )
-    assert said["default"] == "open on digits (costs 1.2 %)"
+    assert said["default"] == "open: digits (costs 1.2 %)"
     assert said["equal_betas"] == "not yet measured"
     assert "went the other way on digits, 30 % wrong labels (costs 4.4 %)" in answer.text
+    assert "(Costs: how far the loss at the beta2 that the theory names lies above" in answer.text
 
 
 def test_without_records_the_runs_made_here_count(tmp_path):

@@ -206,10 +206,10 @@ def test_evidence_against_the_theory_is_what_the_text_says(monkeypatch):
     recorded(monkeypatch, {"c_total": {"opposite": [wrong], "holds": ["words"], "open": ["characters"]}})
     found = advise(**ARGUMENTS)
     assert f"it went the other way on {wrong}, where you should not follow the theory" in found.text
-    assert "agreed on words" in found.text
+    assert "ranked the betas as the theory does on words" in found.text
     assert "did not decide on characters" in found.text
     (rule,) = (rule for rule in found.rules if rule["name"] == "c_total")
-    assert rule["evidence"] == f"holds on words; open on characters; opposite on {wrong}"
+    assert rule["evidence"] == f"holds: words. open: characters. opposite: {wrong}"
     recorded(monkeypatch, {"c_total": {"opposite": [wrong]}})
     assert "Keep your present betas" in advise(**ARGUMENTS).text
 

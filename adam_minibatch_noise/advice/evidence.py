@@ -28,9 +28,9 @@ class Evidence:
         return any(self.verdicts.values())
 
     def __str__(self) -> str:
-        """Such as "holds on digits; open on words; opposite on regression"."""
-        parts = [f"{verdict} on {', '.join(tasks)}" for verdict, tasks in self.verdicts.items() if tasks]
-        return "; ".join(parts) or NOT_MEASURED
+        """Such as "holds: digits; words. opposite: regression"."""
+        parts = [f"{verdict}: {'; '.join(tasks)}" for verdict, tasks in self.verdicts.items() if tasks]
+        return ". ".join(parts) or NOT_MEASURED
 
 
 @cache

@@ -69,12 +69,17 @@ def _evidence(a: "Advice") -> str:
     against, held, unclear = (found.verdicts[verdict] for verdict in ("opposite", "holds", "open"))
     parts = []
     if held:
-        parts.append(f"the measured validation loss agreed on {', '.join(held)}")
+        parts.append(f"the validation loss ranked the betas as the theory does on {'; '.join(held)}")
     if unclear:
-        parts.append(f"it did not decide on {', '.join(unclear)}")
+        parts.append(f"it did not decide on {'; '.join(unclear)}")
     if against:
-        parts.append(f"it went the other way on {', '.join(against)}, where you should not follow the theory")
-    sure = "In our own study " + "; ".join(parts) + "."
+        parts.append(f"it went the other way on {'; '.join(against)}, where you should not follow the theory")
+    costs = "costs" in " ".join(held + unclear + against)
+    sure = "In our own study " + ", and ".join(parts) + "."
+    if costs:
+        sure += (
+            " (Costs: how far the loss at the beta2 that the theory names lies above that of the best one.)"
+        )
     if not held:
         return sure + " Keep your present betas unless a run of your own says otherwise."
     return sure + (" Compare it with your present betas in a run of your own." if against or unclear else "")
