@@ -2,6 +2,8 @@
 
 from common.captions import captions, files_of_article, read, titles
 from common.config import MAIN, flags, grid, load, recorded_tables, report_entry, sources
+from common.names import EMBEDDED
+from train.language.settings import Settings as TextSettings
 
 R = config["results"]
 FIGURES = read()
@@ -52,3 +54,19 @@ def published_bests(wildcards, input):
         if (wildcards.scale, wildcards.curve) == ("records_", "beta2")
         else ""
     )
+
+
+def data_of(name):
+    """Return the flag for the folder of data, where a corpus or a data set is read from one."""
+    return "" if name in EMBEDDED else flags({"data_dir": config["data_dir"]})
+
+
+def settings_of_run(case):
+    """Return the settings of a run of one process that writes no checkpoint."""
+    settings = config["train"]["sweep"]["settings"] | config["train"]["run"][case]
+    return {name: value for name, value in settings.items() if name != "checkpoint_seconds"}
+
+
+def corpus_of(settings):
+    """Return the corpus that settings of a training name, or the program's own."""
+    return settings.get("corpus", TextSettings().corpus)

@@ -1,22 +1,4 @@
-from common.names import EMBEDDED
 from train.images.settings import Settings as ImageSettings
-from train.language.settings import Settings as TextSettings
-
-
-def data_of(name):
-    """Return the flag for the folder of data, where a corpus or a data set is read from one."""
-    return "" if name in EMBEDDED else flags({"data_dir": config["data_dir"]})
-
-
-def settings_of_run(case):
-    """Return the settings of a run of one process that writes no checkpoint."""
-    settings = SWEEP["settings"] | config["train"]["run"][case]
-    return {name: value for name, value in settings.items() if name != "checkpoint_seconds"}
-
-
-def corpus_of(settings):
-    return settings.get("corpus", TextSettings().corpus)
-
 
 SWEEP = config["train"]["sweep"]
 PANELS = [
