@@ -27,21 +27,15 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Read, collect, write."""
     args = parser().parse_args(argv)
-    import json
-
-    from adam_minibatch_noise.errors import InputError
+    from analysis.inputs import verdicts
     from analysis.reductions.advice_evidence import summarize
 
-    with open(args.verdicts, encoding="utf-8") as file:
-        try:
-            verdicts = json.load(file)
-        except ValueError as error:
-            raise InputError(f"{args.verdicts}: is no JSON") from error
-    if not isinstance(verdicts, dict):
-        raise InputError(f"{args.verdicts}: holds no verdicts of analysis.overfitting_verdicts")
-    part = "records" if verdicts.get("records") else "here"
-    source = {"records": "records/overfitting", "here": "a small study, made by the workflow"}[part]
-    write_json(args.out, summarize(source, verdicts.get(part) or {}))
+    part, judged = verdicts.read(args.verdicts)
+    source = {
+        verdicts.RECORDS: "records/overfitting",
+        verdicts.HERE: "a small study, made by the workflow",
+    }[part]
+    write_json(args.out, summarize(source, judged))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,7 @@ One HTML file that needs no network. Points in the map are best values of beta2 
 """
 
 import argparse
-from collections.abc import Mapping
-from typing import Any
 
-from adam_minibatch_noise.errors import InputError
 from common.cli import Parser, run
 from common.files import atomic_write
 
@@ -30,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     import vl_convert
 
     from analysis.drawing import explorer_charts, explorer_page
-    from analysis.inputs import tables
+    from analysis.inputs import tables, verdicts
     from analysis.reductions import explorer
 
     measured = []
@@ -38,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
         for path in args.best:
             measured += explorer.measured_bests(tables.read([path], explorer.MEASURED), args.source)
     if args.study:
-        measured += explorer.studied_bests(_judged(args.study))
+        measured += explorer.studied_bests(verdicts.read(args.study)[1])
     control, powers = explorer_page.control, [2**k for k in range(21)]
     scales = [float(f"{10 ** (k / 8):.2g}") for k in range(41)]
     controls = [
@@ -62,21 +59,6 @@ def main(argv: list[str] | None = None) -> None:
     )
     with atomic_write(args.out) as file:
         file.write(text)
-
-
-def _judged(path: str) -> Mapping[str, Any]:
-    """Return the verdicts on recorded runs if there are any, otherwise on those made here."""
-    import json
-
-    with open(path, encoding="utf-8") as file:
-        try:
-            verdicts = json.load(file)
-        except ValueError as error:
-            raise InputError(f"{path}: is no JSON") from error
-    if not isinstance(verdicts, dict):
-        raise InputError(f"{path}: holds no verdicts of analysis.overfitting_verdicts")
-    found: Mapping[str, Any] = verdicts.get("records") or verdicts.get("here") or {}
-    return found
 
 
 if __name__ == "__main__":

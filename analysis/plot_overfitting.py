@@ -240,22 +240,14 @@ def critical_batch_sizes(lists: Lists) -> dict[str, float]:
 def main(argv: list[str] | None = None) -> None:
     """Read, draw, write."""
     args = parser().parse_args(argv)
-    import json
-
     import pandas as pd
 
-    from adam_minibatch_noise.errors import InputError
     from analysis.drawing import style
-    from analysis.inputs import tables
+    from analysis.inputs import tables, verdicts
 
-    try:
-        with open(args.verdicts, encoding="utf-8") as file:
-            parts = json.load(file)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{args.verdicts}: cannot be read ({error})") from error
+    part = verdicts.read(args.verdicts)[1]
     style.apply()
     with tables.refuse_malformed([args.verdicts]):
-        part = parts["records"] or parts["here"]
         lists = {name: pd.DataFrame(rows) for name, rows in part.items()}
         draw = {"bests": draw_bests, "gains": draw_gains, "rules": draw_rules, "mechanism": draw_mechanism}
         figure = draw[args.figure](lists)
