@@ -73,7 +73,14 @@ def test_second_run_does_nothing(checkout):
         (
             "adam_minibatch_noise/optimizers/adam.py",
             {"train_sweep", "train_run", "train_noise_scale", "plot_sweep", "best_betas", "plot_best_beta2"}
-            | {"plot_noise_scale", "train_image_sweep", "plot_image_sweep", "article_numbers", "article"},
+            | {
+                "plot_noise_scale",
+                "train_image_sweep",
+                "plot_image_sweep",
+                "article_numbers",
+                "article",
+                "explorer",
+            },
         ),
         ("paper/article.typ", {"article"}),
     ],
