@@ -174,7 +174,8 @@ def main_and_corr(
     kernels, tables = _compiled(rule, len(ids))
     decay = rule.require_parameters(theta)
     away = np.zeros(gradients.shape[1]) if decay is None else decay
-    return kernels.main_and_corr_at(gradients, hessians, members, window, t, tables, away, True)
+    with np.errstate(over="ignore"):  # compiled code says nothing either; without jit NumPy would
+        return kernels.main_and_corr_at(gradients, hessians, members, window, t, tables, away, True)
 
 
 def _compiled(rule: UpdateRule, n_steps: int) -> tuple[Kernels, RuleTables]:
