@@ -2,7 +2,7 @@
 
 A turn trains all runs of a job, without any evaluation; a rate is samples a second in total, the median of --n-repeats
 turns, which the contenders take in turns. Peers compute in float32 and train a block of runs at a time, in as many
-processes of one thread as --n-threads says, each on a core of its own, and compete with the best of a few sizes of the
+processes of one thread as --n-threads says, and compete with the best of a few sizes of the
 block. They draw the orders of the samples themselves, within the time. Before that, the losses of four runs after some
 steps are compared with those of a plain loop in float64. The table is written anew after each round of turns.
 """

@@ -1,6 +1,9 @@
 """The jobs of `bench.overfitting`: networks, data, settings of the runs, a slow twin, and the least work of a step."""
 
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -84,6 +87,7 @@ class Job:
         dense = (self.n_inputs + 1) * self.n_hidden + (self.n_hidden + 1) * self.n_classes
         return dense + (self.n_words * self.width if self.n_words else 0)
 
+    @cache  # noqa: B019  # there are four jobs
     def data(self) -> tuple[np.ndarray, np.ndarray]:
         """Return inputs, float32 (n_samples, n_inputs) or words, int32 (n_samples, context); classes, int32.
 
@@ -95,11 +99,11 @@ class Job:
             text = rng.choice(self.n_words, self.n_samples + self.context, p=frequencies / frequencies.sum())
             windows = np.lib.stride_tricks.sliding_window_view(text.astype(np.int32), self.context + 1)
             return windows[:, :-1].copy(), windows[:, -1].copy()
-        from sklearn.datasets import load_digits
-
-        images, classes = load_digits(return_X_y=True)
-        chosen = rng.permutation(len(images))[: self.n_samples]
-        return (images[chosen] / 16).astype(np.float32), classes[chosen].astype(np.int32)
+        # The file, and not sklearn.datasets.load_digits, which takes seconds to import in every process.
+        folder = Path(find_spec("sklearn").origin).parent / "datasets" / "data"
+        rows = np.loadtxt(folder / "digits.csv.gz", delimiter=",")
+        rows = rows[rng.permutation(len(rows))[: self.n_samples]]
+        return (rows[:, :-1] / 16).astype(np.float32), rows[:, -1].astype(np.int32)
 
     def runs(self) -> Runs:
         """Draw the starts and settings of all runs."""

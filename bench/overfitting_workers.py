@@ -18,7 +18,7 @@ _HELD: dict[str, Any] = {}
 
 
 class Workers:
-    """Processes that train runs of `job` in the way of `peer`, each on a core of its own.
+    """Processes that train runs of `job` in the way of `peer`.
 
     Attributes
     ----------
@@ -30,11 +30,7 @@ class Workers:
         self.job, self.block = job, block
         start = time.perf_counter()
         context = multiprocessing.get_context("spawn")
-        cores = sorted(os.sched_getaffinity(0))
-        self.pools = [
-            ProcessPoolExecutor(1, context, _start, (job.name, peer, cores[i % len(cores)]))
-            for i in range(n_workers)
-        ]
+        self.pools = [ProcessPoolExecutor(1, context, _start, (job.name, peer)) for _ in range(n_workers)]
         self.everywhere(_train, 0, block)
         self.first_call = time.perf_counter() - start
 
@@ -62,10 +58,12 @@ class Workers:
             pool.shutdown()
 
 
-def _start(job_name: str, peer: str, core: int) -> None:
-    """Make the function that trains, in this process, and what it needs."""
-    os.sched_setaffinity(0, {core})
-    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+def _start(job_name: str, peer: str) -> None:
+    """Make the function that trains, in this process and one thread, and what it needs."""
+    os.environ |= {
+        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+        "NPROC": "1",
+    }  # the second: JAX's threads
     os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     job = JOBS[job_name]
     if peer == "jax":

@@ -62,7 +62,7 @@ def read_yaml(path: str) -> Any:
 
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            given = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+            given = [key.value for key, _ in node.value]
             if twice := [key for i, key in enumerate(given) if key in given[:i]]:
                 line = node.start_mark.line + 1
                 raise InputError(

@@ -52,6 +52,22 @@ def test_gradients_by_hand_match_autograd(name):
                 assert np.allclose(values[key][r].numpy(), expected, rtol=1e-4, atol=1e-6), (way, key)
 
 
+def test_digits_are_those_of_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    images, classes = JOBS["digits-4"].data()
+    assert images.shape == (1024, 64)
+    known = {
+        (image.tobytes(), int(label)) for image, label in zip(*load_digits(return_X_y=True), strict=True)
+    }
+    drawn = {
+        ((image * 16).astype(float).tobytes(), int(label))
+        for image, label in zip(images, classes, strict=True)
+    }
+    assert len(drawn) == 1024
+    assert drawn <= known
+
+
 def test_slow_twin_is_adam_of_torch():
     job = SMALL["digits-64"]
     runs, orders = job.runs(), job.orders(3)
