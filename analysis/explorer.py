@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
         controls,
         explorer.N_BATCHES,
         vl_convert.javascript_bundle(),  # type: ignore[call-arg]  # its stub knows no default
-        f"Points, with bars: measured bests ({args.source})."
+        "Points, with bars: the measured bests that are chosen above."
         if measured
         else "No best values were measured.",
     )
