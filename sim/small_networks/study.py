@@ -93,6 +93,13 @@ VARIANTS = {
     "words-map": Variant(
         {"task": "words"}, {size: _TEXT[size] for size in (1, 64, 4096)}, 400, "words", ("map",)
     ),
+    "digits-wrong-30-map": Variant(
+        {"task": "digits", "label_noise": 0.3},
+        {size: _DIGITS[size] for size in (1, 64, 1024)},
+        3000,
+        "digits, 30 % wrong labels",
+        ("map",),
+    ),
 }
 """By name, the most telling ones first. Those that end in -map give all pairs of betas at three batch sizes."""
 
