@@ -15,7 +15,7 @@ SNAKEMAKE = $(ON_PATH) $(BIN)/python -m snakemake --configfile $(call quote,$(CO
 RESULTS = $(shell $(BIN)/python -m common.results name --configuration $(call quote,$(CONFIG)))
 
 .DEFAULT_GOAL := reproduce
-.PHONY: reproduce test test-all test-avx2 lint report pages api bench gpu pins schema clean
+.PHONY: reproduce test test-all test-avx2 lint report pages api claims bench gpu pins schema clean
 
 reproduce: $(VENV)/installed
 	@$(BIN)/python -m common.results name --configuration $(call quote,$(CONFIG)) > /dev/null  # one line if it is no configuration
@@ -62,6 +62,9 @@ pages: reproduce  # the article's pages as pictures, under RESULTS/paper
 
 api: $(VENV)/installed  # a page for every function and class of the library, docs/api/index.html
 	$(BIN)/python -m docs.make_api
+
+claims: $(VENV)/installed  # docs/claims.md, from docs/claims.yaml
+	$(BIN)/python -m docs.make_claims
 
 bench: $(VENV)/installed
 	$(UV_INSTALL) -e . $(addprefix --group ,sim train analysis bench)
