@@ -37,7 +37,9 @@ R8  Noise of each component. C_total takes one noise-to-signal ratio for all com
     proposition, or with weights 1/|g_j|: the rate at which Corr lowers |g|_1. Each in the limit and at the epoch of
     the minimum. Judged by the difference of its rank correlation (R4) from that of one number. holds: ranks better.
 R9  The rule of thumb on trial (variants that end in -map, all pairs of betas at three batch sizes; `FIXED_LRS` and
-    tuned). As there are few seeds, intervals are Student's, of paired ratios of the losses of a seed. Map: the loss of
+    tuned). As there are few seeds, intervals are Student's, of the logarithm of
+    the ratio of two losses of a seed (first written as the ratio itself; changed on seeds 0 to 3 of digits-map, whose
+    ratios have a long upper tail). Map: the loss of
     each pair over that of the pair of least mean loss; a pair is alike if its interval reaches 0. Gains, pairs chosen
     with their learning rates on one half of the seeds and judged on the other, both ways round: the best of
     beta1 = beta2 over the best of all others (holds: the best lies on the diagonal) and over (.9, .999); the highest
