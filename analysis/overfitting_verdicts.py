@@ -22,7 +22,9 @@ def parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m analysis.overfitting_verdicts", description=__doc__.split("\n\n")[0])
     parser.add_argument("--tables", nargs="+", required=True, metavar="CSV", help="of sim.overfitting_study")
     parser.add_argument("--records", nargs="*", default=[], metavar="CSV", help="the same, recorded")
-    parser.add_argument("--noise", nargs="*", default=[], metavar="CSV", help="of sim.overfitting_noise, recorded")
+    parser.add_argument(
+        "--noise", nargs="*", default=[], metavar="CSV", help="of sim.overfitting_noise, recorded"
+    )
     parser.add_argument("--out", required=True, metavar="FILE", help="JSON")
     return parser
 

@@ -169,11 +169,14 @@ def draw_mechanism(lists: Lists) -> "Figure":
 
 def draw_maps(lists: Lists, lr: float | str = TUNED) -> "Figure":
     """Draw the loss over both betas at a few batch sizes, with what the rule of thumb and the theory name."""
-    from adam_minibatch_noise.errors import InputError
-    from analysis.drawing import beta_maps
+    import matplotlib.pyplot as plt
+
+    from analysis.drawing import beta_maps, style
 
     if lists["cells"].empty:
-        raise InputError("no pairs of betas are recorded, allowed: variants of the study that end in -map")
+        figure = plt.figure(figsize=(style.WIDTH, 0.5))
+        figure.text(0.5, 0.5, "no pairs of betas off the curves are recorded", ha="center", va="center")
+        return figure
     cells, thumb = (lists[name][lists[name]["lr"] == lr] for name in ("cells", "thumb"))
     return beta_maps.draw(cells, thumb, titles_of(lists, "cells"))
 

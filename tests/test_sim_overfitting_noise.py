@@ -54,9 +54,7 @@ def test_network_moments_match_torch(problem):
     np.testing.assert_allclose(found.gradient, gradients.mean(axis=0), rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(found.hessian, hessians.mean(axis=0), rtol=1e-11, atol=1e-13)
     np.testing.assert_allclose(found.covariance, noise.T @ noise / N, rtol=1e-11, atol=1e-13)
-    np.testing.assert_allclose(
-        found.cross, np.einsum("rij,rj->ij", bend, noise) / N, rtol=1e-10, atol=1e-13
-    )
+    np.testing.assert_allclose(found.cross, np.einsum("rij,rj->ij", bend, noise) / N, rtol=1e-10, atol=1e-13)
     assert np.abs(found.hessian[:15, 15:]).max() > 1e-3  # both layers together
     assert np.abs(found.cross - found.cross.T).max() > 1e-3
 

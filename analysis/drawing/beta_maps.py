@@ -40,7 +40,9 @@ def draw(cells: "pd.DataFrame", thumb: "pd.DataFrame", titles: dict[str, str]) -
             said = thumb[(thumb["variant"] == variant) & (thumb["batch_size"] == size)].set_index("quantity")
             image = _draw_one(axis, own[own["batch_size"] == size], norm)
             rank = said.loc["rank correlation, C_total"]
-            of_size = "full batch" if own["lam"][own["batch_size"] == size].max() == 0 else f"batch size {size}"
+            of_size = (
+                "full batch" if own["lam"][own["batch_size"] == size].max() == 0 else f"batch size {size}"
+            )
             axis.set_title(f"{of_size}\nrank correlation {rank['value']:+.2f}", fontsize=8)
         for axis in row[len(sizes) :]:
             axis.remove()
@@ -48,7 +50,7 @@ def draw(cells: "pd.DataFrame", thumb: "pd.DataFrame", titles: dict[str, str]) -
     for axis in grid[-1]:
         axis.set_xlabel(r"$\beta_2$")
     bar = figure.colorbar(image, ax=grid, shrink=0.6, aspect=30, label="loss over that of the best pair, %")
-    bar.set_ticks([0, 1, 3, 10, 30, 100], labels=["0", "1", "3", "10", "30", f"{LIMIT:g} and more"])
+    bar.set_ticks([0, 1, 3, 10, 30, 100], labels=["0", "1", "3", "10", "30", f"≥ {LIMIT:g}"])
     bar.minorticks_off()
     handles = [
         plt.Line2D([], [], ls="", marker=marker, color=colour, mfc=face, ms=size, label=label)

@@ -24,12 +24,18 @@ def draw_sweep(axis: "Axes") -> None:
     least = table.groupby("batch_size")["bits_per_byte"].transform("min")
     best = table[table["bits_per_byte"] == least]
     near = table[table["bits_per_byte"] <= NEARLY * least].groupby("batch_size")["beta2"].agg(["min", "max"])
-    near = near.reset_index().assign(low=lambda t: axes.memory(t["min"]), high=lambda t: axes.memory(t["max"]))
+    near = near.reset_index().assign(
+        low=lambda t: axes.memory(t["min"]), high=lambda t: axes.memory(t["max"])
+    )
     axis.plot(best["batch_size"], axes.memory(best["beta2"]), "k-s", ms=4.5)
     axes.bars(axis, near, "batch_size", ("low", "high"), "black")
     sizes = np.geomspace(table["batch_size"].min() / 2, table["batch_size"].max() * 2, 30)
     for k, (name, label) in enumerate(
-        {"marin_clip": "constant in samples", "equal_betas": r"$\beta_1 = \beta_2$", "default": "default"}.items()
+        {
+            "marin_clip": "constant in samples",
+            "equal_betas": r"$\beta_1 = \beta_2$",
+            "default": "default",
+        }.items()
     ):
         rule = FIELD_RULES[name]
         named = [rule.settings(Situation(size, 1.0, 0.9062, 0.999, None, np.nan))[2] for size in sizes]

@@ -121,6 +121,7 @@ def gains(cube: Cube, curve: str) -> list[dict[str, Any]]:
     baselines = [(0.9, beta2) for beta2 in (BASELINES if curve == "beta2" else BASELINES[:1])]
     places = [cube.pairs.index(pair) for pair in baselines]
     own = np.array([cube.pairs.index(pair) for pair in CURVES[curve] if pair in cube.pairs])
+
     def statistic(one: np.ndarray, other: np.ndarray) -> Array:
         return gain_of_best(cube, own, places, one, other)
 

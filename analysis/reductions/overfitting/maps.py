@@ -59,7 +59,12 @@ def maps(cube: Cube) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         loss = _by_seed(cube, lr)
         for i, size in enumerate(cube.sizes):
             if np.isfinite(loss[:, i]).all(axis=0).any():
-                what = {"variant": cube.variant, "lr": lr, "batch_size": int(size), "n_seeds": cube.seeds.size}
+                what = {
+                    "variant": cube.variant,
+                    "lr": lr,
+                    "batch_size": int(size),
+                    "n_seeds": cube.seeds.size,
+                }
                 cells += [what | row for row in _cells(cube, loss[:, i], c_total[i], point.lam[i])]
                 ranks = _ranks(cube, loss[:, i], c_total[i])
                 thumb += [what | row for row in (*_gains(cube, lr, i), *ranks)]
@@ -122,7 +127,13 @@ def _gains(cube: Cube, lr: float | str, i: int) -> list[dict[str, Any]]:
             gains[:, b] = [np.log(judged[:, other] / judged[:, one]) for one, other in compared]
     value, low, high = (-100 * np.expm1(-ends) for ends in student(gains.T))
     return [
-        {"quantity": name, "value": value[k], "low": low[k], "high": high[k], "verdict": verdict(low[k], high[k])}
+        {
+            "quantity": name,
+            "value": value[k],
+            "low": low[k],
+            "high": high[k],
+            "verdict": verdict(low[k], high[k]),
+        }
         for k, name in enumerate(GAINS)
     ]
 

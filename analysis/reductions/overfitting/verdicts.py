@@ -22,9 +22,7 @@ FEWEST_SEEDS = 4
 """Seeds without which a variant has no halves of two."""
 
 
-def judge(
-    table: "pd.DataFrame", noise: "pd.DataFrame | None" = None
-) -> dict[str, list[dict[str, Any]]]:
+def judge(table: "pd.DataFrame", noise: "pd.DataFrame | None" = None) -> dict[str, list[dict[str, Any]]]:
     """Apply R1 to R10.
 
     Parameters
