@@ -2,8 +2,9 @@
 
 --figure bests: the best beta2 against the batch size, at fixed and at tuned learning rates; gains: what it gains over
 the default; rules: what it costs to follow the theory or a rule of the field; mechanism: the chain from C_total over
-sharpness to the validation loss; maps: the loss over both betas at tuned learning rates, maps_fixed: at one. Bars are 95 % bootstrap intervals over seeds. Recorded runs are drawn where there are
-any, and those of this configuration otherwise.
+sharpness to the validation loss; maps: the loss over both betas at tuned learning rates, maps_fixed: at one. Bars are
+95 % bootstrap intervals over seeds. Recorded runs are drawn where there are any, and those of this configuration
+otherwise.
 """
 
 import argparse

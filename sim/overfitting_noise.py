@@ -1,8 +1,8 @@
 """Measure the noise of every component of the gradient at best points of the study of the best betas.
 
-Trains the runs of the study at beta1 = 0.9, beta2 = 0.999 again, each learning rate and batch size, and sums Proposition
-3.3 over the network's own gradient, Hessian and covariance at the best point (`sim.small_networks.moments`): a row a
-run. C_total takes one noise-to-signal ratio for all components; here each has its own.
+Trains the runs of the study at beta1 = 0.9, beta2 = 0.999 again, and sums Proposition 3.3 over the network's own
+gradient, Hessian and covariance at the best point (`sim.small_networks.moments`): a row a run. C_total takes one
+noise-to-signal ratio for all components; here each has its own.
 """
 
 import argparse
@@ -85,10 +85,12 @@ def main(argv: list[str] | None = None) -> None:
 
     runs = runs_of(s.variant, range(s.first_seed, s.first_seed + s.n_seeds), s.batch_sizes, s.lrs)
     rows = []
-    for one in tqdm(runs, unit="run", disable=None):
-        result, noise = noise_at_best(one)
-        row = vars(one) | result
-        rows.append({"variant": s.variant} | {name: row[name] for name in COLUMNS} | noise)
+    with tqdm(total=len(runs), unit="run", disable=None) as bar:
+        for one in runs:
+            result, noise = noise_at_best(one)
+            row = vars(one) | result
+            rows.append({"variant": s.variant} | {name: row[name] for name in COLUMNS} | noise)
+            bar.update()
     write_table(arguments.out, rows)
     print(f"{arguments.out}: {len(rows)} runs")
 

@@ -1,4 +1,4 @@
-"""Panels of published results beside our own: where the best beta2 was, and what rules of the field would have named."""
+"""Panels of published results beside our own: where the best beta2 was, and what rules of the field name."""
 
 from typing import TYPE_CHECKING
 

@@ -128,9 +128,9 @@ def network_moments(hidden: Array, output: Array, x: Array, targets: np.ndarray)
 def component_noise(moments: Moments) -> dict[str, float]:
     """Sum Proposition 3.3 over the components: the factors of C1 .. C5 per unit of v, beside that of FB.
 
-    With p the gradient of |g|_1, or p_j = d_j |g|_1 / |g_j| for the `rate`, K_i is the sum over j of p_j times term i of
-    |g_j| E[Corr_j], over the sum of p_j d_j |g|_1. Where all components have one noise-to-signal ratio, K1 and K2 are
-    that ratio. Components without gradient are left out.
+    With p the gradient of |g|_1, or p_j = d_j |g|_1 / |g_j| for the `rate`, K_i is the sum over j of p_j times term i
+    of |g_j| E[Corr_j], over the sum of p_j d_j |g|_1. Where all components have one noise-to-signal ratio, K1 and K2
+    are that ratio. Components without gradient are left out.
 
     Returns
     -------

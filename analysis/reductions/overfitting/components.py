@@ -101,7 +101,7 @@ def components(cube: Cube, curve: str, table: "pd.DataFrame") -> list[dict[str, 
     n_seeds = len(noise["noise_scale"])
     if not n_seeds:
         return []
-    constants = [constants_of(cube, theory == "exact") for theory in THEORIES]
+    constants = [constants_of(cube, kind == "exact") for kind in THEORIES]
 
     def statistic(one: np.ndarray, other: np.ndarray, measured: np.ndarray) -> Array:
         loss = tuned(cube, one, other)
@@ -121,11 +121,11 @@ def components(cube: Cube, curve: str, table: "pd.DataFrame") -> list[dict[str, 
     value, low, high = interval(statistic, (*cube.halves, np.arange(n_seeds)))
     n = len(FORMS)
     rows = []
-    for i, theory in enumerate(THEORIES):
+    for i, kind in enumerate(THEORIES):
         for k, form in enumerate(FORMS):
             own, less = 2 * i * n + k, (2 * i + 1) * n + k
             rows.append(
-                {"variant": cube.variant, "curve": curve, "theory": theory, "form": form, "n_seeds_noise": n_seeds,
+                {"variant": cube.variant, "curve": curve, "theory": kind, "form": form, "n_seeds_noise": n_seeds,
                  "rank_correlation": value[own], "low": low[own], "high": high[own], "difference": value[less],
                  "difference_low": low[less], "difference_high": high[less],
                  "verdict": verdict(low[less], high[less]) if form != ONE_NUMBER else None}

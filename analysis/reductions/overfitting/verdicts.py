@@ -36,8 +36,8 @@ def judge(table: "pd.DataFrame", noise: "pd.DataFrame | None" = None) -> dict[st
     -------
     dict of lists of dict
         `variants`, `slopes` (R1 and R2), `bests`, `gains` (R3), `rules` and `worse` (R4), `links` (R6), `noise` (the
-        noise scale at the defaults), `own` and `own_test` (R7), `components` and `component_noise` (R8), `cells` and `thumb`
-        (R9), `kinds` (R10).
+        noise scale at the defaults), `own` and `own_test` (R7), `components` and `component_noise` (R8),
+        `cells` and `thumb` (R9), `kinds` (R10).
     """
     result: dict[str, list[dict[str, Any]]] = {
         name: []
