@@ -9,6 +9,7 @@ otherwise.
 
 import argparse
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from common.cli import Parser, run
@@ -266,7 +267,7 @@ def main(argv: list[str] | None = None) -> None:
     style.apply()
     with tables.refuse_malformed([args.verdicts]):
         lists = {name: pd.DataFrame(rows) for name, rows in part.items()}
-        draw = {
+        draw: dict[str, Callable[[Lists], Figure]] = {
             "bests": draw_bests,
             "gains": draw_gains,
             "rules": draw_rules,

@@ -305,8 +305,10 @@ def test_pairs_that_differ_by_chance_are_alike():
     cells, thumb = map_of(lambda *run: 1.0, noise=0.1)
     part = [row["status"] for row in cells if row["lr"] == "tuned"]
     assert part.count("alike") > 0.6 * len(part)
-    said = [row["verdict"] for row in thumb.values() if row["quantity"] == maps.GAINS[0]]
-    assert said.count("open") > 0.8 * len(said)
+    for name in (maps.GAINS[0], maps.GAINS[3]):
+        rows = [row for row in thumb.values() if row["quantity"] == name]
+        assert [row["verdict"] for row in rows].count("open") > 0.8 * len(rows)
+        assert abs(np.mean([row["value"] for row in rows])) < 4  # the winner of a half is none on the other
 
 
 def test_pair_with_an_unfinished_run_has_no_place_on_the_map():

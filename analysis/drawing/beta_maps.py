@@ -25,6 +25,7 @@ def draw(cells: "pd.DataFrame", thumb: "pd.DataFrame", titles: dict[str, str]) -
     """
     import matplotlib.pyplot as plt
     from matplotlib.colors import PowerNorm
+    from matplotlib.lines import Line2D
 
     from analysis.drawing import style
 
@@ -53,7 +54,7 @@ def draw(cells: "pd.DataFrame", thumb: "pd.DataFrame", titles: dict[str, str]) -
     bar.set_ticks([0, 1, 3, 10, 30, 100], labels=["0", "1", "3", "10", "30", f"≥ {LIMIT:g}"])
     bar.minorticks_off()
     handles = [
-        plt.Line2D([], [], ls="", marker=marker, color=colour, mfc=face, ms=size, label=label)
+        Line2D([], [], ls="", marker=marker, color=colour, mfc=face, ms=size, label=label)
         for marker, colour, face, size, label in MARKS
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)

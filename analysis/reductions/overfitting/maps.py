@@ -149,7 +149,7 @@ def _ranks(cube: Cube, loss: Array, c_total: Array) -> list[dict[str, Any]]:
     ranks["C_total less memory of beta2"] = ranks["C_total"] - ranks["memory of beta2"]
     rows = []
     for name, values in ranks.items():
-        value, low, high = student(values)
+        value, low, high = (float(end) for end in student(values))
         rows.append(
             {"quantity": f"rank correlation, {name}", "value": value, "low": low, "high": high,
              "verdict": verdict(low, high)}
