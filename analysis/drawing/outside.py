@@ -1,6 +1,6 @@
 """Panels of published results beside our own: where the best beta2 was, and what rules of the field name."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,6 +9,13 @@ if TYPE_CHECKING:
 
 SWEEP, TABLE = "analysis/published/marin_beta2.csv", "analysis/published/table1.csv"
 TITLES = ("published: C4, one pass", "published: WikiText-2")
+_LEGEND: dict[str, Any] = {
+    "loc": "upper right",
+    "fontsize": 6.5,
+    "handlelength": 1.2,
+    "columnspacing": 0.8,
+    "borderaxespad": 0,
+}
 NEARLY = 1.001
 """Values whose loss is at most this many times the best one's are drawn as a bar: the runs are single ones."""
 
@@ -27,9 +34,11 @@ def draw_sweep(axis: "Axes") -> None:
     near = near.reset_index().assign(
         low=lambda t: axes.memory(t["min"]), high=lambda t: axes.memory(t["max"])
     )
-    axis.plot(best["batch_size"], axes.memory(best["beta2"]), "k-s", ms=4.5)
+    axis.plot(best["batch_size"], axes.memory(best["beta2"]), "k-s", ms=4.5, label="best")
     axes.bars(axis, near, "batch_size", ("low", "high"), "black")
-    sizes = np.geomspace(table["batch_size"].min() / 2, table["batch_size"].max() * 2, 30)
+    sizes = (
+        np.geomspace(table["batch_size"].min() / 2, table["batch_size"].max() * 2, 30).astype(int).tolist()
+    )
     for k, (name, label) in enumerate(
         {
             "marin_clip": "constant in samples",
@@ -39,12 +48,8 @@ def draw_sweep(axis: "Axes") -> None:
     ):
         rule = FIELD_RULES[name]
         named = [rule.settings(Situation(size, 1.0, 0.9062, 0.999, None, np.nan))[2] for size in sizes]
-        colour = style.OKABE_ITO[k]
-        axis.plot(sizes, axes.memory(np.array(named)), color=colour, lw=1)
-        axis.annotate(
-            label, (sizes[-1], axes.memory(named[-1])), xytext=(0, 3), textcoords="offset points", color=colour,
-            fontsize=7, ha="right",
-        )  # fmt: skip
+        axis.plot(sizes, axes.memory(np.array(named)), color=style.OKABE_ITO[k], lw=1, label=label)
+    axis.legend(**_LEGEND, ncols=2)
 
 
 def draw_table(axis: "Axes") -> None:
@@ -59,9 +64,6 @@ def draw_table(axis: "Axes") -> None:
         part = table[table["lr"] == rate]
         axis.plot(
             part["batch_size"] * 1.05**k, axes.memory(part["best_beta2"]), style.MARKERS[k], ms=3.5, ls=":", lw=0.9,
-            color=style.OKABE_ITO[k],
+            color=style.OKABE_ITO[k], label=f"learning rate {rate:.2g}",
         )  # fmt: skip
-        axis.annotate(
-            f"lr {rate:.2g}", (part["batch_size"].iloc[-1], axes.memory(part["best_beta2"].iloc[-1])), fontsize=7,
-            xytext=(0, -9 if k else 4), textcoords="offset points", color=style.OKABE_ITO[k], ha="right",
-        )  # fmt: skip
+    axis.legend(**_LEGEND)
