@@ -49,7 +49,7 @@ R9  The rule of thumb on trial (variants that end in -map, all pairs of betas at
 R10 Kinds of noise (R6), each of `KINDS` against its reference, along beta2, on the seeds that both have, resampled
     together: slope (R2), gain of the best beta2 over .999 (R3) at the smallest batch and averaged over batch sizes,
     rank correlations of the chain (R6). Reported: both values with the verdict of each, and their difference. `same`:
-    the verdicts agree.
+    the verdicts agree. Fewer than 8 seeds decide nothing: the intervals of a bootstrap are too narrow then.
 
 A verdict a variant and rule, never averaged over variants into one word.
 """
