@@ -119,14 +119,29 @@ def test_perplexity_is_what_text_gains():
     assert [row["gain"] for row in rows] == pytest.approx([50.0] * len(rows))
 
 
-def test_unfinished_cell_is_no_best():
-    best_at = bowl(lambda size, lr: memory(0.9))
-    runs = table(
-        best_at, status=lambda size, lr, beta2, seed: "unfinished" if beta2 == 0.9 and seed == 3 else "ok"
-    )
-    made = verdicts.judge(runs)
-    assert all(round(row["best"], 3) in (0.769, 0.957) for row in made["bests"] if row["lr"] == "tuned")
+def unfinished_at(beta):
+    return lambda size, lr, beta2, seed: "unfinished" if beta2 == beta and seed == 3 else "ok"
+
+
+def test_no_best_where_the_lowest_cell_is_unfinished():
+    """Left out, 0.9 would hand its place to a neighbour, the same at each batch size: a best that nobody measured."""
+    made = verdicts.judge(table(bowl(lambda size, lr: memory(0.9)), status=unfinished_at(0.9)))
+    assert all(np.isnan([row["best"], row["low"], row["high"]]).all() for row in made["bests"])
+    assert all(np.isnan(row["best_lr"]) for row in made["bests"] if row["lr"] == "tuned")
     assert all(row["n_unfinished"] == 3 for row in made["bests"] if row["lr"] == "tuned")
+    assert {row["verdict"] for row in made["slopes"]} == {"open"}
+    assert all(np.isnan(row["gain"]) and row["verdict"] == "open" for row in made["gains"])
+    assert all(np.isnan(row["regret"]) for row in made["rules"])
+
+
+def test_unfinished_cell_above_the_best_changes_nothing():
+    made = [
+        verdicts.judge(table(bowl(lambda size, lr: memory(0.9)), status=s))
+        for s in (unfinished_at(0.9997), unfinished_at(2))
+    ]
+    for key in ("slopes", "gains"):
+        assert [row["verdict"] for row in made[0][key]] == [row["verdict"] for row in made[1][key]]
+    assert [row["best"] for row in made[0]["bests"]] == [row["best"] for row in made[1]["bests"]]
 
 
 def test_diverged_runs_are_worse_than_any_other():
