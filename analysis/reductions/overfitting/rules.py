@@ -26,6 +26,17 @@ R6  Mechanism. Over the betas of a curve, tuned: rank correlations of C_total wi
 R7  A rule of our own, from `R7_FROM` (even seeds) only: the formula of `R7_CANDIDATES` with the least mean regret over
     variants and batch sizes. It is then tested on the other variants (odd seeds) against every rule of R4; it has its
     claim if its regret is worse than none of theirs and less than that of the library's defaults.
+R8  Optimisers, on the variants that train several at their usual betas (a pilot on seeds 1000 and 1001 chose the
+    learning rates; seeds 0 to 7 count). Learning rates are tuned as in R2, for each optimiser and batch size. C_total
+    is that of each optimiser at the noise scale and the epoch of its best point there, exact, in units of its step
+    squared, far outside the range of the expansion. Over the optimisers of a variant:
+    (a) Does that whose C_total changes less between the batch sizes (largest less smallest) have a tuned loss that
+        changes less (largest over smallest)? Spearman's rank correlation of the two changes.
+    (b) Does that with the higher C_total have the lower tuned loss, at one batch size? Spearman's rank correlation of
+        C_total with minus the loss, mean over batch sizes.
+    (c) Squaring before averaging, and a short memory: is the change of the loss of invariant-adam less than that of
+        adam, and that of adam-short less than that of adam? The difference of the changes, in percent.
+    holds: interval above 0 ((c): below 0); opposite: on the other side; else open.
 
 A verdict a variant and rule, never averaged over variants into one word.
 """
