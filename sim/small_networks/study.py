@@ -150,6 +150,7 @@ def settings_of(
                 raise InputError(f"{name} is {one}, allowed for {variant}: {' '.join(map(str, there))}")
     epochs = {size: v.max_epochs * (4 if size == n_samples_of(variant) else 1) for size in v.lrs}
     pairs = dict.fromkeys(pair for curve in curves or v.curves for pair in CURVES[curve])
+    cases: list[tuple[dict[str, Any], dict[int, tuple[float, float]]]]
     cases = [({"beta1": beta1, "beta2": beta2}, v.lrs) for beta1, beta2 in pairs]
     cases += [(OPTIMIZERS[name], lrs) for name, lrs in v.optimizers.items()]
     return [

@@ -7,6 +7,7 @@ import numpy as np
 from analysis.reductions.overfitting.bests import gains, published, tuned_best
 from analysis.reductions.overfitting.cubes import Cube, cubes_of
 from analysis.reductions.overfitting.mechanism import links
+from analysis.reductions.overfitting.optimizers import compare
 from analysis.reductions.overfitting.rankings import DEFAULT, fit_own_rule, points_of, rank, test_own_rule
 from analysis.reductions.overfitting.rules import HOLDS, OPEN, OPPOSITE, R7_FROM
 from sim.small_networks.study import MAIN_CURVES, VARIANTS
@@ -19,7 +20,7 @@ FEWEST_SEEDS = 4
 
 
 def judge(table: "pd.DataFrame") -> dict[str, list[dict[str, Any]]]:
-    """Apply R1 to R7.
+    """Apply R1 to R8.
 
     Parameters
     ----------
@@ -30,7 +31,7 @@ def judge(table: "pd.DataFrame") -> dict[str, list[dict[str, Any]]]:
     -------
     dict of lists of dict
         `variants`, `slopes` (R1 and R2), `bests`, `gains` (R3), `rules` and `worse` (R4), `links` (R6), `noise` (the
-        noise scale at the defaults), `own` and `own_test` (R7).
+        noise scale at the defaults), `own` and `own_test` (R7), `optimizers` and `optimizer_rules` (R8).
     """
     result: dict[str, list[dict[str, Any]]] = {
         name: []
@@ -45,6 +46,8 @@ def judge(table: "pd.DataFrame") -> dict[str, list[dict[str, Any]]]:
             "noise",
             "own",
             "own_test",
+            "optimizers",
+            "optimizer_rules",
         )
     }
     whole = {name: cube for name, cube in cubes_of(table).items() if cube.seeds.size >= FEWEST_SEEDS}
@@ -55,6 +58,10 @@ def judge(table: "pd.DataFrame") -> dict[str, list[dict[str, Any]]]:
              "n_seeds": cube.seeds.size, "n_runs": int(np.isfinite(cube.values["epoch_of_min"]).sum()),
              "n_unfinished_cells": int(cube.unfinished.sum())}
         )  # fmt: skip
+        if VARIANTS[name].optimizers:
+            measured, said = compare(cube)
+            result["optimizers"] += measured
+            result["optimizer_rules"] += said
         for curve in VARIANTS[name].curves:
             part = cube.curve(curve)
             if curve not in MAIN_CURVES or len(part.pairs) < 3:
