@@ -101,7 +101,7 @@ def test_stderr_keeps_its_digits_when_the_deviations_are_small():
 def test_same_seed_same_bytes(kind, monkeypatch):
     monkeypatch.setattr(parallel_mean, "BLOCK", 16)
     make, _, adam = PROBLEMS[kind]
-    of_orders, n = adam(*make(16, 20), 4, 0.9, 0.999, 0.0), 5 * parallel_mean.BLOCK + 7
+    of_orders, n = adam(*make(16, 20), 4, 0.9, 0.999, 0.1), 5 * parallel_mean.BLOCK + 7
 
     def run(seed, n_threads=None):
         return np.concatenate(mean_and_stderr(of_orders, 16, n, seed, n_threads=n_threads)).tobytes()
