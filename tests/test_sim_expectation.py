@@ -198,6 +198,7 @@ def test_higher_order_bound_of_other_optimizers_holds_on_enumeration(name):
         measured = expectation_check.measure_by_enumeration(problem, rule, 2, micro)
         gap = expectation_check.compare(problem, rule, 2, measured, np.zeros(3), micro_batch_size=micro)
         assert gap.verdict == "agreed"
+        assert gap.rho == pytest.approx(largest_noise(problem.gradients, micro or 2), rel=1e-12)
         left = np.abs(measured - gap.exact)
         assert np.all(left <= gap.bound + 1e-12 * np.abs(measured))
         if name in LINEAR:
