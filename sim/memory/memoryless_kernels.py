@@ -33,33 +33,31 @@ def memory_kernels(formulas: Formulas) -> Kernels:
     functions, update, partials = formulas
 
     @njit(nogil=True, error_model="numpy")
-    def of_batches(gradients, n_micro, rule):
-        """Return psi_a and psi_a' for each of the micro-batch gradients (n, d): of it, or of its batch, (K, n, d)."""
+    def of_micro_batches(gradients, n_micro, rule, values, slopes):
+        """Write psi_a and psi_a' of each of the micro-batch gradients (n, d), or of its batch's, into (K, n, d)."""
         (n, d), n_averages = gradients.shape, len(rule.decay)
-        values, slopes = np.empty((n_averages, n * d)), np.empty((n_averages, n * d))
-        functions(gradients.reshape(n * d), rule.settings, values, slopes)
-        values, slopes = values.reshape((n_averages, n, d)), slopes.reshape((n_averages, n, d))
-        if n_micro > 1:
-            batches = np.zeros((n // n_micro, d))
-            for i in range(n):
-                batches[i // n_micro] += gradients[i] / n_micro
-            shape = (n_averages, batches.size)
-            whole, bends = np.empty(shape), np.empty(shape)
-            functions(batches.reshape(batches.size), rule.settings, whole, bends)
-            for a in range(n_averages):
-                if not rule.of_micro_batches[a]:
-                    for i in range(n):
-                        first = i // n_micro * d
-                        values[a, i] = whole[a, first : first + d]
-                        slopes[a, i] = bends[a, first : first + d]
-        return values, slopes
+        flat = n_averages, n * d
+        functions(gradients.reshape(n * d), rule.settings, values.reshape(flat), slopes.reshape(flat))
+        if n_micro == 1:
+            return
+        batches = np.zeros((n, d))  # the gradient of each one's batch
+        for i in range(n):
+            for k in range(i // n_micro * n_micro, (i // n_micro + 1) * n_micro):
+                batches[i] += gradients[k] / n_micro
+        whole, bends = np.empty(flat), np.empty(flat)
+        functions(batches.reshape(n * d), rule.settings, whole, bends)
+        for a in range(n_averages):
+            if not rule.of_micro_batches[a]:
+                values[a] = whole[a].reshape((n, d))
+                slopes[a] = bends[a].reshape((n, d))
 
     @njit(nogil=True, error_model="numpy")
     def run_with_memory(derivatives, arrays, batches, lr, rule, weight_decay, trajectory):
         """Fill trajectory[1:] (n_steps, n_params) from trajectory[0] by the algorithm itself."""
         (n_averages, d), n_micro = (len(rule.decay), trajectory.shape[1]), batches.shape[1]
         sample, hessian, out = np.empty(d), np.empty((d, d)), np.empty(d)
-        gradients, psi = np.empty((n_micro, d)), np.empty((n_averages, d))
+        gradients, shape = np.empty((n_micro, d)), (n_averages, n_micro, d)
+        values, slopes = np.empty(shape), np.empty(shape)
         z, seen, lost = np.empty((n_averages, d)), np.zeros((n_averages, d)), np.zeros(d)
         for t in range(len(batches)):
             theta = trajectory[t]
@@ -69,15 +67,12 @@ def memory_kernels(formulas: Formulas) -> Kernels:
                     derivatives(theta, arrays, r, sample, hessian)
                     for j in range(d):
                         gradients[i, j] += sample[j] / batches.shape[2]
-            values, _ = of_batches(gradients, n_micro, rule)
+            of_micro_batches(gradients, n_micro, rule, values, slopes)
+            psi = _means(values, n_micro)
             for a in range(n_averages):
-                psi[a] = values[a, 0]
-                for i in range(1, n_micro):
-                    psi[a] += values[a, i]
-                psi[a] /= n_micro
                 for j in range(d):
-                    z[a, j] = rule.past[a, t] * seen[a, j] + rule.current[a, t] * psi[a, j]
-                    seen[a, j] = rule.decay[a] * seen[a, j] + psi[a, j]
+                    z[a, j] = rule.past[a, t] * seen[a, j] + rule.current[a, t] * psi[a, 0, j]
+                    seen[a, j] = rule.decay[a] * seen[a, j] + psi[a, 0, j]
             update(z, rule.settings, out)
             for j in range(d):
                 step = -lr * (out[j] + weight_decay * theta[j])
@@ -112,22 +107,21 @@ def memory_kernels(formulas: Formulas) -> Kernels:
         (n_distinct, n_micro, size), n_lags = members.shape, len(window)
         n_averages, d = len(rule.decay), gradients.shape[1]
         members = members.reshape((n_distinct * n_micro, size))
-        values, slopes = of_batches(_batch_gradients(gradients, members), n_micro, rule)
-        psi = values[:, ::n_micro].copy()
-        for i in range(1, n_micro):
-            psi += values[:, i::n_micro]
-        psi /= n_micro
+        shape = n_averages, n_distinct * n_micro, d
+        values, slopes = np.empty(shape), np.empty(shape)
+        of_micro_batches(_batch_gradients(gradients, members), n_micro, rule, values, slopes)
+        psi = _means(values, n_micro)
         first = 0 if with_corr else n_lags - 1  # of the steps whose updates are wanted
         z = np.empty((n_averages, n_lags - first, d))
         for a in range(n_averages):
             seen = np.zeros(d)
             for i in range(n_lags):
-                step, values = t + 1 - n_lags + i, psi[a, window[i]]
+                step, value = t + 1 - n_lags + i, psi[a, window[i]]
                 if i >= first:
                     for j in range(d):
-                        z[a, i - first, j] = rule.past[a, step] * seen[j] + rule.current[a, step] * values[j]
+                        z[a, i - first, j] = rule.past[a, step] * seen[j] + rule.current[a, step] * value[j]
                 for j in range(d):
-                    seen[j] = rule.decay[a] * seen[j] + values[j]
+                    seen[j] = rule.decay[a] * seen[j] + value[j]
         updates = np.empty((n_lags - first, d))
         update(z.reshape((n_averages, updates.size)), rule.settings, updates.reshape(updates.size))
         for i in range(len(updates)):
@@ -152,6 +146,19 @@ def _add(value, step, lost):
     step -= lost
     total = value + step
     return total, (total - value) - step
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _means(values, n_micro):
+    """Mean of each `n_micro` of (K, n, d) in turn; the array itself where that is 1."""
+    if n_micro == 1:
+        return values
+    n_averages, n, d = values.shape
+    means = np.zeros((n_averages, n // n_micro, d))
+    for a in range(n_averages):
+        for i in range(n):
+            means[a, i // n_micro] += values[a, i] / n_micro
+    return means
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -192,9 +199,10 @@ def _curvature_sum(hessians, members, n_micro, sums, slopes, of_gradient):
     if of_gradient:  # then each sample's Hessian is needed once
         by_sample = np.zeros((n_samples, d))
         for c in range(len(members)):
+            batch = sums[c // n_micro]
             for r in members[c]:
                 for i in range(d):
-                    by_sample[r, i] += share * sums[c // n_micro, i]
+                    by_sample[r, i] += share * batch[i]
         for r in range(n_samples):
             for i in range(d):
                 for j in range(d):
@@ -202,9 +210,10 @@ def _curvature_sum(hessians, members, n_micro, sums, slopes, of_gradient):
         return total
     for c in range(len(members)):
         curved[:] = 0.0
+        batch = sums[c // n_micro]
         for r in members[c]:
             for i in range(d):
-                weight = share * sums[c // n_micro, i]
+                weight = share * batch[i]
                 for j in range(d):
                     curved[j] += hessians[r, i, j] * weight
         for j in range(d):
