@@ -10,7 +10,7 @@ from common.cli import Parser, run
 from common.files import write_json
 
 COLUMNS = (
-    "variant", "task", "n_samples", "batch_size", "lr", "beta1", "beta2", "seed", "status", "epoch_of_min",
+    "variant", "task", "n_samples", "optimizer", "batch_size", "lr", "beta1", "beta2", "seed", "status", "epoch_of_min",
     "min_valid_loss", "test_loss", "gradient_l1", "gradient_squared", "sharpness", "trace_covariance",
 )  # fmt: skip
 NOISE_COLUMNS = ("variant", "batch_size", "seed", "n_params", "median_noise", "largest_share")

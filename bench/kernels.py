@@ -129,16 +129,18 @@ def summarise(job, contenders: list[Contender], seconds: dict[str, list[float]],
 def ours(job, n_threads: int) -> Contender:
     """Make the contender of this project."""
     from bench.jobs import BETA1, BETA2, EPS_ROOT, LR, SEED
-    from sim.monte_carlo.corr import corr_moments_least_squares
-    from sim.monte_carlo.corr_cnn import corr_moments_cnn
+    from sim.monte_carlo.corr import adam_least_squares
+    from sim.monte_carlo.corr_cnn import adam_cnn
+    from sim.monte_carlo.parallel_mean import mean_and_stderr
     from sim.monte_carlo.trajectories import adam_runs
 
     problem = job.problem()
     adam = BETA1, BETA2, EPS_ROOT
-    moments = corr_moments_cnn if job.n_filters else corr_moments_least_squares
 
     def corr(n_items):
-        return moments(*problem, job.batch_size, *adam, n_items, SEED, n_threads=n_threads)
+        make = adam_cnn if job.n_filters else adam_least_squares
+        of_orders = make(*problem, job.batch_size, *adam)
+        return mean_and_stderr(of_orders, job.n_samples, n_items, SEED, n_threads=n_threads)
 
     def train(n_items):
         settings = job.batch_size, LR, *adam, job.n_epochs, n_items, SEED
@@ -226,8 +228,8 @@ def checked_orders(job, n_items: int):
     import numpy as np
 
     from bench.jobs import BETA1, BETA2, EPS_ROOT, LR, SEED
-    from sim.monte_carlo.corr import corr_of_permutations_least_squares
-    from sim.monte_carlo.corr_cnn import corr_of_permutations_cnn
+    from sim.monte_carlo.corr import adam_least_squares
+    from sim.monte_carlo.corr_cnn import adam_cnn
     from sim.monte_carlo.sampling import draw_permutations
     from sim.monte_carlo.trajectories import adam_runs
 
@@ -235,8 +237,8 @@ def checked_orders(job, n_items: int):
     adam, few = (BETA1, BETA2, EPS_ROOT), min(n_items, 4)
     if not job.n_epochs:
         orders = draw_permutations(job.n_samples, n_items, SEED)
-        corr = corr_of_permutations_cnn if job.n_filters else corr_of_permutations_least_squares
-        return orders, corr(*problem, job.batch_size, *adam, orders[:few])
+        make = adam_cnn if job.n_filters else adam_least_squares
+        return orders, make(*problem, job.batch_size, *adam)(orders[:few])
     epochs = [draw_permutations(job.n_samples, n_items, SEED, epoch * 2**32) for epoch in range(job.n_epochs)]
     settings = job.batch_size, LR, *adam, job.n_epochs, few, SEED
     return np.stack(epochs, axis=1), adam_runs(*problem, problem[0][0] * 0, *settings)[:, -1]

@@ -30,7 +30,7 @@ from common.settings import (
     setting,
     used,
 )
-from sim.losses.optimizer_settings import OPTIMIZER_COLUMNS, having
+from sim.losses.optimizer_settings import OF_MICRO_BATCHES, OPTIMIZER_COLUMNS, having
 from sim.losses.problems import GENERATORS
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 PROBLEMS = (*GENERATORS, "cnn")
 DEFAULT = ("sgd-momentum", "adam")
-OPTIMIZERS = tuple(name for name in optimizer_names() if not make_rule(name).of_micro_batches)
-SETTINGS = OPTIMIZER_COLUMNS[1:-1]
+OPTIMIZERS = optimizer_names()
+SETTINGS = OPTIMIZER_COLUMNS[1:]
 
 
 def _of(name: str, default: float, help: str, kind: Number) -> Any:
@@ -64,6 +64,7 @@ class Settings:
     alpha: float = _of("alpha", 2.0, "weight of AdEMAMix's slow average", NONNEGATIVE)
     power: float = _of("power", 3.0, "of the gradients in the second moment of adam-p", Number(float, 1))
     weight_decay: float = _of("weight_decay", 0.1, "of AdamW, decoupled", NONNEGATIVE)
+    micro_batch_size: int = setting(1, "of batches of 2", COUNT, unit="samples", only_with=OF_MICRO_BATCHES)
     lr_max: float = setting(3e-4, "largest learning rate", POSITIVE)
     n_decades: float = setting(3.0, "range of learning rates", POSITIVE, unit="decades")
     n_lr: int = setting(7, "number of learning rates", Number(int, 3, 100))
@@ -101,7 +102,9 @@ def main(argv: list[str] | None = None) -> int:
     lr, n_steps = learning_rates(s.lr_max, s.n_decades, s.n_lr, s.horizon)
     total = len(problems) * len(rules) * len(EXPECTED_SLOPE) * int(n_steps.sum())
     with tqdm(total=total, unit=" steps", unit_scale=True, disable=None, leave=False) as bar:
-        curves = measure_curves(problems, rules, lr, n_steps, s.seed, bar.update, args.n_threads)
+        curves = measure_curves(
+            problems, rules, lr, n_steps, s.seed, bar.update, args.n_threads, s.micro_batch_size
+        )
     write_result(args, **forms(curves, s))
     n_undecided = sum(curve.verdict == "undecided" for curve in curves)
     if n_undecided:

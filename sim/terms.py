@@ -28,6 +28,7 @@ from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table
 from common.settings import COUNT, POSITIVE, Number, add_flags, from_flags, inherited, setting
 from sim.losses.optimizer_settings import (
+    OF_MICRO_BATCHES,
     OPTIMIZER_COLUMNS,
     OptimizerSettings,
     having,
@@ -78,7 +79,9 @@ class Settings(AveragingSettings, OptimizerSettings, ProblemSettings):
     alpha: float | None = _of_corr("alpha")
     power: float | None = _of_corr("power")
     weight_decay: float | None = _of_corr("weight_decay")
-    micro_batch_size: int | None = None  # no setting: noise is switched on in whole batches
+    micro_batch_size: int | None = inherited(
+        OptimizerSettings, "micro_batch_size", only_with={**_OF_CORR, **OF_MICRO_BATCHES}
+    )
     method: str = inherited(AveragingSettings, "method", only_with=_OF_TERMS)
     n_permutations: int = inherited(AveragingSettings, "n_permutations", default=2000, only_with=_RANDOM)
     seed: int = inherited(AveragingSettings, "seed", only_with=_RANDOM)
@@ -131,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
     from sim.losses.noise_summary import NO_BOUND_KNOWN, RADIUS, largest_noise, radius_of
     from sim.monte_carlo.term_results import off
 
-    own = largest_noise(problem.gradients, settings.batch_size)
+    own = largest_noise(problem.gradients, settings.micro_batch_size or settings.batch_size)
     if settings.rho and own < 1e-12:
         raise InputError("--rho cannot scale a problem without noise")
     rhos = settings.rho or (own,)
@@ -146,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
     outside = list(dict.fromkeys(row["rho"] for row in rows if row["excess"] is None))
     rho_max = float(RADIUS)
     if settings.study != "moments":
-        rho_max = radius_of(rule_of(settings, whole_batches=True), problem.gradients.mean(axis=0))
+        rho_max = radius_of(rule_of(settings), problem.gradients.mean(axis=0))
     write_result(args, **forms(rows, labels, outside, rho_max))
     if any(rho < rho_max for rho in outside):
         print(NO_BOUND_KNOWN, file=sys.stderr)
@@ -201,12 +204,13 @@ def count_orders(problem: "Quadratics", settings: Settings) -> int:
     """Return how many orders a study evaluates."""
     from sim.monte_carlo import orders
 
-    size = problem.n_samples, settings.batch_size
+    size = problem.n_samples, settings.micro_batch_size or settings.batch_size
     if settings.study == "moments":
         return orders.count_orders(*size)
     if settings.study == "lines":
-        n_steps = problem.n_samples // settings.batch_size * settings.n_epochs
-        return orders.count_orders(*size, settings.n_epochs) + orders.count_independent_orders(*size, n_steps)
+        n, b = problem.n_samples, settings.batch_size
+        apart = orders.count_independent_orders(n, b, n // b * settings.n_epochs, settings.micro_batch_size)
+        return orders.count_orders(*size, settings.n_epochs) + apart
     if settings.method == "enumerate":
         return orders.count_orders(*size, settings.n_epochs)
     return settings.n_permutations
@@ -221,17 +225,21 @@ def run_study(
     s = settings
     if s.study == "moments":
         return term_studies.moments(problem, s.batch_size, progress)
-    rule = rule_of(s, whole_batches=True)
+    rule = rule_of(s)
     if s.study == "lines":
-        return term_studies.lines(problem, rule, s.batch_size, s.n_epochs, progress, theta)
+        return term_studies.lines(
+            problem, rule, s.batch_size, s.n_epochs, progress, theta, s.micro_batch_size
+        )
     orders = (s.n_permutations if s.method == "montecarlo" else None), s.seed
-    return term_studies.terms(problem, rule, s.batch_size, s.n_epochs, *orders, progress, theta)
+    return term_studies.terms(
+        problem, rule, s.batch_size, s.n_epochs, *orders, progress, theta, s.micro_batch_size
+    )
 
 
 def recorded(settings: Settings, problem: "Quadratics") -> dict[str, Any]:
     """Return the settings that were used as columns of a table, the others empty."""
     row = used_by(settings)
-    names = ("problem_seed", "batch_size", "n_epochs", *OPTIMIZER_COLUMNS[:-1], "method", "seed")
+    names = ("problem_seed", "batch_size", "n_epochs", *OPTIMIZER_COLUMNS, "method", "seed")
     return {
         "study": settings.study,
         "problem": "cnn" if settings.cnn else settings.problem_name,

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from adam_minibatch_noise.expansion import turning_points as library
-from adam_minibatch_noise.expansion.registry import settings_of
+from adam_minibatch_noise.expansion.registry import make_rule, optimizer_names, settings_of
 from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table, write_csv
 from common.optimizer_flag import optimizer_reader
 from common.settings import BETA, COUNT, NONNEGATIVE, POSITIVE, Number, add_flags, from_flags, setting
-from sim.losses.optimizer_settings import having
+from sim.losses.optimizer_settings import OF_MICRO_BATCHES, having
 
 BETAS = ("beta2", "beta1")
 SWEPT = {"beta1": ("beta2", "beta3"), "beta2": ("beta1", "beta3"), "beta3": ("beta1", "beta2")}
 """With which sweeps a beta has a value of its own."""
-OPTIMIZERS = ("adam", "nadam", "rmsprop", "ademamix", "adam-p")
-"""The scale-invariant ones of whole batches: the others have no C_total."""
+OPTIMIZERS = tuple(name for name in optimizer_names() if make_rule(name).is_scale_invariant)
+"""The others have no C_total."""
 
 
 def _fixed(name: str, help: str) -> Any:
@@ -54,6 +54,9 @@ class Settings:
     )
     power: float | None = setting(
         None, "p of adam-p; default: its own", Number(float, 1), only_with=having("power")
+    )
+    micro_batch_size: int = setting(
+        64, "a smaller batch is its own micro-batch", COUNT, unit="samples", only_with=OF_MICRO_BATCHES
     )
     grid: tuple[float, ...] = setting(library.GRID, "values of the beta that is swept, ascending", BETA)
     min_batch_size: int = setting(
@@ -94,9 +97,13 @@ def main(argv: list[str] | None = None) -> None:
         for swept in sweeps:
             about = swept, others, s.n_samples
             of = {"grid": s.grid, "progress": bar.update, "optimizer": s.optimizer}
+            of["micro_batch_size"] = s.micro_batch_size
             rows += library.c_total_map(*about, s.batch_sizes, s.noise_scales, s.n_epochs, **of)
             turning += library.turning_points(*about, s.noise_scales, s.n_epochs, s.min_batch_size, **of)
-    rows, turning = ([row | {"optimizer": s.optimizer} for row in part] for part in (rows, turning))
+    label: dict[str, Any] = {"optimizer": s.optimizer}
+    if make_rule(s.optimizer).of_micro_batches:
+        label["micro_batch_size"] = s.micro_batch_size
+    rows, turning = ([row | label for row in part] for part in (rows, turning))
     if args.turning_out:
         write_csv(args.turning_out, turning)
     write_result(args, **forms(rows, turning, s.grid[-1]))

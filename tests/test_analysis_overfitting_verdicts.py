@@ -9,8 +9,17 @@ import pytest
 from adam_minibatch_noise import theory
 from adam_minibatch_noise.errors import InputError
 from analysis import overfitting_verdicts, plot_overfitting
-from analysis.reductions.overfitting import bests, components, cubes, maps, rankings, rules, verdicts
-from sim.small_networks.study import BETA2, CURVES
+from analysis.reductions.overfitting import (
+    bests,
+    components,
+    cubes,
+    maps,
+    optimizers,
+    rankings,
+    rules,
+    verdicts,
+)
+from sim.small_networks.study import BETA2, CURVES, OPTIMIZERS
 
 SIZES, LRS, N_SEEDS = (1, 4, 16, 64, 256), (1e-3, 3e-3, 1e-2), 8
 N_SAMPLES = 1024
@@ -38,9 +47,10 @@ def table(
                 for beta1, beta2 in CURVES[curve]:
                     value = loss(size, lr, beta1, beta2) + level + noise * rng.normal()
                     rows.append(
-                        {"variant": variant, "task": task, "n_samples": N_SAMPLES, "batch_size": size, "lr": lr,
-                         "beta1": beta1, "beta2": beta2, "seed": seed, "status": status(size, lr, beta2, seed),
-                         "epoch_of_min": 10.0, "min_valid_loss": value, "test_loss": value + 0.5, "gradient_l1": value,
+                        {"variant": variant, "task": task, "n_samples": N_SAMPLES, "optimizer": "adam",
+                         "batch_size": size, "lr": lr, "beta1": beta1, "beta2": beta2, "seed": seed,
+                         "status": status(size, lr, beta2, seed), "epoch_of_min": 10.0,
+                         "min_valid_loss": value, "test_loss": value + 0.5, "gradient_l1": value,
                          "gradient_squared": 1.0, "sharpness": -value, "trace_covariance": 100.0}
                     )  # fmt: skip
     return pd.DataFrame(rows)
@@ -403,6 +413,55 @@ def test_own_rule_is_found_on_some_variants_and_tried_on_the_others():
     assert made["own"][0]["formula"] in ("epochs", "samples")
     assert {row["variant"] for row in made["own_test"]} == {"characters", "cnn", "digits-wrong-10"}
     assert {row["verdict"] for row in made["own_test"]} == {"holds"}
+
+
+def table_of_optimizers(loss):
+    """Runs of every optimiser whose validation loss is loss(batch size, optimizer), least at lr = 0.003."""
+    parts = []
+    for name, case in OPTIMIZERS.items():
+        runs = table(
+            lambda size, lr, *_, name=name: loss(size, name) + 0.1 * abs(np.log10(lr / 3e-3)), noise=1e-4
+        )
+        parts.append(runs[runs["beta2"] == 0.5].assign(optimizer=case["optimizer"], beta2=case["beta2"]))
+    return pd.concat(parts).assign(variant="optimizers-digits")
+
+
+@pytest.mark.parametrize(("sign", "said"), [(1, "holds"), (-1, "opposite"), (0, "open")])
+def test_optimizer_that_cares_less_about_the_batch_is_found(sign, said):
+    """Losses whose change from the smallest to the largest batch ranks as that of C_total, or against it, or not."""
+    flat = cubes.cubes_of(table_of_optimizers(lambda size, name: 10.0))["optimizers-digits"]
+    theory = optimizers.c_total(flat)
+    places = np.ptp(theory, axis=0).argsort().argsort()
+    assert len(set(np.ptp(theory, axis=0))) == len(OPTIMIZERS)
+
+    def loss(size, name):
+        return 10.0 + (size == 1) * (3.0 + sign * 0.5 * places[flat.pairs.index(name)])
+
+    made = verdicts.judge(table_of_optimizers(loss))
+    found = {row["question"]: row for row in made["optimizer_rules"]}
+    assert found[optimizers.CHANGES]["verdict"] == said
+    place = places[flat.pairs.index("adam")]
+    assert found["adam"]["value"] == pytest.approx(30 + 5 * sign * place, rel=0.03)
+    less = found["adam-short less than adam"]
+    assert less["verdict"] == ("open" if sign == 0 else said)
+    at = {(row["optimizer"], row["batch_size"]): row for row in made["optimizers"]}
+    assert at["adam", 4]["best_lr"] == 3e-3
+    assert at["adam", 4]["at_edge"] == 0
+    assert at["adam", 4]["lam"] == pytest.approx(100 * (N_SAMPLES / 4 - 1) / (N_SAMPLES - 1))
+
+
+def test_optimizer_with_the_higher_c_total_and_the_lower_loss_is_found():
+    flat = cubes.cubes_of(table_of_optimizers(lambda size, name: 10.0))["optimizers-digits"]
+    places = optimizers.c_total(flat).argsort(axis=1).argsort(axis=1)
+
+    def loss(size, name):
+        return 10.0 - 0.5 * places[SIZES.index(size), flat.pairs.index(name)]
+
+    found = {row["question"]: row for row in verdicts.judge(table_of_optimizers(loss))["optimizer_rules"]}
+    assert found[optimizers.ORDER]["verdict"] == "holds"
+    assert found[optimizers.ORDER]["value"] == pytest.approx(
+        1, abs=0.02
+    )  # two have the same C_total at batch 4
 
 
 def test_slope_needs_four_batch_sizes():

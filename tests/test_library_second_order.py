@@ -17,7 +17,12 @@ from adam_minibatch_noise.expansion.constants import (
 )
 from adam_minibatch_noise.expansion.one_order import SwitchedCorr, rule_corr
 from adam_minibatch_noise.expansion.registry import make_rule
-from adam_minibatch_noise.expansion.second_order import second_order_lines, second_order_terms, term_of
+from adam_minibatch_noise.expansion.second_order import (
+    places_of,
+    second_order_lines,
+    second_order_terms,
+    term_of,
+)
 from adam_minibatch_noise.expansion.weight_sums import (
     apply_covariance,
     limit_weight_sums,
@@ -34,7 +39,7 @@ from adam_minibatch_noise.theory import (
 )
 from sim.losses.problems import make_least_squares, make_quadratics
 from tests import naive_expectations
-from tests.orders import batches_of, mirrored
+from tests.orders import batches_of, micro_batches_of, mirrored
 from tests.test_library_update_rules import CASES, LINEAR, THETA
 
 SCALE_INVARIANT = {
@@ -78,21 +83,20 @@ def test_sgd_momentum_matches_the_derivation_by_hand(beta):
 
 
 # ------------------------------------------------------------------------------------------- term by term
+def of_rule(rule, problem):
+    """Every order of batches of 2, in micro-batches of 1 where the rule averages over these."""
+    return micro_batches_of(problem, 1, 2) if rule.of_micro_batches else batches_of(problem, 2)
+
+
 @pytest.mark.parametrize(("name", "settings"), CASES)
 def test_each_line_matches_enumeration_with_noise_in_its_two_places_only(name, settings):
     """Noise is switched on in the averages, in psi', in the Hessian and in the updates separately."""
     rule, problem = make_rule(name, settings), mirrored(6, 2, 1e-4, 3)
-    if rule.of_micro_batches:
-        with pytest.raises(InputError, match="allowed: a rule of whole batches"):
-            SwitchedCorr(rule, *batches_of(problem, 2), problem.moments())
-        return
-    switched = SwitchedCorr(rule, *batches_of(problem, 2), problem.moments(), THETA)
-    v = float(batch_variance_factor(6, 2))
-    zeroth, lines = second_order_lines(
-        rule, problem.moments(), weight_sums(rule.weights, 3, 2), v, theta=THETA
-    )
+    switched = SwitchedCorr(rule, *of_rule(rule, problem), problem.moments(), THETA)
+    v = batch_variance_factor(6, [2, 1]).tolist()
+    zeroth, lines = second_order_lines(rule, problem.moments(), weight_sums(rule.weights, 3, 2), *v, THETA)
     np.testing.assert_allclose(switched.parts().sum(axis=0)[0], zeroth, rtol=1e-12)
-    places = [f"z{a + 1}" for a in range(len(rule.averages))] + ["gradient", "hessian", "updates"]
+    places = places_of(rule)
     largest = max(np.abs(value).max() for value in lines.values())
     for p, q in itertools.combinations_with_replacement(places, 2):
         measured = switched.pair((p,), (q,)).mean(axis=1)
@@ -103,13 +107,10 @@ def test_each_line_matches_enumeration_with_noise_in_its_two_places_only(name, s
 
 @pytest.mark.parametrize(("name", "settings"), CASES)
 def test_noise_everywhere_is_corr(name, settings):
-    rule = make_rule(name, settings)
-    if not rule.of_micro_batches:
-        gradients, hessians = batches_of(make_quadratics(6, 2, 0.3, 1), 2)
-        switched = SwitchedCorr(rule, gradients, hessians, make_quadratics(6, 2, 0.3, 1).moments(), THETA)
-        places = [f"z{a + 1}" for a in range(len(rule.averages))] + ["gradient", "hessian", "updates"]
-        want = rule_corr(rule, gradients, hessians, THETA)
-        np.testing.assert_allclose(switched.parts(places).sum(axis=0), want, rtol=1e-12, atol=1e-14)
+    rule, problem = make_rule(name, settings), make_quadratics(6, 2, 0.3, 1)
+    switched = SwitchedCorr(rule, *of_rule(rule, problem), problem.moments(), THETA)
+    want = rule_corr(rule, *of_rule(rule, problem), THETA)
+    np.testing.assert_allclose(switched.parts(places_of(rule)).sum(axis=0), want, rtol=1e-12, atol=1e-14)
 
 
 def test_every_line_belongs_to_a_term():

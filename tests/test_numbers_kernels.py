@@ -55,7 +55,7 @@ def test_corr_matches_50_digits(case, rng):
     scale = max(map(abs, exact))
     accept("adam_corr", theory.adam_corr(gradients, hessians, beta1, beta2, eps_root), exact, scale)
     orders = np.arange(m, dtype=np.int32)[None]
-    found = corr.corr_of_permutations_quadratics(gradients, hessians, 1, beta1, beta2, eps_root, orders)
+    found = corr.adam_quadratics(gradients, hessians, 1, beta1, beta2, eps_root)(orders)
     accept("Corr kernels", found[0], exact, scale)
     adam = make_rule("adam", {"beta1": beta1, "beta2": beta2, "eps_root": eps_root})
     _, found = memoryless.main_and_corr(gradients, hessians, adam, np.arange(m)[:, None])
@@ -156,9 +156,7 @@ def test_corr_of_least_squares_matches_50_digits_at_every_scale(scales, noise, r
         features = of_features * draw_gradients(noise, rng, m, d) / 16
         residuals = of_residuals * draw_gradients("quiet", rng, m, 1)[:, 0] / 16
         orders = draw_permutations(m * BATCH, 2, seed=1)
-        found = corr.corr_of_permutations_least_squares(
-            features, residuals, BATCH, beta1, beta2, eps_root, orders
-        )
+        found = corr.adam_least_squares(features, residuals, BATCH, beta1, beta2, eps_root)(orders)
         a, e = mpf_array(features), mpf_array(residuals)
         exact = a * e[:, None], a[:, :, None] * a[:, None, :]
         check_orders("Corr of least squares", found, orders, *exact, beta1, beta2, eps_root)
@@ -191,9 +189,7 @@ def test_corr_of_quadratics_matches_50_digits_at_every_scale(scales, rng):
         half = of_hessians * (rng.standard_normal((m * BATCH, d, d)) / 16)
         hessians = half + half.transpose(0, 2, 1)
         orders = draw_permutations(m * BATCH, 2, seed=1)
-        found = corr.corr_of_permutations_quadratics(
-            gradients, hessians, BATCH, beta1, beta2, eps_root, orders
-        )
+        found = corr.adam_quadratics(gradients, hessians, BATCH, beta1, beta2, eps_root)(orders)
         exact = mpf_array(gradients), mpf_array(hessians)
         check_orders("Corr of quadratics", found, orders, *exact, beta1, beta2, eps_root)
 
@@ -234,11 +230,11 @@ def test_corr_of_gradients_without_digits_is_refused(case):
     """Squares of a component that fall below 1e-308 of its largest would be counted wrong: 0 / 0 or worse."""
     numbers, beta2, of_hessians, message = REFUSED[case]
     rows, orders = np.array(numbers)[:, None], np.arange(3, dtype=np.int32)[None]
-    arguments = 1, 0.9, beta2, 0.0, orders
+    arguments = 1, 0.9, beta2, 0.0
     with pytest.raises(InputError, match=message):
-        corr.corr_of_permutations_quadratics(rows, of_hessians * np.ones((3, 1, 1)), *arguments)
+        corr.adam_quadratics(rows, of_hessians * np.ones((3, 1, 1)), *arguments)(orders)
     with pytest.raises(InputError, match=message):
-        corr.corr_of_permutations_least_squares(np.ones((3, 1)), rows[:, 0], *arguments)
+        corr.adam_least_squares(np.ones((3, 1)), rows[:, 0], *arguments)(orders)
 
 
 @pytest.mark.parametrize("tiny", [0.0, 1e-140, 1e-160, 1e-310])
@@ -246,7 +242,7 @@ def test_faint_gradients_with_a_floor_have_a_defined_corr(tiny):
     numbers, orders = np.array([[tiny], [1.0], [0.5]]), np.arange(3, dtype=np.int32)[None]
     hessians = np.ones((3, 1, 1))
     for eps_root in (1e-300, 1e-280, 1e-8) if tiny != 1e-140 else (0.0, 1e-300, 1e-8):
-        found = corr.corr_of_permutations_quadratics(numbers, hessians, 1, 0.9, 0.99, eps_root, orders)
+        found = corr.adam_quadratics(numbers, hessians, 1, 0.9, 0.99, eps_root)(orders)
         exact = exact_corr(numbers, hessians, 0.9, 0.99, eps_root)
         accept("Corr of quadratics", found[0], exact)
 
@@ -255,12 +251,10 @@ def test_zero_gradients_with_a_floor_have_zero_corr():
     features, orders = np.ones((4, 2)), np.arange(4, dtype=np.int32)[None]
     for eps_root in (1e-320, 1e-300, 1e-8, 1e300):
         for one in (1.0, 1e-310, 1e300):
-            found = corr.corr_of_permutations_least_squares(
-                one * features, np.zeros(4), 2, 0.9, 0.99, eps_root, orders
-            )
+            found = corr.adam_least_squares(one * features, np.zeros(4), 2, 0.9, 0.99, eps_root)(orders)
             np.testing.assert_array_equal(found, np.zeros((1, 2)))
         zeros = np.zeros((4, 2)), np.ones((4, 2, 2))
-        found = corr.corr_of_permutations_quadratics(*zeros, 2, 0.9, 0.99, eps_root, orders)
+        found = corr.adam_quadratics(*zeros, 2, 0.9, 0.99, eps_root)(orders)
         np.testing.assert_array_equal(found, np.zeros((1, 2)))
 
 
@@ -282,14 +276,14 @@ def test_expected_corr_matches_50_digits(scales, beta1, beta2, rng):
     residuals = scales[1] * draw_gradients("quiet", rng, 2, 1)[:, 0]
     a, e = mpf_array(features), mpf_array(residuals)
     exact = a * e[:, None], a[:, :, None] * a[:, None, :]
-    problem = features, residuals, BATCH, beta1, beta2, 0.0
+    of_orders = corr.adam_least_squares(features, residuals, BATCH, beta1, beta2, 0.0)
     for orders in (ordered_partitions(6, BATCH), draw_permutations(6, 30, seed=5)):
         pairs = [exact_sample_corr(*exact, order, beta1, beta2, 0.0) for order in orders]
         mean, stderr, _ = exact_moments([corr for corr, _ in pairs])
         sizes = exact_moments([size for _, size in pairs])[2]
-        found = corr.corr_of_permutations_least_squares(*problem, orders)
+        found = of_orders(orders)
         accept("E[Corr]", found.mean(axis=0), mean, sizes)
-    found, found_stderr = corr.corr_moments_least_squares(*problem, 30, seed=5)
+    found, found_stderr = parallel_mean.mean_and_stderr(of_orders, 6, 30, seed=5)
     accept("E[Corr]", found, mean, sizes)
     accept("standard error", found_stderr, stderr, sizes)
     with np.errstate(over="ignore", invalid="ignore"):  # in the covariance, which is not used
@@ -299,7 +293,8 @@ def test_expected_corr_matches_50_digits(scales, beta1, beta2, rng):
                 linear_part(problem_at_0, BATCH, beta1, beta2)
             return
         control = linear_part(problem_at_0, BATCH, beta1, beta2)
-    found, less_stderr = corr.corr_moments_least_squares(*problem, 30, seed=5, control=control)
+    less = corr.subtract_control(of_orders, control)
+    found, less_stderr = parallel_mean.mean_and_stderr(less, 6, 30, seed=5)
     subtracted = list(map(fraction, mpf_array(control(orders)).sum(axis=0) / 30))
     accept("control variate", found, [x - y for x, y in zip(mean, subtracted, strict=True)], sizes)
     assert beta1 == beta2 == 0 or (less_stderr > 0).all()
@@ -502,12 +497,14 @@ def test_corr_of_the_network_matches_50_digits(case, m, beta1, beta2, eps_root, 
     ]
     orders = draw_permutations(m * BATCH, 2, seed=1)
     settings = BATCH, beta1, beta2, eps_root
-    found = corr_cnn.corr_of_permutations_cnn(weights, data, *settings, orders, q=q)
+    found = corr_cnn.adam_cnn(weights, data, *settings, q=q)(orders)
     corr = [exact_sample_corr(*arrays[:2], order, *settings[1:], *arrays[2:]) for order in orders]
     for values, (true, sizes) in zip(found, corr, strict=True):
         accept("Corr of the network", values, list(map(fraction, true)), list(map(fraction, sizes)))
     if eps_root == 0:
-        mean, stderr = corr_cnn.corr_moments_cnn(weights, data, *settings, 2, seed=1, q=q)
+        mean, stderr = parallel_mean.mean_and_stderr(
+            corr_cnn.adam_cnn(weights, data, *settings, q=q), data.n_samples, 2, seed=1
+        )
         exact_mean, exact_stderr, _ = exact_moments([true for true, _ in corr])
         sizes = exact_moments([size for _, size in corr])[2]
         accept("Corr of the network", mean, exact_mean, sizes)
@@ -523,4 +520,4 @@ def test_corr_of_a_network_without_digits_is_refused(case, rng):
     for eps_root in (0.0, 1e-320) if case == "tiny" else (0.0,):
         orders = draw_permutations(4, 2, 1)
         with pytest.raises(InputError, match=rf"gradient component . .* and eps_root is {eps_root:g}:"):
-            corr_cnn.corr_of_permutations_cnn(weights, data, 2, 0.9, 0.99, eps_root, orders, q=q)
+            corr_cnn.adam_cnn(weights, data, 2, 0.9, 0.99, eps_root, q=q)(orders)

@@ -27,6 +27,7 @@ SETTINGS = {
     "rmsprop": {"beta2": 0.6, "eps_root": 1e-2},
     "nadam": ADAM,
     "adam-p": ADAM | {"power": 3.0},
+    "invariant-adam": ADAM,
     "ademamix": ADAM | {"beta3": 0.7, "alpha": 2.0},
     "signum-smooth": {"beta1": 0.5, "delta": 0.1},
     "lion-smooth": {"beta1": 0.6, "beta2": 0.5, "delta": 0.1},
@@ -41,10 +42,15 @@ def rule_of(name):
     return make_rule(name, SETTINGS[name])
 
 
+def steps(name, batches):
+    """Batches (n_steps, batch_size) as the rule takes them, in micro-batches of one sample where it averages these."""
+    return batches[..., None] if rule_of(name).of_micro_batches else batches
+
+
 def batch_means(derivatives, theta, batches):
-    """Gradients and Hessians of a sequence of batches at one point, (n_batches, ...)."""
+    """Gradients and Hessians of a sequence of batches or micro-batches at one point, (n_batches, ...)."""
     gradients, hessians = derivatives(theta)
-    return gradients[batches].mean(axis=1), hessians[batches].mean(axis=1)
+    return gradients[batches].mean(axis=-2), hessians[batches].mean(axis=-3)
 
 
 def naive_derivatives(landscape, problem, seed=0):
@@ -69,7 +75,8 @@ def naive_derivatives(landscape, problem, seed=0):
 
 def naive_main(gradients, rule, settings, theta):
     """F_t from the gradients of steps 0..t, as the authors of the optimiser state it."""
-    return UPDATES[rule](gradients[:, None], theta, **settings)
+    gradients = gradients if rule_of(rule).of_micro_batches else gradients[:, None]
+    return UPDATES[rule](gradients, theta, **settings)
 
 
 def naive_corr(gradients, hessians, rule, settings, theta):
@@ -81,7 +88,7 @@ def naive_corr(gradients, hessians, rule, settings, theta):
 @pytest.mark.parametrize("correction", [1.0, 0.0])
 def test_without_memory_matches_naive(problem, name, correction):
     landscape, lr = closeness_study.make_landscape(problem, 0), 0.03
-    batches = draw_batches(12, 2, 9, 0)
+    batches = steps(name, draw_batches(12, 2, 9, 0))
     trajectory = memoryless.without_memory(landscape, rule_of(name), batches, lr, correction)
     derivatives, theta = naive_derivatives(landscape, problem), landscape.start
     for t in range(len(batches)):
@@ -96,7 +103,7 @@ def test_without_memory_matches_naive(problem, name, correction):
 @each_case
 def test_with_memory_matches_naive(problem, name):
     landscape, lr = closeness_study.make_landscape(problem, 0), 0.03
-    batches = draw_batches(12, 2, 9, 0)
+    batches = steps(name, draw_batches(12, 2, 9, 0))
     trajectory = memoryless.with_memory(landscape, rule_of(name), batches, lr)
     derivatives, theta, gradients = naive_derivatives(landscape, problem), landscape.start, []
     for t in range(len(batches)):
@@ -131,10 +138,10 @@ def test_main_and_corr_match_naive_at_any_step(name, t):
     assert 5 < memoryless.n_lags_of(rule_of(name)) < 130  # at t = 150 negligible steps are left out
     landscape = closeness_study.make_landscape("quadratics", 2)
     theta = landscape.start + 0.1
-    batches = draw_batches(12, 3, t + 1, 1)
+    batches = steps(name, draw_batches(12, 3, t + 1, 1))
     gradients, hessians = naive_derivatives(landscape, "quadratics")(theta)
     main, corr = memoryless.main_and_corr(gradients, hessians, rule_of(name), batches, theta)
-    g, h = gradients[batches].mean(axis=1), hessians[batches].mean(axis=1)
+    g, h = gradients[batches].mean(axis=-2), hessians[batches].mean(axis=-3)
     np.testing.assert_allclose(main, naive_main(g, name, SETTINGS[name], theta), rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(corr, naive_corr(g, h, name, SETTINGS[name], theta), rtol=1e-12, atol=1e-12)
 
@@ -157,7 +164,7 @@ def test_rounding_does_not_pile_up():
 def slope(problem, name, correction):
     lr, n_steps = closeness_study.learning_rates(lr_max=5e-4, n_decades=1.5, n_lr=4, horizon=0.03)
     landscape = closeness_study.make_landscape(problem, 0)
-    batches = draw_batches(12, 2, n_steps[-1], 0)
+    batches = steps(name, draw_batches(12, 2, n_steps[-1], 0))
     gaps = [
         memoryless.distance(landscape, rule_of(name), batches[:n], rate, correction)
         for rate, n in zip(lr, n_steps, strict=True)
@@ -287,7 +294,10 @@ def test_csv_same_seed_same_bytes_for_any_number_of_threads(tmp_path):
         (["--n-lr", "2"], "--n-lr: is '2', allowed: a whole number >= 3 and <= 100"),
         (["--beta1", "0", "--problem", "quadratics"], "betas that are memory"),
         (["--optimizer", "adam", "adam"], "--optimizer has adam, allowed: each once"),
-        (["--optimizer", "invariant-adam"], "--optimizer has invariant-adam, allowed"),
+        (
+            ["--problem", "quadratics", "--optimizer", "invariant-adam", "--micro-batch-size", "3"],
+            "--micro-batch-size is 3, allowed: a divisor of 2",
+        ),
         (["--beta1", "1"], "allowed: a finite number >= 0 and < 1"),
         (["--eps-root", "0", "--problem", "cnn", "--optimizer", "adam"], "divides by zero"),
     ],

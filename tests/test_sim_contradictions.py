@@ -70,9 +70,9 @@ EXPECTED = {
     f"{OF_OPTIMIZERS} micro_batch_size",
     "sim.exact": f"problem n_samples n_params noise problem_seed {OF_OPTIMIZERS} micro_batch_size",
     "sim.terms": f"problem n_samples n_params noise problem_seed {OF_OPTIMIZERS} optimizer method n_permutations "
-    "seed cnn n_filters patch_length n_epochs",
-    "sim.closeness": OF_OPTIMIZERS,
-    "sim.turning": "beta1 beta2 beta3 alpha power",
+    "seed cnn n_filters patch_length n_epochs micro_batch_size",
+    "sim.closeness": f"{OF_OPTIMIZERS} micro_batch_size",
+    "sim.turning": "beta1 beta2 beta3 alpha power micro_batch_size",
     "sim.constants": "",
     "sim.invariance": "",
     "sim.feature_noise_run": "n_epochs",
@@ -209,10 +209,18 @@ SMALL = "--n-samples 6 --n-params 2 --batch-size 2"
         ("sim.expectation", f"{SMALL} --n-permutations 100", f"{NOT_ADAM} micro_batch_size"),
         ("sim.exact", FILE, f"noise problem_seed {NOT_ADAM} micro_batch_size"),
         ("sim.exact", f"{SMALL} --optimizer sgd-momentum", f"{NOT_SGD} micro_batch_size"),
-        ("sim.terms", f"{FILE} --method enumerate", f"problem_seed seed {NOT_ADAM}"),
-        ("sim.terms", f"{SMALL} --optimizer sgd-momentum --n-permutations 100", NOT_SGD),
-        ("sim.terms", f"{SMALL} --study lines --rho 0.001", f"method seed {NOT_ADAM}"),
-        ("sim.terms", f"{SMALL} --study moments", f"n_epochs optimizer {OF_OPTIMIZERS} method seed"),
+        ("sim.terms", f"{FILE} --method enumerate", f"problem_seed seed {NOT_ADAM} micro_batch_size"),
+        (
+            "sim.terms",
+            f"{SMALL} --optimizer sgd-momentum --n-permutations 100",
+            f"{NOT_SGD} micro_batch_size",
+        ),
+        ("sim.terms", f"{SMALL} --study lines --rho 0.001", f"method seed {NOT_ADAM} micro_batch_size"),
+        (
+            "sim.terms",
+            f"{SMALL} --study moments",
+            f"n_epochs optimizer {OF_OPTIMIZERS} micro_batch_size method seed",
+        ),
     ],
 )
 def test_only_what_was_used_is_recorded(capsys, tmp_path, monkeypatch, program, flags, empty):

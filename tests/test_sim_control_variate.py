@@ -9,6 +9,7 @@ from adam_minibatch_noise.theory import adam_corr
 from sim.losses.problems import make_least_squares, make_quadratics
 from sim.monte_carlo import corr as corr_kernels
 from sim.monte_carlo.control_variate import linear_part
+from sim.monte_carlo.parallel_mean import mean_and_stderr
 from sim.monte_carlo.sampling import draw_permutations, ordered_partitions
 
 
@@ -43,9 +44,9 @@ def test_linear_part_has_mean_zero_over_all_orders(make):
 
 def test_linear_part_cuts_the_standard_error_and_keeps_the_mean():
     problem = make_least_squares(128, 8, 0.05, 0)
-    arguments = (problem.features, problem.residuals, 8, 0.9, 0.99, 0.0, 4000, 0)
-    plain, plain_stderr = corr_kernels.corr_moments_least_squares(*arguments)
-    control = linear_part(problem, 8, 0.9, 0.99)
-    mean, stderr = corr_kernels.corr_moments_least_squares(*arguments, control=control)
+    of_orders = corr_kernels.adam_least_squares(problem.features, problem.residuals, 8, 0.9, 0.99, 0.0)
+    plain, plain_stderr = mean_and_stderr(of_orders, 128, 4000, 0)
+    less = corr_kernels.subtract_control(of_orders, linear_part(problem, 8, 0.9, 0.99))
+    mean, stderr = mean_and_stderr(less, 128, 4000, 0)
     assert np.all(stderr < plain_stderr / 10)
     assert np.all(np.abs(mean - plain) < 4 * plain_stderr)

@@ -3,7 +3,7 @@ import pytest
 
 from adam_minibatch_noise.errors import InputError
 from sim.losses import cnn
-from sim.monte_carlo import corr_cnn, parallel_mean, sampling
+from sim.monte_carlo import corr_cnn, sampling
 from tests import naive
 from tests.test_sim_cnn import torch_derivatives
 
@@ -33,7 +33,7 @@ def test_corr_of_permutations_matches_naive(
     weights, data = problem(n_samples, n_filters, patch_length)
     orders = sampling.draw_permutations(n_samples, 3, seed=1)
     settings = batch_size, beta1, beta2, eps_root
-    values = corr_cnn.corr_of_permutations_cnn(weights, data, *settings, orders, q=q)
+    values = corr_cnn.adam_cnn(weights, data, *settings, q=q)(orders)
     expected, atol = naive_values(*cnn.gradients_and_hessians(weights, data, q), *settings, orders=orders)
     np.testing.assert_allclose(values, expected, rtol=1e-10, atol=atol)
     assert expected.any() == (beta1 > 0 and n_samples > batch_size)
@@ -44,7 +44,7 @@ def test_corr_of_permutations_matches_torch():
     gradients = torch_derivatives(weights, data, 3, 1).reshape(8, -1)
     hessians = torch_derivatives(weights, data, 3, 2).reshape(8, weights.size, -1)
     orders, settings = sampling.draw_permutations(8, 3, seed=2), (2, 0.9, 0.99, 0.01)
-    values = corr_cnn.corr_of_permutations_cnn(weights, data, *settings, orders)
+    values = corr_cnn.adam_cnn(weights, data, *settings)(orders)
     expected, atol = naive_values(gradients, hessians, *settings, orders=orders)
     np.testing.assert_allclose(values, expected, rtol=1e-10, atol=atol)
 
@@ -54,47 +54,9 @@ def test_corr_of_permutations_is_finite_at_large_margins():
     weights *= 8
     assert np.abs(cnn.margins(weights, data)).max() > 1000
     orders, settings = sampling.draw_permutations(12, 3, seed=2), (4, 0.9, 0.99, 0.01)
-    values = corr_cnn.corr_of_permutations_cnn(weights, data, *settings, orders)
+    values = corr_cnn.adam_cnn(weights, data, *settings)(orders)
     expected, atol = naive_values(*cnn.gradients_and_hessians(weights, data), *settings, orders=orders)
     np.testing.assert_allclose(values, expected, rtol=1e-10, atol=atol)
-
-
-def test_corr_moments_matches_mean_and_stderr_of_its_permutations():
-    weights, data = problem(12, 2, 4)
-    settings, n, sizes = (3, 0.9, 0.99, 0.1), 2 * parallel_mean.BLOCK + 100, []
-    mean, stderr = corr_cnn.corr_moments_cnn(
-        weights, data, *settings, n, seed=3, first_index=17, progress=sizes.append
-    )
-    orders = sampling.draw_permutations(12, n, 3, 17)
-    values = corr_cnn.corr_of_permutations_cnn(weights, data, *settings, orders)
-    np.testing.assert_allclose(mean, values.mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(stderr, values.std(axis=0, ddof=1) / np.sqrt(n), rtol=1e-12)
-    assert sizes == [parallel_mean.BLOCK, parallel_mean.BLOCK, 100]
-
-
-def test_corr_moments_subtracts_the_control():
-    weights, data = problem(8, 1, 3)
-    orders = sampling.draw_permutations(8, 30, 1)
-
-    def control(orders):
-        return np.outer(orders[:, 0] - 3.5, np.arange(6))
-
-    mean, _ = corr_cnn.corr_moments_cnn(weights, data, 2, 0.9, 0.99, 0.1, 30, 1, control=control)
-    values = corr_cnn.corr_of_permutations_cnn(weights, data, 2, 0.9, 0.99, 0.1, orders)
-    np.testing.assert_allclose(mean, (values - control(orders)).mean(axis=0), rtol=1e-12)
-
-
-def test_corr_moments_same_seed_same_bytes(monkeypatch):
-    monkeypatch.setattr(parallel_mean, "BLOCK", 16)
-    weights, data = problem(16, 2, 9)
-
-    def run(seed, n_threads):
-        n = 5 * parallel_mean.BLOCK + 7
-        return np.array(
-            corr_cnn.corr_moments_cnn(weights, data, 4, 0.9, 0.999, 0.1, n, seed, n_threads=n_threads)
-        ).tobytes()
-
-    assert run(9, 1) == run(9, 2) == run(9, 4) != run(10, 1)
 
 
 WEIGHTS, DATA = problem(6, 2, 3)
@@ -113,8 +75,6 @@ def changed(array, index, value):
         ({"beta1": 1.0}, "beta1 is 1.0, allowed: 0 <= beta1 < 1"),
         ({"beta2": -0.1}, "beta2 is -0.1"),
         ({"eps_root": -1e-8}, "eps_root is -1e-08"),
-        ({"n_permutations": 1}, "n_permutations is 1, allowed: >= 2"),
-        ({"n_threads": 0}, "n_threads is 0, allowed: >= 1"),
         ({"q": 2}, "q is 2, allowed: a whole number >= 3"),
         ({"weights": WEIGHTS[:, :, :2]}, "filters have length 2, allowed: that of the patches, 3"),
         ({"weights": WEIGHTS[0]}, r"weights has shape \(2, 3\), allowed: \(2, n_filters, patch_length\)"),
@@ -125,16 +85,14 @@ def changed(array, index, value):
         ),
     ],
 )
-def test_corr_moments_rejects_bad_arguments(changes, message):
+def test_adam_cnn_rejects_bad_arguments(changes, message):
     arguments = {
-        "weights": WEIGHTS, "data": DATA, "batch_size": 2, "beta1": 0.9, "beta2": 0.99,
-        "eps_root": 0.1, "n_permutations": 10, "seed": 0,
-    }  # fmt: skip
+        "weights": WEIGHTS,
+        "data": DATA,
+        "batch_size": 2,
+        "beta1": 0.9,
+        "beta2": 0.99,
+        "eps_root": 0.1,
+    }
     with pytest.raises(InputError, match=message):
-        corr_cnn.corr_moments_cnn(**(arguments | changes))
-
-
-@pytest.mark.parametrize("row", [[0, 1, 2, 3, 4, 4], [0, 1, 2, 3, 4, 6], [0, 1, 2]])
-def test_corr_of_permutations_rejects_other_rows(row):
-    with pytest.raises(InputError, match="other rows than permutations of 0 to 5"):
-        corr_cnn.corr_of_permutations_cnn(WEIGHTS, DATA, 2, 0.9, 0.99, 0.1, [row])
+        corr_cnn.adam_cnn(**(arguments | changes))(np.arange(6)[None])

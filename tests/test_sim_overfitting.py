@@ -255,11 +255,12 @@ def test_recorded_run_is_trained_again_to_the_digit(variant):
         rows = [row for row in csv.DictReader(file) if row["status"] == "ok"]
     rows.sort(key=lambda row: float(row["n_epochs"]) / int(row["batch_size"]) ** 0.3)
     known = {
-        (str(s.batch_size), str(s.lr), str(s.beta1), str(s.beta2), str(s.seed)): s
+        (s.optimizer, str(s.batch_size), str(s.lr), str(s.beta1), str(s.beta2), str(s.seed)): s
         for s in (s.resolved() for s in study.settings_of(variant, range(20)))
     }
     for row in (rows[0], rows[len(rows) // 20]):
-        s = known[row["batch_size"], row["lr"], row["beta1"] or "0.0", row["beta2"], row["seed"]]
+        beta1 = row["beta1"] or str(Settings().beta1)  # RMSprop has none
+        s = known[row["optimizer"], row["batch_size"], row["lr"], beta1, row["beta2"], row["seed"]]
         again = {name: "" if value is None else str(value) for name, value in runs.row_of(s).items()}
         assert again == {name: value for name, value in row.items() if name != "variant"}
 

@@ -8,7 +8,7 @@ from adam_minibatch_noise.expansion.expectation import expected_corr
 from adam_minibatch_noise.expansion.one_order import rule_corr
 from adam_minibatch_noise.expansion.registry import make_rule
 from sim.losses.problems import Quadratics, make_least_squares, make_quadratics
-from sim.monte_carlo.corr import corr_of_permutations_least_squares, corr_of_permutations_quadratics
+from sim.monte_carlo.corr import adam_least_squares, adam_quadratics
 from sim.monte_carlo.parallel_mean import mean_and_stderr
 from sim.monte_carlo.rule_corr import corr_of_rule
 from sim.monte_carlo.sampling import draw_permutations, ordered_partitions
@@ -42,10 +42,10 @@ def test_adam_matches_its_own_kernel(d):
     rule = make_rule("adam", {"beta2": 0.99, "eps_root": 1e-4})
     settings, orders = (4, 0.9, 0.99, 1e-4), draw_permutations(64, 9, 1)
     problem = make_least_squares(64, d, 0.3, 0)
-    want = corr_of_permutations_least_squares(problem.features, problem.residuals, *settings, orders)
+    want = adam_least_squares(problem.features, problem.residuals, *settings)(orders)
     np.testing.assert_allclose(corr_of_rule(problem, rule, 4)(orders), want, rtol=1e-10, atol=1e-12)
     problem = make_quadratics(64, d, 0.3, 0)
-    want = corr_of_permutations_quadratics(problem.gradients, problem.hessians, *settings, orders)
+    want = adam_quadratics(problem.gradients, problem.hessians, *settings)(orders)
     np.testing.assert_allclose(corr_of_rule(problem, rule, 4)(orders), want, rtol=1e-10, atol=1e-12)
 
 

@@ -17,7 +17,7 @@ from sim.monte_carlo import sampling
 rng = np.random.default_rng(3)
 problem = rng.normal(size=(12, 20)), rng.normal(size=12)
 orders = sampling.draw_permutations(12, 4, seed=2)
-values = corr.corr_of_permutations_least_squares(*problem, 3, 0.9, 0.999, 0.01, orders)
+values = corr.adam_least_squares(*problem, 3, 0.9, 0.999, 0.01)(orders)
 np.save(sys.stdout.buffer, values)
 """
 
@@ -93,16 +93,16 @@ sgd, others = [], []
 for n_samples, batch_size, d in [(24, 6, 24), (30, 5, 32), (24, 1, 33), (32, 8, 70)]:
     features, targets = rng.normal(size=(n_samples, d)), rng.normal(size=n_samples)
     orders = sampling.draw_permutations(n_samples, 4, seed=2)
-    others.append(corr.corr_of_permutations_least_squares(features, targets, batch_size, *adam, orders))
+    others.append(corr.adam_least_squares(features, targets, batch_size, *adam)(orders))
     problem = features, targets, np.zeros(d), batch_size, 0.01
     others.append(trajectories.adam_runs(*problem, *adam, 2, 3, seed=1))
     sgd += [orders, trajectories.sgd_runs(*problem, 0.9, 2, 3, seed=1)]
 hessians = rng.normal(size=(24, 20, 20))
 problem = rng.normal(size=(24, 20)), hessians + hessians.transpose(0, 2, 1), 4
 orders = sampling.draw_permutations(24, 4, seed=2)
-others.append(corr.corr_of_permutations_quadratics(*problem, *adam, orders))
+others.append(corr.adam_quadratics(*problem, *adam)(orders))
 network = cnn.make_weights(3, 9, 0.1, 1), cnn.make_data(24, 9, 8, 1.0, 0.2, 1), 4
-others.append(corr_cnn.corr_of_permutations_cnn(*network, *adam, orders))
+others.append(corr_cnn.adam_cnn(*network, *adam)(orders))
 arrays = {"bits": simd.vector_bits(), "wide": False}
 if sys.argv[1] != "cached":
     arrays["wide"] = any("zmm" in code for code in corr_kernels.corr_least_squares.inspect_asm().values())
@@ -199,7 +199,7 @@ adam = 0.9, 0.99, 0.01
 trajectories.adam_runs(features, targets, np.zeros(9), 4, 0.01, *adam, 1, 2, seed=1)
 trajectories.sgd_runs(features, targets, np.zeros(9), 4, 0.01, 0.9, 1, 2, seed=1)
 orders = np.arange(8, dtype=np.int32)[None]
-corr.corr_of_permutations_least_squares(features, targets, 4, *adam, orders)
+corr.adam_least_squares(features, targets, 4, *adam)(orders)
 """
 
 

@@ -118,18 +118,22 @@ def test_csv_files_hold_the_same_as_json(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("optimizer", "swept", "more"),
     [("nadam", "beta2", {}), ("rmsprop", "beta2", {}), ("adam-p", "beta1", {"power": 4.0})]
-    + [("ademamix", swept, {"alpha": 2.0}) for swept in ("beta1", "beta2", "beta3")],
+    + [("ademamix", swept, {"alpha": 2.0}) for swept in ("beta1", "beta2", "beta3")]
+    + [("invariant-adam", "beta2", {"micro_batch_size": 50})],
 )
 def test_map_and_turning_points_of_another_optimizer_are_a_scan(capsys, optimizer, swept, more):
-    flags = [word for name, value in more.items() for word in (f"--{name}", value)]
+    flags = [word for name, value in more.items() for word in (f"--{name.replace('_', '-')}", value)]
+    micro = more.get("micro_batch_size")
+    settings = {name: value for name, value in more.items() if name != "micro_batch_size"}
     value = result(capsys, *SMALL, *GRID, "--optimizer", optimizer, "--sweeps", swept, *flags)
     (turn,) = [row for row in value["turning"] if row["n_epochs"] == 3]
     assert turn["optimizer"] == optimizer
 
     def c_totals(grid, batch_size):
         m, v, correlation = turning_points.epoch_geometry(1000, batch_size)
-        rules = [make_rule(optimizer, more | {swept: beta}) for beta in grid]
-        return [float(rule_c_total(rule, 40 * v, m, 3, correlation)) for rule in rules]
+        v_micro = float(batch_variance_factor(1000, min(micro or batch_size, batch_size, 1000)))
+        rules = [make_rule(optimizer, settings | {swept: beta}) for beta in grid]
+        return [float(rule_c_total(rule, 40 * v, m, 3, correlation, 40 * v_micro)) for rule in rules]
 
     for row in value["map"]:
         if row["n_epochs"] == 3:
@@ -139,7 +143,10 @@ def test_map_and_turning_points_of_another_optimizer_are_a_scan(capsys, optimize
     ways = np.array([np.sign(np.diff(c_totals(grid, b))) for b in range(20, 500)])
     alike = [way[0] if (way == way[0]).all() else 0 for way in ways]
     small = 1 if swept == "beta2" else -1
-    if turn["turns_after_exact"] is not None:
+    if micro:  # its noise stays at every batch size, and so does the direction
+        assert turn["turns_after_exact"] == 1000
+        assert set(alike) == {small}
+    elif turn["turns_after_exact"] is not None:
         assert alike[turn["turns_after_exact"] - 20] == small
         assert alike[turn["turns_after_exact"] - 19] != small
     if turn["turned_at_exact"] is not None and turn["turned_at_exact"] < 500:

@@ -25,7 +25,8 @@ the noise and its mirror image odd orders cancel, the term with v3 drops out, an
 
 The same holds for other averages whose weights are >= 0 and sum to 1 (RMSprop, NAdam), with several averages of the
 gradient in the numerator (AdEMAMix: Lag_mu and F_i become their weighted sums), and with weight decay, which adds
-weight_decay |theta_i| to |F_i|. SGD with momentum is bilinear: nothing is left out.
+weight_decay |theta_i| to |F_i|. Where squares are averaged over micro-batches (batch-size invariant Adam), x and y are
+those of the micro-batches, of which every batch is a mean. SGD with momentum is bilinear: nothing is left out.
 
 A smooth sign F = M/R, R^2 = M^2 + delta, has wider bounds. As R^2 = (M - i sqrt(delta))(M + i sqrt(delta)), and each
 factor is (g -+ i sqrt(delta))(1 + e x) with |e| = c = (1 + delta/g^2)^(-1/2), a power R^-p is majorised by that without
@@ -131,8 +132,9 @@ def left_out(
     exact = zeroth + sum(terms.values())
     limit_sums = limit_weight_sums(rule.weights)
     limit, more = second_order_terms(rule.without_eps(), moments, limit_sums, v, v_micro, theta)
+    smallest = (micro_batch_size or batch_size) if rule.of_micro_batches else batch_size
     higher_order, rho = higher_order_bound(
-        rule, gradients, hessian_rows, moments, batch_size, sums, theta=theta
+        rule, gradients, hessian_rows, moments, smallest, sums, theta=theta
     )
     return LeftOut(exact, exact - limit - sum(more.values()), higher_order, rho)
 
@@ -163,6 +165,7 @@ def higher_order_bound(
     moments : Moments
         Of these gradients and Hessians.
     batch_size : int
+        Of a micro-batch, for a rule that averages over these.
     sums : WeightSums
         Of the last step of the epoch.
     odd_orders : bool
@@ -227,7 +230,7 @@ def radius_of(rule: UpdateRule, gradient: Array) -> float:
 def _majorants(rule: UpdateRule, g: Array, sums: WeightSums) -> list[tuple[Array, Callable[[Any], Any]]]:
     """Return what dPhi/dz_a psi_a' sum_k w^a_k (t - k) adds to the bound, each with its majorant; none is known: []."""
     settings, lag = rule.settings, sums.lag[:, 0]
-    if rule.of_micro_batches or not all(weights.unit_mass for weights in rule.weights):
+    if not all(weights.unit_mass for weights in rule.weights):
         return []
     if rule.formula == SIGN:  # dPhi/dz = delta/R^3, R^2 = z^2 + delta
         square, c = g**2 + settings["delta"], 1 / radius_of(rule, g)

@@ -98,7 +98,7 @@ def rule_c_total(
     n_batches: int,
     n_epochs: int = 1,
     correlation: float | None = None,
-    lam_micro: float | None = None,
+    lam_micro: ArrayLike | None = None,
 ) -> Array:
     """C_total at the last step of a finite number of finite epochs, for a scale-invariant rule.
 
@@ -113,7 +113,7 @@ def rule_c_total(
         Batches an epoch and epochs, >= 1.
     correlation : float, optional
         Of two batches of an epoch, see `weight_sums`; needed where an epoch leaves samples out.
-    lam_micro : float, optional
+    lam_micro : array_like, optional
         Noise-to-signal ratio of a micro-batch gradient, >= lam, for a rule that averages over micro-batches.
 
     Returns
@@ -130,7 +130,7 @@ def rule_c_total(
     return _total(rule, sums, lam, lam_micro)
 
 
-def limit_c_total(rule: UpdateRule, lam: ArrayLike, lam_micro: float | None = None) -> Array:
+def limit_c_total(rule: UpdateRule, lam: ArrayLike, lam_micro: ArrayLike | None = None) -> Array:
     """The limit of `rule_c_total` as the number of batches grows; parameters and errors as there.
 
     With arrays of decays, (n_decays,), lam is a number or has its axes before theirs.
@@ -166,7 +166,7 @@ def exact_invariant_c_total(
     return float(rule_c_total(rule, lam_batch, n_batches, n_epochs, lam_micro=lam_micro))
 
 
-def _total(rule: UpdateRule, sums: MainSums, lam: ArrayLike, lam_micro: float | None) -> Array:
+def _total(rule: UpdateRule, sums: MainSums, lam: ArrayLike, lam_micro: ArrayLike | None) -> Array:
     lam = within("lam", lam, NONNEGATIVE)
     forward, c1, c2 = main_constants(rule, sums)
     noise = (c1 + c2) * lam

@@ -110,7 +110,7 @@ class _Orders:
     def parts(self, first: Array, slopes: list[Array], curved: Array) -> Array:
         """Return dPhi/dz_a sum_k w^a_{t,k} mean over micro-batches of psi_a' * curved, (K, ..., n_params)."""
         sums = [
-            np.einsum("k,...kmi->...i", weights, slope * curved) / curved.shape[-2]
+            np.einsum("k,...ki->...i", weights, (slope * curved).mean(axis=-2))
             for weights, slope in zip(self.weights, slopes, strict=True)
         ]
         parts: Array = first * np.array(sums)
@@ -132,10 +132,11 @@ class SwitchedCorr:
     Parameters
     ----------
     rule : UpdateRule
-        Of whole batches.
     gradients : (n_orders, n_steps, n_params) ndarray
-        Batch gradients in the order in which the batches come; t = n_steps - 1.
+        Batch gradients in the order in which the batches come; t = n_steps - 1. For a rule that averages over
+        micro-batches those of the micro-batches, (n_orders, n_steps, n_micro_batches, n_params).
     hessians : (n_orders, n_steps, n_params, n_params) ndarray
+        Or (n_orders, n_steps, n_micro_batches, n_params, n_params).
     moments : Moments
         Supplies the full-batch gradient and Hessian.
     theta : (n_params,) ndarray, optional
@@ -150,13 +151,12 @@ class SwitchedCorr:
         moments: Moments,
         theta: Array | None = None,
     ) -> None:
-        if rule.of_micro_batches:
-            raise InputError(f"{rule.name} averages over micro-batches, allowed: a rule of whole batches")
         still = np.broadcast_to(moments.gradient, (1, *gradients.shape[1:]))
         # index 0: full batch, 1: noisy
         self.rule = rule
         self.orders = [_Orders(rule, _micro_batches(rule, g), theta) for g in (still, gradients)]
-        self.hessians = [moments.hessian[None, None, None], hessians[:, :-1, None]]
+        hessians = hessians if rule.of_micro_batches else hessians[:, :, None]
+        self.hessians = [moments.hessian[None, None, None], hessians[:, :-1]]
         self.n_orders = len(gradients)
 
     def parts(self, places: Iterable[str] = ()) -> Array:

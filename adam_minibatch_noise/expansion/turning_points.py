@@ -4,9 +4,10 @@ Compares the limit n -> infinity of Cattaneo and Shigida (2026), `constants.limi
 `constants.rule_c_total` at the last step of an epoch, for any scale-invariant optimiser and the true geometry of an
 experiment: N samples, batches of b, m = floor(N/b) of them an epoch, the N - m b samples that are left over dropped.
 
-C_total is linear in lam, and its noise part linear in the correlation of two batches of an epoch; both depend on b
-only, everything else on m = floor(N/b). As m takes few values, every whole b is looked at: no bisection, and
-nothing is assumed about how often the monotonicity changes. While one beta is swept over a grid,
+C_total is linear in lam, and its noise part linear in the correlation of two batches of an epoch, and in the lam of
+the micro-batches where an optimiser averages over these; all of them depend on b only, everything else on
+m = floor(N/b). As m takes few values, every whole b is looked at: no bisection, and nothing is assumed about how often
+the monotonicity changes. While one beta is swept over a grid,
 
     turns_after  is the largest b up to which C_total moves all along the grid as its noise part does, which rules at
                  small batch sizes (Adam's beta2: increases; beta1: decreases), and
@@ -19,7 +20,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.expansion.constants import limit_c_total, main_constants
@@ -65,6 +66,34 @@ def epoch_geometry(n_samples: int, batch_size: int) -> tuple[int, float, float]:
     return n_batches, float(batch_variance_factor(n_samples, batch_size)), correlation
 
 
+def micro_variance_factor(
+    rule: UpdateRule, n_samples: int, batch_sizes: ArrayLike, micro_batch_size: int | None
+) -> Array:
+    """Return v of the micro-batches in batches, of the shape of `batch_sizes`.
+
+    Parameters
+    ----------
+    rule : UpdateRule
+        Unless it averages over micro-batches, a batch is one.
+    n_samples : int
+    batch_sizes : array_like of int
+        Above n_samples: the full batch. One that is smaller than a micro-batch is its own micro-batch.
+    micro_batch_size : int, optional
+        >= 1.
+
+    Raises
+    ------
+    InputError
+        If a rule that averages over micro-batches has no size of them.
+    """
+    sizes = np.minimum(batch_sizes, n_samples)
+    if not rule.of_micro_batches:
+        return batch_variance_factor(n_samples, sizes)
+    if micro_batch_size is None:
+        raise InputError(f"{rule.name} averages over micro-batches: needs micro_batch_size")
+    return batch_variance_factor(n_samples, np.minimum(sizes, micro_batch_size))
+
+
 def coefficients(rule: UpdateRule, n_batches: int, n_epochs: int) -> tuple[Array, Array]:
     """FB and C1 + C2 at the last step of an epoch, without anything that depends on lam or the correlation.
 
@@ -78,14 +107,15 @@ def coefficients(rule: UpdateRule, n_batches: int, n_epochs: int) -> tuple[Array
     -------
     forward : (n_betas,) ndarray
         FB.
-    noise : (2, n_betas) ndarray
-        C1 + C2 at correlation 0, and what a correlation of 1 adds to it.
+    noise : (3, n_betas) ndarray
+        C1 + C2 at correlation 0; what a correlation of 1 adds to it; and what is added per noise-to-signal ratio of
+        a micro-batch, less that of the batch, by an optimiser that averages over them.
     """
     sums = main_sums(rule.weights, n_batches, n_batches * n_epochs - 1, np.array([0.0, 1.0]))
     forward, c1, c2 = main_constants(rule, sums)
-    noise = c1 + c2
-    noise[1] -= noise[0]
-    return forward, noise
+    _, more1, more2 = main_constants(rule, sums, scatter=1.0)
+    noise, more = c1 + c2, more1 + more2
+    return forward, np.array([noise[0], noise[1] - noise[0], more[0] - noise[0]])
 
 
 def sweep(
@@ -124,8 +154,6 @@ def sweep(
     settings = settings_of(optimizer) | dict(fixed or {}) | {swept_beta: values}
     rule = make_rule(optimizer, settings)
     rule.require_scale_invariance()
-    if rule.of_micro_batches:
-        raise InputError(f"{optimizer} averages over micro-batches, allowed: an optimizer of whole batches")
     return rule, {name: np.broadcast_to(settings[name], values.shape) for name in betas}
 
 
@@ -164,6 +192,7 @@ def c_total_map(
     grid: Sequence[float] = GRID,
     progress: Progress = lambda n: None,
     optimizer: str = "adam",
+    micro_batch_size: int | None = None,
 ) -> list[dict[str, Any]]:
     """C_total along a sweep at every batch size, noise scale and number of epochs.
 
@@ -180,6 +209,8 @@ def c_total_map(
         C_total is that of the last step of each.
     progress : callable
         Called with the number of steps done since the last call (`steps_of_map` in all).
+    micro_batch_size : int, optional
+        Of an optimiser that averages over micro-batches; a smaller batch is its own micro-batch.
 
     Returns
     -------
@@ -190,7 +221,7 @@ def c_total_map(
     Raises
     ------
     InputError
-        As `sweep` and `steps_of_map`.
+        As `sweep`, `steps_of_map` and `micro_variance_factor`.
     """
     steps_of_map(n_samples, batch_sizes, n_epochs)
     rule, betas = sweep(swept_beta, grid, fixed, optimizer)
@@ -198,13 +229,15 @@ def c_total_map(
     rows = []
     for batch_size in batch_sizes:
         n_batches, v, correlation = epoch_geometry(n_samples, batch_size)
+        v_micro = float(micro_variance_factor(rule, n_samples, batch_size, micro_batch_size))
         for epochs in n_epochs:
             forward, noise = coefficients(rule, n_batches, epochs)
             progress(n_batches * epochs)
             for noise_scale in noise_scales:
                 lam = v * noise_scale
-                limit = limit_c_total(rule, lam)
-                exact = forward + lam * (noise[0] + correlation * noise[1])
+                lam_micro = v_micro * noise_scale
+                limit = limit_c_total(rule, lam, lam_micro)
+                exact = forward + lam * (noise[0] + correlation * noise[1]) + (lam_micro - lam) * noise[2]
                 case = {"swept_beta": swept_beta, "batch_size": batch_size, "n_batches": n_batches}
                 case |= {"noise_scale": noise_scale, "lam": lam, "n_epochs": epochs}
                 columns = [values.tolist() for values in (*betas.values(), limit, exact)]
@@ -223,12 +256,13 @@ def turning_points(
     grid: Sequence[float] = GRID,
     progress: Progress = lambda n: None,
     optimizer: str = "adam",
+    micro_batch_size: int | None = None,
 ) -> list[dict[str, Any]]:
     """Turning points along a sweep for every noise scale and number of epochs, limit and exact.
 
     Parameters
     ----------
-    swept_beta, fixed, n_samples, noise_scales, n_epochs, optimizer
+    swept_beta, fixed, n_samples, noise_scales, n_epochs, optimizer, micro_batch_size
         As in `c_total_map`.
     min_batch_size : int
         Smallest batch size that is looked at.
@@ -246,32 +280,35 @@ def turning_points(
     Raises
     ------
     InputError
-        As `sweep` and `steps_of_turning_points`.
+        As `sweep`, `steps_of_turning_points` and `micro_variance_factor`.
     """
     steps_of_turning_points(n_samples, min_batch_size, n_epochs)
     sweep(swept_beta, grid, fixed, optimizer)
     inside = [value for value in grid if LOW < value < HIGH]
     ends = [LOW, LOW + NEIGHBOUR * (1 - LOW), HIGH - NEIGHBOUR * (1 - HIGH), HIGH]
     rule, betas = sweep(swept_beta, sorted({*inside, *ends}), fixed, optimizer)
-    only_noise = np.diff(limit_c_total(rule, 1.0) - limit_c_total(rule, 0.0)).sum()
+    only_noise = np.diff(limit_c_total(rule, 1.0, 1.0) - limit_c_total(rule, 0.0, 0.0)).sum()
     small = 1 if only_noise > 0 else -1
     sizes = np.arange(min_batch_size, n_samples + 1)
     geometry = [epoch_geometry(n_samples, int(size)) for size in sizes]
     n_batches, v, correlation = (np.array(column) for column in zip(*geometry, strict=True))
+    v, v_micro = v[:, None], micro_variance_factor(rule, n_samples, sizes, micro_batch_size)[:, None]
     limit = {
-        noise_scale: turning_point(limit_c_total(rule, noise_scale * v[:, None]), sizes, small)
-        for noise_scale in noise_scales
+        scale: turning_point(limit_c_total(rule, scale * v, scale * v_micro), sizes, small)
+        for scale in noise_scales
     }
     rows = []
     for epochs in n_epochs:
-        forward, noise = np.empty((2, len(sizes), len(betas[swept_beta])))
+        forward, noise, scatter = np.empty((3, len(sizes), len(betas[swept_beta])))
         for m in np.unique(n_batches):
             same = n_batches == m
-            fb, (c0, c1) = coefficients(rule, int(m), epochs)
+            fb, (c0, c1, more) = coefficients(rule, int(m), epochs)
             forward[same], noise[same] = fb, c0 + np.multiply.outer(correlation[same], c1)
+            scatter[same] = more
             progress(int(m) * epochs)
         for noise_scale in noise_scales:
-            exact = turning_point(forward + noise_scale * v[:, None] * noise, sizes, small)
+            exact = forward + noise_scale * v * noise + noise_scale * (v_micro - v) * scatter
+            exact = turning_point(exact, sizes, small)
             points = {"limit": limit[noise_scale], "exact": exact}
             rows.append(
                 {"swept_beta": swept_beta, "noise_scale": noise_scale, "n_epochs": epochs}

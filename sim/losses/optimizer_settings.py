@@ -9,6 +9,11 @@ from adam_minibatch_noise.expansion.update_rule import UpdateRule
 from common.optimizer_flag import optimizer_reader
 from common.settings import BETA, COUNT, NONNEGATIVE, POSITIVE, Number, setting, used
 
+OF_MICRO_BATCHES = {
+    "optimizer": tuple(name for name in optimizer_names() if make_rule(name).of_micro_batches)
+}
+"""The condition that the optimiser averages over micro-batches."""
+
 
 def having(name: str) -> dict[str, tuple[str, ...]]:
     """Return the condition that the optimiser has a setting of that name."""
@@ -48,24 +53,20 @@ class OptimizerSettings:
         COUNT,
         unit="samples",
         group="optimizer",
-        only_with={"optimizer": ("invariant-adam",)},
+        only_with=OF_MICRO_BATCHES,
     )
 
 
-def rule_of(settings: OptimizerSettings, whole_batches: bool = False) -> UpdateRule:
-    """Make the update rule that the settings name; with `whole_batches` none that averages over micro-batches.
+def rule_of(settings: OptimizerSettings) -> UpdateRule:
+    """Make the update rule that the settings name.
 
     Raises
     ------
     InputError
-        If it averages over micro-batches, and may not, or their size is not given or does not divide the batch.
+        If it averages over micro-batches, and their size is not given or does not divide the batch.
     """
     values = {name: getattr(settings, name) for name in settings_of(settings.optimizer)}
     rule = make_rule(settings.optimizer, {name: value for name, value in values.items() if value is not None})
-    if rule.of_micro_batches and whole_batches:
-        raise InputError(
-            f"--optimizer is {rule.name}, which averages over micro-batches, allowed: one of whole batches"
-        )
     micro, batch = settings.micro_batch_size, settings.batch_size
     if rule.of_micro_batches and (micro is None or batch % micro):
         raise InputError(f"--micro-batch-size is {micro}, allowed: a divisor of --batch-size {batch}")

@@ -144,6 +144,7 @@ def measure_curves(
     seed: int,
     progress: Callable[[int], object] = lambda n: None,
     n_threads: int | None = None,
+    micro_batch_size: int = 1,
 ) -> list[Curve]:
     """Measure the distance at every learning rate, with and without Corr.
 
@@ -160,6 +161,8 @@ def measure_curves(
         Called with the number of steps of each run that is done.
     n_threads : int, optional
         Default: all processors. The result does not depend on it.
+    micro_batch_size : int, optional
+        Of rules that average over micro-batches; a divisor of `BATCH_SIZE`.
 
     Returns
     -------
@@ -169,15 +172,20 @@ def measure_curves(
     Raises
     ------
     InputError
-        As `sim.memory.memoryless.distance`.
+        As `sim.memory.memoryless.distance`, and if the micro-batches do not divide a batch.
     """
+    if BATCH_SIZE % micro_batch_size:
+        raise InputError(f"--micro-batch-size is {micro_batch_size}, allowed: a divisor of {BATCH_SIZE}")
     batches = draw_batches(N_SAMPLES, BATCH_SIZE, n_steps[-1], seed)
     landscapes = {name: make_landscape(name, seed) for name in problems}
 
     def measure(run: tuple[str, UpdateRule, str, int]) -> float:
         problem, rule, correction, i = run
         factor = 1.0 if correction == "with" else 0.0
-        gap = distance(landscapes[problem], rule, batches[: n_steps[i]], lr[i], factor)
+        steps = batches[: n_steps[i]]
+        if rule.of_micro_batches:
+            steps = steps.reshape(len(steps), -1, micro_batch_size)
+        gap = distance(landscapes[problem], rule, steps, lr[i], factor)
         progress(int(n_steps[i]))
         return gap
 

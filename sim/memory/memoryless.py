@@ -54,9 +54,9 @@ def with_memory(landscape: Landscape, rule: UpdateRule, batches: np.ndarray, lr:
     ----------
     landscape : Landscape
     rule : UpdateRule
-        Of whole batches.
     batches : (n_steps, batch_size) ndarray of int
-        Samples of the batch of every step.
+        Samples of the batch of every step; for a rule that averages over micro-batches (n_steps, n_micro_batches,
+        micro_batch_size).
     lr : float
         > 0.
 
@@ -69,7 +69,13 @@ def with_memory(landscape: Landscape, rule: UpdateRule, batches: np.ndarray, lr:
     trajectory[0] = landscape.start
     kernels, tables = _compiled(rule, len(batches))
     kernels.run_with_memory(
-        landscape.derivatives, landscape.arrays, batches, lr, tables, rule.weight_decay, trajectory
+        landscape.derivatives,
+        landscape.arrays,
+        _micro_batches(rule, batches),
+        lr,
+        tables,
+        rule.weight_decay,
+        trajectory,
     )
     return trajectory
 
@@ -98,7 +104,7 @@ def without_memory(
     With `correction` = 1 the distance to `with_memory` is O(lr^2), with any other value O(lr), over
     O(1/lr) steps.
     """
-    members, ids = np.unique(batches, axis=0, return_inverse=True)
+    members, ids = np.unique(_micro_batches(rule, batches), axis=0, return_inverse=True)
     trajectory = np.empty((len(batches) + 1, landscape.start.size))
     trajectory[0] = landscape.start
     kernels, tables = _compiled(rule, len(batches))
@@ -160,8 +166,8 @@ def main_and_corr(
         Of every sample, at the point.
     hessians : (n_samples, n_params, n_params) ndarray
     rule : UpdateRule
-        Of whole batches.
     batches : (t + 1, batch_size) ndarray of int
+        Or (t + 1, n_micro_batches, micro_batch_size), as in `with_memory`.
     theta : (n_params,) ndarray, optional
         The point itself, for a rule with weight decay.
 
@@ -169,7 +175,7 @@ def main_and_corr(
     -------
     main, corr : (n_params,) ndarray
     """
-    members, ids = np.unique(batches, axis=0, return_inverse=True)
+    members, ids = np.unique(_micro_batches(rule, batches), axis=0, return_inverse=True)
     window, t = ids[-n_lags_of(rule) :], len(ids) - 1
     kernels, tables = _compiled(rule, len(ids))
     decay = rule.require_parameters(theta)
@@ -178,8 +184,15 @@ def main_and_corr(
         return kernels.main_and_corr_at(gradients, hessians, members, window, t, tables, away, True)
 
 
+def _micro_batches(rule: UpdateRule, batches: np.ndarray) -> np.ndarray:
+    """Return batches as (n_steps, n_micro, size); those of a rule of whole batches are one micro-batch each."""
+    if batches.ndim != 2 + rule.of_micro_batches:
+        raise InputError(
+            f"batches has {batches.ndim} axes, allowed for {rule.name}: {2 + rule.of_micro_batches}"
+        )
+    return batches if rule.of_micro_batches else batches[:, None]
+
+
 def _compiled(rule: UpdateRule, n_steps: int) -> tuple[Kernels, RuleTables]:
     """Return the loops for a rule and its numbers for some steps."""
-    if rule.of_micro_batches:
-        raise InputError(f"{rule.name} averages over micro-batches, allowed: a rule of whole batches")
     return memory_kernels(formulas_of(rule)), tabulate_rule(rule, n_steps)

@@ -4,7 +4,8 @@ At every step the memoryless iteration needs the batches of all past steps at th
 are distinct: gradients, psi_a and psi_a' are evaluated once for each distinct batch, the sums over past steps touch
 vectors only, and the weighted vectors are gathered by batch before they meet a Hessian.
 
-`members` (n_distinct, batch_size) lists the samples of each distinct batch, `window` (n_lags,) the batches of
+`members` (n_distinct, n_micro, size) lists the samples of each micro-batch of each distinct batch, one where the rule
+is of whole batches, `window` (n_lags,) the batches of
 the last n_lags steps up to t, `rule` is a `sim.monte_carlo.compiled_rule.RuleTables`.
 """
 
@@ -32,24 +33,46 @@ def memory_kernels(formulas: Formulas) -> Kernels:
     functions, update, partials = formulas
 
     @njit(nogil=True, error_model="numpy")
+    def of_micro_batches(gradients, n_micro, rule, values, slopes):
+        """Write psi_a and psi_a' of each of the micro-batch gradients (n, d), or of its batch's, into (K, n, d)."""
+        (n, d), n_averages = gradients.shape, len(rule.decay)
+        flat = n_averages, n * d
+        functions(gradients.reshape(n * d), rule.settings, values.reshape(flat), slopes.reshape(flat))
+        if n_micro == 1:
+            return
+        batches = np.zeros((n, d))  # the gradient of each one's batch
+        for i in range(n):
+            for k in range(i // n_micro * n_micro, (i // n_micro + 1) * n_micro):
+                batches[i] += gradients[k] / n_micro
+        whole, bends = np.empty(flat), np.empty(flat)
+        functions(batches.reshape(n * d), rule.settings, whole, bends)
+        for a in range(n_averages):
+            if not rule.of_micro_batches[a]:
+                values[a] = whole[a].reshape((n, d))
+                slopes[a] = bends[a].reshape((n, d))
+
+    @njit(nogil=True, error_model="numpy")
     def run_with_memory(derivatives, arrays, batches, lr, rule, weight_decay, trajectory):
         """Fill trajectory[1:] (n_steps, n_params) from trajectory[0] by the algorithm itself."""
-        n_averages, d = len(rule.decay), trajectory.shape[1]
-        sample, hessian, gradient, out = np.empty(d), np.empty((d, d)), np.empty(d), np.empty(d)
-        psi, slopes = np.empty((n_averages, d)), np.empty((n_averages, d))
+        (n_averages, d), n_micro = (len(rule.decay), trajectory.shape[1]), batches.shape[1]
+        sample, hessian, out = np.empty(d), np.empty((d, d)), np.empty(d)
+        gradients, shape = np.empty((n_micro, d)), (n_averages, n_micro, d)
+        values, slopes = np.empty(shape), np.empty(shape)
         z, seen, lost = np.empty((n_averages, d)), np.zeros((n_averages, d)), np.zeros(d)
         for t in range(len(batches)):
             theta = trajectory[t]
-            gradient[:] = 0.0
-            for r in batches[t]:
-                derivatives(theta, arrays, r, sample, hessian)
-                for j in range(d):
-                    gradient[j] += sample[j] / batches.shape[1]
-            functions(gradient, rule.settings, psi, slopes)
+            gradients[:] = 0.0
+            for i in range(n_micro):
+                for r in batches[t, i]:
+                    derivatives(theta, arrays, r, sample, hessian)
+                    for j in range(d):
+                        gradients[i, j] += sample[j] / batches.shape[2]
+            of_micro_batches(gradients, n_micro, rule, values, slopes)
+            psi = _means(values, n_micro)
             for a in range(n_averages):
                 for j in range(d):
-                    z[a, j] = rule.past[a, t] * seen[a, j] + rule.current[a, t] * psi[a, j]
-                    seen[a, j] = rule.decay[a] * seen[a, j] + psi[a, j]
+                    z[a, j] = rule.past[a, t] * seen[a, j] + rule.current[a, t] * psi[a, 0, j]
+                    seen[a, j] = rule.decay[a] * seen[a, j] + psi[a, 0, j]
             update(z, rule.settings, out)
             for j in range(d):
                 step = -lr * (out[j] + weight_decay * theta[j])
@@ -81,27 +104,24 @@ def memory_kernels(formulas: Formulas) -> Kernels:
 
         `away` (n_params,) is weight decay times theta.
         """
-        n_averages, (n_distinct, _), d, n_lags = (
-            len(rule.decay),
-            members.shape,
-            gradients.shape[1],
-            len(window),
-        )
-        g, shape = _batch_gradients(gradients, members), (n_averages, n_distinct * d)
-        psi, slopes = np.empty(shape), np.empty(shape)
-        functions(g.reshape(n_distinct * d), rule.settings, psi, slopes)
-        psi, slopes = psi.reshape((n_averages, n_distinct, d)), slopes.reshape((n_averages, n_distinct, d))
+        (n_distinct, n_micro, size), n_lags = members.shape, len(window)
+        n_averages, d = len(rule.decay), gradients.shape[1]
+        members = members.reshape((n_distinct * n_micro, size))
+        shape = n_averages, n_distinct * n_micro, d
+        values, slopes = np.empty(shape), np.empty(shape)
+        of_micro_batches(_batch_gradients(gradients, members), n_micro, rule, values, slopes)
+        psi = _means(values, n_micro)
         first = 0 if with_corr else n_lags - 1  # of the steps whose updates are wanted
         z = np.empty((n_averages, n_lags - first, d))
         for a in range(n_averages):
             seen = np.zeros(d)
             for i in range(n_lags):
-                step, values = t + 1 - n_lags + i, psi[a, window[i]]
+                step, value = t + 1 - n_lags + i, psi[a, window[i]]
                 if i >= first:
                     for j in range(d):
-                        z[a, i - first, j] = rule.past[a, step] * seen[j] + rule.current[a, step] * values[j]
+                        z[a, i - first, j] = rule.past[a, step] * seen[j] + rule.current[a, step] * value[j]
                 for j in range(d):
-                    seen[j] = rule.decay[a] * seen[j] + values[j]
+                    seen[j] = rule.decay[a] * seen[j] + value[j]
         updates = np.empty((n_lags - first, d))
         update(z.reshape((n_averages, updates.size)), rule.settings, updates.reshape(updates.size))
         for i in range(len(updates)):
@@ -112,7 +132,7 @@ def memory_kernels(formulas: Formulas) -> Kernels:
             ends, z_end = np.empty((n_averages, d)), z[:, -1].copy()
             partials(z_end, rule.settings, ends)
             for a in range(n_averages):
-                curved = _curvature_sum(hessians, members, sums[a], slopes[a], rule.of_gradient[a])
+                curved = _curvature_sum(hessians, members, n_micro, sums[a], slopes[a], rule.of_gradient[a])
                 for j in range(d):
                     corr[j] += ends[a, j] * curved[j]
         return main, corr
@@ -129,8 +149,21 @@ def _add(value, step, lost):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _means(values, n_micro):
+    """Mean of each `n_micro` of (K, n, d) in turn; the array itself where that is 1."""
+    if n_micro == 1:
+        return values
+    n_averages, n, d = values.shape
+    means = np.zeros((n_averages, n // n_micro, d))
+    for a in range(n_averages):
+        for i in range(n):
+            means[a, i // n_micro] += values[a, i] / n_micro
+    return means
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _batch_gradients(gradients, members):
-    """Mean gradient of every distinct batch, (n_distinct, d)."""
+    """Mean gradient of every micro-batch of the distinct batches, (n_distinct * n_micro, d)."""
     share = 1 / members.shape[1]
     means = np.zeros((len(members), gradients.shape[1]))
     for c in range(len(members)):
@@ -156,16 +189,20 @@ def _weighted_sums(updates, window, n_distinct, rule, t):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _curvature_sum(hessians, members, sums, slopes, of_gradient):
-    """Sum over distinct batches c of psi'(grad L_c) * (hess L_c) sums[c]; psi' is 1 where `of_gradient`."""
+def _curvature_sum(hessians, members, n_micro, sums, slopes, of_gradient):
+    """Mean over their micro-batches, and sum over distinct batches, of psi' * (hess) sums; psi' is 1 if `of_gradient`.
+
+    `members` (n_distinct * n_micro, size) and `slopes` (n_distinct * n_micro, d) of micro-batches, `sums` of batches.
+    """
     n_samples, d = hessians.shape[:2]
-    share, total, curved = 1 / members.shape[1], np.zeros(d), np.empty(d)
+    share, total, curved = 1 / (n_micro * members.shape[1]), np.zeros(d), np.empty(d)
     if of_gradient:  # then each sample's Hessian is needed once
         by_sample = np.zeros((n_samples, d))
         for c in range(len(members)):
+            batch = sums[c // n_micro]
             for r in members[c]:
                 for i in range(d):
-                    by_sample[r, i] += share * sums[c, i]
+                    by_sample[r, i] += share * batch[i]
         for r in range(n_samples):
             for i in range(d):
                 for j in range(d):
@@ -173,9 +210,10 @@ def _curvature_sum(hessians, members, sums, slopes, of_gradient):
         return total
     for c in range(len(members)):
         curved[:] = 0.0
+        batch = sums[c // n_micro]
         for r in members[c]:
             for i in range(d):
-                weight = share * sums[c, i]
+                weight = share * batch[i]
                 for j in range(d):
                     curved[j] += hessians[r, i, j] * weight
         for j in range(d):

@@ -5,8 +5,7 @@ from typing import Any
 
 from adam_minibatch_noise.expansion.constants import limit_c_total, rule_c_total, step_size
 from adam_minibatch_noise.expansion.registry import make_rule, settings_of
-from adam_minibatch_noise.expansion.turning_points import epoch_geometry
-from adam_minibatch_noise.theory import noise_to_signal
+from adam_minibatch_noise.expansion.turning_points import epoch_geometry, micro_variance_factor
 
 CASES: dict[str, tuple[str, dict[str, float]]] = {
     "adam": ("adam", {}),
@@ -60,10 +59,8 @@ def bias_rows(
         size = step_size(rule)
         for batch_size in batch_sizes:
             n_batches, v, correlation = epoch_geometry(n_samples, batch_size)
-            lam, lam_micro = v * noise_scale, None
-            if rule.of_micro_batches:
-                smallest = min(micro_batch_size, batch_size, n_samples)
-                lam_micro = float(noise_to_signal(n_samples, smallest, noise_scale))
+            lam = v * noise_scale
+            lam_micro = noise_scale * micro_variance_factor(rule, n_samples, batch_size, micro_batch_size)
             exact = rule_c_total(rule, lam, n_batches, n_epochs, correlation, lam_micro)
             rows.append(
                 {"case": case, "optimizer": name}

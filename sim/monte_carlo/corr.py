@@ -1,7 +1,7 @@
 """Monte Carlo over permutations: mean and standard error of Adam's memory correction Corr_n at a fixed theta.
 
-Each public function checks its arguments, lays them out for a jitted kernel (`sim.monte_carlo.corr_kernels`) and runs
-it block by block over drawn permutations (`sim.monte_carlo.parallel_mean`) or over given ones.
+Each function checks its arguments, lays them out for a jitted kernel (`sim.monte_carlo.corr_kernels`) and returns what
+maps permutations to values, to be averaged over drawn ones (`sim.monte_carlo.parallel_mean`), or for given ones.
 
 Gradients and Hessians are divided by powers of 2 on the way in, and Corr_n is multiplied by them on the way out: data
 of size 1e-300 or 1e300 give results as good as any (relative errors: ``tests/fifty_digits.py``).
@@ -25,25 +25,24 @@ from sim.monte_carlo.corr_kernels import (
     make_adam_weights,
     make_workspace,
 )
-from sim.monte_carlo.parallel_mean import BLOCK, mean_and_stderr
+from sim.monte_carlo.parallel_mean import BLOCK
 from sim.monte_carlo.simd import aligned_zeros, padded, panel_lanes, zero_vector
 
+CorrOfOrders = Callable[[np.ndarray], np.ndarray]
+"""From permutations of the samples to Corr_n of each; `sim.monte_carlo.parallel_mean.mean_and_stderr` averages it."""
 
-def corr_moments_least_squares(
+
+def adam_least_squares(
     features: np.ndarray,
     residuals: np.ndarray,
     batch_size: int,
     beta1: float,
     beta2: float,
     eps_root: float,
-    n_permutations: int,
-    seed: int,
-    first_index: int = 0,
-    progress: Callable[[int], object] | None = None,
-    n_threads: int | None = None,
-    control: Callable[[np.ndarray], np.ndarray] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Estimate the expectation of Corr_n over permutations, for l_r = (a_r . theta - y_r)^2 / 2.
+) -> CorrOfOrders:
+    """Make the function that maps sample orders to Corr_n of Adam, for l_r = (a_r . theta - y_r)^2 / 2.
+
+    Implements Definition 3.1 and Theorem 2.3 of [1]_ (see `sim.monte_carlo.corr_kernels`).
 
     Parameters
     ----------
@@ -57,157 +56,20 @@ def corr_moments_least_squares(
         In [0, 1).
     eps_root : float
         >= 0, inside the square root.
-    n_permutations : int
-        >= 2.
-    seed, first_index : int
-        Permutations first_index, first_index + 1, ... of the seed (`sim.monte_carlo.sampling.draw_permutations`).
-    progress : callable, optional
-        Called with the number of permutations done since the last call.
-    n_threads : int, optional
-        Default: `numba.config.NUMBA_NUM_THREADS` (all processors, or the environment variable of that name).
-    control : callable, optional
-        From orders (n, n_samples) to values (n, d) of expectation zero, subtracted from Corr_n to reduce its variance
-        (`sim.monte_carlo.control_variate.linear_part`).
 
     Returns
     -------
-    mean, stderr : ndarray of float64, shape (d,)
-        Mean of Corr_n and its standard error, sample standard deviation / sqrt(n_permutations).
-
-    Raises
-    ------
-    InputError
-        For an argument outside its range; where a batch gradient is zero, or 1e150 times below the largest of its
+    callable
+        From permutations of the samples, ndarray of int (n_permutations, n_samples), of which batch k holds the entries
+        k batch_size to (k + 1) batch_size - 1, to float64 (n_permutations, d). It checks no index, for which there is
+        `in_blocks`; it raises InputError where a batch gradient is zero, or 1e150 times below the largest of its
         component, and `eps_root` too; or where Corr_n is beyond the range of float64.
-    """
-    corr = _least_squares(features, residuals, batch_size, beta1, beta2, eps_root)
-    corr = subtract_control(corr, control)
-    return mean_and_stderr(corr, len(features), n_permutations, seed, first_index, progress, n_threads)
-
-
-def corr_moments_quadratics(
-    gradients: np.ndarray,
-    hessians: np.ndarray,
-    batch_size: int,
-    beta1: float,
-    beta2: float,
-    eps_root: float,
-    n_permutations: int,
-    seed: int,
-    first_index: int = 0,
-    progress: Callable[[int], object] | None = None,
-    n_threads: int | None = None,
-    control: Callable[[np.ndarray], np.ndarray] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Estimate the expectation of Corr_n over permutations, each sample having its own quadratic loss.
-
-    Parameters
-    ----------
-    gradients : ndarray of float, shape (n_samples, d)
-        Gradient of each sample at theta.
-    hessians : ndarray of float, shape (n_samples, d, d)
-        Symmetric.
-    batch_size, beta1, beta2, eps_root, n_permutations, seed, first_index, progress, n_threads, control
-        As in `corr_moments_least_squares`.
-
-    Returns
-    -------
-    mean, stderr : ndarray of float64, shape (d,)
 
     Raises
     ------
     InputError
-        As in `corr_moments_least_squares`.
+        For an argument outside its range.
     """
-    corr = _quadratics(gradients, hessians, batch_size, beta1, beta2, eps_root)
-    corr = subtract_control(corr, control)
-    return mean_and_stderr(corr, len(gradients), n_permutations, seed, first_index, progress, n_threads)
-
-
-def corr_of_permutations_least_squares(
-    features: np.ndarray,
-    residuals: np.ndarray,
-    batch_size: int,
-    beta1: float,
-    beta2: float,
-    eps_root: float,
-    permutations: np.ndarray,
-) -> np.ndarray:
-    """Compute Corr_n of Adam for given sample orders, for l_r = (a_r . theta - y_r)^2 / 2.
-
-    Implements Definition 3.1 and Theorem 2.3 of [1]_ (see `sim.monte_carlo.corr_kernels`).
-
-    Parameters
-    ----------
-    features, residuals, batch_size, beta1, beta2, eps_root
-        As in `corr_moments_least_squares`.
-    permutations : ndarray of int, shape (n_permutations, n_samples)
-        Batch k of a row holds its entries k batch_size to (k + 1) batch_size - 1.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_permutations, d)
-
-    Raises
-    ------
-    InputError
-        As in `corr_moments_least_squares`, or if a row of `permutations` is not a permutation.
-    """
-    corr = _least_squares(features, residuals, batch_size, beta1, beta2, eps_root)
-    return in_blocks(corr, permutations, len(features))
-
-
-def corr_of_permutations_quadratics(
-    gradients: np.ndarray,
-    hessians: np.ndarray,
-    batch_size: int,
-    beta1: float,
-    beta2: float,
-    eps_root: float,
-    permutations: np.ndarray,
-) -> np.ndarray:
-    """Compute Corr_n of Adam for given sample orders, each sample having its own quadratic loss.
-
-    Implements the same formulas as `corr_of_permutations_least_squares`.
-
-    Parameters
-    ----------
-    gradients, hessians, batch_size, beta1, beta2, eps_root
-        As in `corr_moments_quadratics`.
-    permutations : ndarray of int, shape (n_permutations, n_samples)
-
-    Returns
-    -------
-    ndarray of float64, shape (n_permutations, d)
-
-    Raises
-    ------
-    InputError
-        As in `corr_of_permutations_least_squares`.
-    """
-    corr = _quadratics(gradients, hessians, batch_size, beta1, beta2, eps_root)
-    return in_blocks(corr, permutations, len(gradients))
-
-
-def subtract_control(corr, control):
-    """Subtract from `corr` the control variate, if there is one."""
-    return corr if control is None else lambda orders: corr(orders) - control(orders)
-
-
-def in_blocks(corr, permutations, n_samples):
-    """Check given permutations and map them to values of Corr_n, a block at a time."""
-    permutations = np.asarray(permutations)
-    rows = np.sort(permutations, axis=-1)
-    if permutations.shape[1:] != (n_samples,) or (rows != np.arange(n_samples)).any():
-        raise InputError(
-            f"permutations of shape {permutations.shape} holds other rows than permutations of 0 to {n_samples - 1}"
-        )
-    starts = range(0, len(permutations), BLOCK)
-    return np.concatenate([corr(permutations[i : i + BLOCK]) for i in starts])
-
-
-def _least_squares(features, residuals, batch_size, beta1, beta2, eps_root):
-    """Check the problem and make the function that maps orders (P, N) to values of Corr_n (P, d)."""
     features, residuals = np.asarray(features, np.float64), np.asarray(residuals, np.float64)
     if features.ndim != 2 or residuals.shape != features.shape[:1]:
         raise InputError(
@@ -230,8 +92,35 @@ def _least_squares(features, residuals, batch_size, beta1, beta2, eps_root):
     return corr
 
 
-def _quadratics(gradients, hessians, batch_size, beta1, beta2, eps_root):
-    """Check the problem and make the function that maps orders (P, N) to values of Corr_n (P, d)."""
+def adam_quadratics(
+    gradients: np.ndarray,
+    hessians: np.ndarray,
+    batch_size: int,
+    beta1: float,
+    beta2: float,
+    eps_root: float,
+) -> CorrOfOrders:
+    """Make the function that maps sample orders to Corr_n of Adam, each sample having its own quadratic loss.
+
+    Parameters
+    ----------
+    gradients : ndarray of float, shape (n_samples, d)
+        Gradient of each sample at theta.
+    hessians : ndarray of float, shape (n_samples, d, d)
+        Symmetric.
+    batch_size, beta1, beta2, eps_root
+        As in `adam_least_squares`.
+
+    Returns
+    -------
+    callable
+        As `adam_least_squares`.
+
+    Raises
+    ------
+    InputError
+        As `adam_least_squares`.
+    """
     gradients, hessians = np.asarray(gradients, np.float64), np.asarray(hessians, np.float64)
     if gradients.ndim != 2 or hessians.shape != (*gradients.shape, gradients.shape[1]):
         raise InputError(
@@ -252,6 +141,23 @@ def _quadratics(gradients, hessians, batch_size, beta1, beta2, eps_root):
         return run_kernel(corr_quadratics, problem, batch_size, adam, orders, zero, size)
 
     return corr
+
+
+def subtract_control(corr, control):
+    """Subtract from `corr` a control variate, a function of orders of expectation zero, to reduce its variance."""
+    return lambda orders: corr(orders) - control(orders)
+
+
+def in_blocks(corr, permutations, n_samples):
+    """Check given permutations and map them to values of Corr_n, a block at a time."""
+    permutations = np.asarray(permutations)
+    rows = np.sort(permutations, axis=-1)
+    if permutations.shape[1:] != (n_samples,) or (rows != np.arange(n_samples)).any():
+        raise InputError(
+            f"permutations of shape {permutations.shape} holds other rows than permutations of 0 to {n_samples - 1}"
+        )
+    starts = range(0, len(permutations), BLOCK)
+    return np.concatenate([corr(permutations[i : i + BLOCK]) for i in starts])
 
 
 def run_kernel(kernel, problem, batch_size, adam, orders, zero, size, columns=None):

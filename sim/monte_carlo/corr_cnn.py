@@ -15,7 +15,6 @@ References
    arXiv 2602.01642.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -24,16 +23,14 @@ from numba import njit
 from adam_minibatch_noise.errors import InputError
 from sim.losses import cnn
 from sim.monte_carlo.corr import (
+    CorrOfOrders,
     check_finite,
     check_settings,
     exponent,
-    in_blocks,
     run_kernel,
-    subtract_control,
     tabulate,
 )
 from sim.monte_carlo.corr_kernels import U, Units, add_product, add_step, combine, forward
-from sim.monte_carlo.parallel_mean import mean_and_stderr
 from sim.monte_carlo.simd import (
     ZeroVector,
     aligned_zeros,
@@ -69,83 +66,37 @@ class Network(NamedTuple):
     zero: ZeroVector | np.ndarray
 
 
-def corr_moments_cnn(
+def adam_cnn(
     weights: np.ndarray,
     data: cnn.CnnData,
     batch_size: int,
     beta1: float,
     beta2: float,
     eps_root: float,
-    n_permutations: int,
-    seed: int,
-    first_index: int = 0,
-    progress: Callable[[int], object] | None = None,
-    n_threads: int | None = None,
-    control: Callable[[np.ndarray], np.ndarray] | None = None,
     q: int = 3,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Estimate the expectation of Corr_n over permutations, for the loss of the two-layer network.
+) -> CorrOfOrders:
+    """Make the function that maps sample orders to Corr_n of Adam, for the loss of the two-layer network.
 
     Parameters
     ----------
     weights : ndarray of float, shape (2, n_filters, patch_length)
-        theta; d = weights.size.
+        theta; d = weights.size, in the order of ``weights.ravel()``.
     data : CnnData
-    batch_size, beta1, beta2, eps_root, n_permutations, seed, first_index, progress, n_threads, control
-        As in `sim.monte_carlo.corr.corr_moments_least_squares`.
+    batch_size, beta1, beta2, eps_root
+        As in `sim.monte_carlo.corr.adam_least_squares`.
     q : int
         Power of the activation, >= `sim.losses.cnn.MIN_POWER`.
 
     Returns
     -------
-    mean, stderr : ndarray of float64, shape (d,)
-        In the order of ``weights.ravel()``.
+    callable
+        As `sim.monte_carlo.corr.adam_least_squares`.
 
     Raises
     ------
     InputError
-        As `sim.monte_carlo.corr.corr_moments_least_squares`, or where gradients have lost digits below 1e-307.
+        As `sim.monte_carlo.corr.adam_least_squares`, or where gradients have lost digits below 1e-307.
     """
-    corr = subtract_control(_corr(weights, data, q, batch_size, beta1, beta2, eps_root), control)
-    return mean_and_stderr(corr, data.n_samples, n_permutations, seed, first_index, progress, n_threads)
-
-
-def corr_of_permutations_cnn(
-    weights: np.ndarray,
-    data: cnn.CnnData,
-    batch_size: int,
-    beta1: float,
-    beta2: float,
-    eps_root: float,
-    permutations: np.ndarray,
-    q: int = 3,
-) -> np.ndarray:
-    """Compute Corr_n of Adam for given sample orders, for the loss of the two-layer network.
-
-    Implements Definition 3.1 and Theorem 2.3 of [1]_ (see `sim.monte_carlo.corr_kernels`).
-
-    Parameters
-    ----------
-    weights, data, batch_size, beta1, beta2, eps_root, q
-        As in `corr_moments_cnn`.
-    permutations : ndarray of int, shape (n_permutations, n_samples)
-        Batch k of a row holds its entries k batch_size to (k + 1) batch_size - 1.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_permutations, d)
-
-    Raises
-    ------
-    InputError
-        As in `corr_moments_cnn`, or if a row of `permutations` is not a permutation.
-    """
-    corr = _corr(weights, data, q, batch_size, beta1, beta2, eps_root)
-    return in_blocks(corr, permutations, data.n_samples)
-
-
-def _corr(weights, data, q, batch_size, beta1, beta2, eps_root):
-    """Check the problem and make the function that maps orders (P, N) to values of Corr_n (P, d)."""
     weights = np.asarray(weights, np.float64)
     if weights.ndim != 3 or len(weights) != 2:
         raise InputError(f"weights has shape {weights.shape}, allowed: (2, n_filters, patch_length)")

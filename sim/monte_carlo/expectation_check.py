@@ -98,14 +98,12 @@ def corr_function(
     """Return the function from orders (n, n_samples) to Corr_n (n, n_params), by the fastest kernel there is."""
     if not _is_plain_adam(rule):
         return corr_of_rule(problem, rule, batch_size, micro_batch_size, getattr(problem, "theta", None))
-    arrays: tuple[Array, Array]
-    corr_of: Callable[..., Array]
-    if isinstance(problem, LeastSquares):
-        arrays, corr_of = (problem.features, problem.residuals), corr.corr_of_permutations_least_squares
-    else:
-        arrays, corr_of = (problem.gradients, problem.hessians), corr.corr_of_permutations_quadratics
     beta1, beta2, eps_root = _adam_settings(rule)
-    return lambda orders: corr_of(*arrays, batch_size, beta1, beta2, eps_root, orders)
+    if isinstance(problem, LeastSquares):
+        return corr.adam_least_squares(
+            problem.features, problem.residuals, batch_size, beta1, beta2, eps_root
+        )
+    return corr.adam_quadratics(problem.gradients, problem.hessians, batch_size, beta1, beta2, eps_root)
 
 
 def _is_plain_adam(rule: UpdateRule) -> bool:
@@ -151,7 +149,7 @@ def measure_by_enumeration(
     corr_of = corr_function(problem, rule, batch_size, micro_batch_size)
     values = []
     for start in range(0, len(orders), CHUNK):
-        values.append(corr_of(orders[start : start + CHUNK]))
+        values.append(corr.in_blocks(corr_of, orders[start : start + CHUNK], problem.n_samples))
         progress(len(values[-1]))
     return np.concatenate(values).mean(axis=0)
 
@@ -192,20 +190,12 @@ def measure_by_sampling(
     InputError
         As in `measure_by_enumeration`.
     """
+    corr_of = corr_function(problem, rule, batch_size, micro_batch_size)
+    if control_variate and _is_plain_adam(rule):
+        control = linear_part(problem, batch_size, *_adam_settings(rule))
+        corr_of = corr.subtract_control(corr_of, control)
     drawing: dict[str, Any] = {"progress": progress, "n_threads": n_threads}
-    if not _is_plain_adam(rule):
-        corr_of = corr_function(problem, rule, batch_size, micro_batch_size)
-        return mean_and_stderr(corr_of, problem.n_samples, n_permutations, seed, **drawing)
-    arrays: tuple[Array, Array]
-    moments_of: Callable[..., tuple[Array, Array]]
-    if isinstance(problem, LeastSquares):
-        arrays, moments_of = (problem.features, problem.residuals), corr.corr_moments_least_squares
-    else:
-        arrays, moments_of = (problem.gradients, problem.hessians), corr.corr_moments_quadratics
-    beta1, beta2, eps_root = _adam_settings(rule)
-    control = linear_part(problem, batch_size, beta1, beta2, eps_root) if control_variate else None
-    adam = (batch_size, beta1, beta2, eps_root)
-    return moments_of(*(*arrays, *adam), n_permutations, seed, **drawing, control=control)
+    return mean_and_stderr(corr_of, problem.n_samples, n_permutations, seed, **drawing)
 
 
 def compare(

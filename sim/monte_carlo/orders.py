@@ -48,11 +48,18 @@ def every_order(n_samples: int, batch_size: int, n_epochs: int = 1) -> np.ndarra
     return _sequences(epochs, n_epochs)
 
 
-def every_independent_order(n_samples: int, batch_size: int, n_steps: int) -> np.ndarray:
-    """List every sequence of batches without regard to what was drawn before; as `every_order`."""
-    _check(count_independent_orders(n_samples, batch_size, n_steps), n_samples, batch_size)
+def every_independent_order(
+    n_samples: int, batch_size: int, n_steps: int, micro_batch_size: int | None = None
+) -> np.ndarray:
+    """List every sequence of batches without regard to what was drawn before; as `every_order`.
+
+    With a `micro_batch_size`, a divisor of `batch_size`, every step is that many micro-batches in place of a batch.
+    """
+    micro = micro_batch_size or batch_size
+    _check(count_independent_orders(n_samples, batch_size, n_steps, micro), n_samples, batch_size)
     batches = np.array(list(itertools.combinations(range(n_samples), batch_size)))
-    return _sequences(batches[:, None], n_steps)
+    parts = ordered_partitions(batch_size, micro).reshape(-1, batch_size // micro, micro)
+    return _sequences(batches[:, parts].reshape(-1, *parts.shape[1:]), n_steps)
 
 
 def count_orders(n_samples: int, batch_size: int, n_epochs: int = 1) -> int:
@@ -60,9 +67,12 @@ def count_orders(n_samples: int, batch_size: int, n_epochs: int = 1) -> int:
     return n_ordered_partitions(n_samples, batch_size) ** n_epochs
 
 
-def count_independent_orders(n_samples: int, batch_size: int, n_steps: int) -> int:
+def count_independent_orders(
+    n_samples: int, batch_size: int, n_steps: int, micro_batch_size: int | None = None
+) -> int:
     """Return how many orders `every_independent_order` lists, or would."""
-    return math.comb(n_samples, batch_size) ** n_steps
+    within = n_ordered_partitions(batch_size, micro_batch_size or batch_size)
+    return (math.comb(n_samples, batch_size) * within) ** n_steps
 
 
 def _check(n_orders, n_samples, batch_size):

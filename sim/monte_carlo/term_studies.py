@@ -34,17 +34,32 @@ ADAM_PLACES = {"z2": "root", "z1": "first"}
 
 
 class _Study:
-    """A rule on a problem: moments, weight sums, v, Corr_n's summands without noise, and the bound."""
+    """A rule on a problem: moments, weight sums, v, Corr_n's summands without noise, and the bound.
+
+    `size` is that of what is drawn, batches or, for a rule that averages over them, micro-batches.
+    """
 
     def __init__(
-        self, problem: Quadratics, rule: UpdateRule, batch_size: int, n_epochs: int, theta: Array | None
+        self,
+        problem: Quadratics,
+        rule: UpdateRule,
+        batch_size: int,
+        n_epochs: int,
+        theta: Array | None,
+        micro_batch_size: int | None,
     ) -> None:
         self.rule, self.theta, self.moments = rule, theta, problem.moments()
+        self.size = (micro_batch_size or batch_size) if rule.of_micro_batches else batch_size
+        self.n_micro = batch_size // self.size
         self.n_batches = problem.n_samples // batch_size
         self.n_steps = self.n_batches * n_epochs
         self.sums = weight_sums(rule.weights, self.n_batches, self.n_steps - 1)
-        self.v = float(batch_variance_factor(problem.n_samples, batch_size))
-        shape = (1, self.n_steps, problem.n_params)
+        sizes = np.array([batch_size, self.size])
+        self.v = tuple(
+            batch_variance_factor(problem.n_samples, sizes).tolist()
+        )  # of a batch and a micro-batch
+        self.per_batch = tuple((1 / sizes).tolist())
+        shape = (1, self.n_steps * self.n_micro, problem.n_params)
         quiet = self.switched(
             np.broadcast_to(self.moments.gradient, shape),
             np.broadcast_to(self.moments.hessian, (*shape, problem.n_params)),
@@ -56,7 +71,7 @@ class _Study:
                 problem.gradients,
                 problem.hessian_row,
                 self.moments,
-                batch_size,
+                self.size,
                 self.sums,
                 odd_orders=False,
                 theta=theta,
@@ -64,12 +79,18 @@ class _Study:
         self.bound = np.where(np.isnan(bound), np.inf, bound)
 
     def switched(self, gradients: Array, hessians: Array) -> SwitchedCorr:
-        """Return Corr_n of orders with noise in chosen places."""
+        """Return Corr_n of orders, (n_orders, n_steps * n_micro, ...), with noise in chosen places."""
+        if self.rule.of_micro_batches:
+            shape = len(gradients), self.n_steps, self.n_micro
+            gradients = gradients.reshape(*shape, *gradients.shape[2:])
+            hessians = hessians.reshape(*shape, *hessians.shape[2:])
         return SwitchedCorr(self.rule, gradients, hessians, self.moments, self.theta)
 
-    def terms(self, rule: UpdateRule, sums: WeightSums, v: float) -> tuple[Array, dict[str, Array]]:
+    def terms(
+        self, rule: UpdateRule, sums: WeightSums, v: tuple[float, float]
+    ) -> tuple[Array, dict[str, Array]]:
         """Return the expectation term by term."""
-        return second_order_terms(rule, self.moments, sums, v, theta=self.theta)
+        return second_order_terms(rule, self.moments, sums, *v, self.theta)
 
 
 def terms(
@@ -81,6 +102,7 @@ def terms(
     seed: int = 0,
     progress: Progress = ignore,
     theta: Array | None = None,
+    micro_batch_size: int | None = None,
 ) -> list[Result]:
     """FB and MBN1 .. MBN5 at the last step of some epochs, each measured by itself.
 
@@ -90,7 +112,6 @@ def terms(
     ----------
     problem : Quadratics
     rule : UpdateRule
-        Of whole batches.
     batch_size : int
         A divisor of the number of samples.
     n_epochs : int
@@ -101,6 +122,8 @@ def terms(
         Called with the number of orders done since the last call.
     theta : (n_params,) ndarray, optional
         The point itself, for a rule with weight decay.
+    micro_batch_size : int, optional
+        A divisor of `batch_size`, for a rule that averages over micro-batches.
 
     Returns
     -------
@@ -111,12 +134,12 @@ def terms(
     InputError
         If there are too many orders, a batch gradient is 0 where the rule is not defined, or a component of g is 0.
     """
-    study = _Study(problem, rule, batch_size, n_epochs, theta)
+    study = _Study(problem, rule, batch_size, n_epochs, theta, micro_batch_size)
     linear, pairs = rule.formula == LINEAR, term_places(rule)
     zeroth, exact = study.terms(rule, study.sums, study.v)
     quiet_limit, limits = rule.without_eps(), limit_weight_sums(rule.weights)
     still, limit = study.terms(quiet_limit, limits, study.v)
-    _, per_batch = study.terms(quiet_limit, limits, 1 / batch_size)
+    _, per_batch = study.terms(quiet_limit, limits, study.per_batch)
 
     def evaluate(gradients: Array, hessians: Array) -> Array:
         switched = study.switched(gradients, hessians)
@@ -125,7 +148,7 @@ def terms(
         return np.array([switched.pair(a, b).sum(axis=0) for a, b in pairs.values()])
 
     mean, stderr = average_over_orders(
-        problem, batch_size, n_epochs, n_permutations, seed, evaluate, progress
+        problem, study.size, n_epochs, n_permutations, seed, evaluate, progress
     )
     zero, scale = np.zeros_like(zeroth), np.abs(study.parts).sum(axis=0)
     if linear:
@@ -145,40 +168,43 @@ def lines(
     n_epochs: int = 1,
     progress: Progress = ignore,
     theta: Array | None = None,
+    micro_batch_size: int | None = None,
 ) -> list[Result]:
     """Every line of `expansion.second_order`, the noise of a batch with itself and of different batches apart.
 
     For Adam the lines of Proposition A.6, by the paper's names of the places. Parameters, result and errors as in
     `terms`, over all orders.
     """
-    study = _Study(problem, rule, batch_size, n_epochs, theta)
+    study = _Study(problem, rule, batch_size, n_epochs, theta, micro_batch_size)
     there = lines_of(rule)
-    sums = (
-        (rule.without_eps(), limit_weight_sums(rule.weights), study.v),
-        (rule.without_eps(), limit_weight_sums(rule.weights), 1 / batch_size),
-        (rule, weight_sums(rule.weights, study.n_batches, study.n_steps - 1, 0.0), study.v),
-        (rule, study.sums, study.v),
-    )
-    predictions = [second_order_lines(r, study.moments, s, v, theta=theta)[1] for r, s, v in sums]
+    limit, quiet = limit_weight_sums(rule.weights), rule.without_eps()
+    apart = weight_sums(rule.weights, study.n_batches, study.n_steps - 1, 0.0)
+    of_each = (
+        (quiet, limit, study.v), (quiet, limit, study.per_batch), (rule, apart, study.v), (rule, study.sums, study.v),
+    )  # fmt: skip
+    predictions = [
+        second_order_lines(used, study.moments, sums, v, micro, theta)[1]
+        for used, sums, (v, micro) in of_each
+    ]
 
     def evaluate(gradients: Array, hessians: Array) -> Array:
         switched = study.switched(gradients, hessians)
         pairs = {(p, q): switched.pair((p,), (q,)) for _, p, q in there}
         return np.array([pairs[p, q][a] for a, p, q in there])
 
-    apart = every_independent_order(problem.n_samples, batch_size, study.n_steps)
-    together = every_order(problem.n_samples, batch_size, n_epochs)
-    same = enumerated_average(problem, apart, evaluate, progress)
-    both = enumerated_average(problem, together, evaluate, progress)
+    orders = every_independent_order(problem.n_samples, batch_size, study.n_steps, study.size)
+    same = enumerated_average(problem, orders, evaluate, progress)
+    orders = every_order(problem.n_samples, study.size, n_epochs)
+    both = enumerated_average(problem, orders, evaluate, progress)
     results, zero = [], np.zeros(problem.n_params)
     for line, own, total in zip(there, same, both, strict=True):
         scale = np.abs(study.parts[line[0]])
-        at_once, per_batch, apart, together = (prediction[line] for prediction in predictions)
+        at_once, per_batch, alone, together = (prediction[line] for prediction in predictions)
         labels = (term_of(line), *labels_of(rule, line))
         results += [
-            Result(*labels, "same", own, zero, at_once, per_batch, apart, study.bound, scale),
+            Result(*labels, "same", own, zero, at_once, per_batch, alone, study.bound, scale),
             Result(
-                *labels, "different", total - own, zero, zero, zero, together - apart, 2 * study.bound, scale
+                *labels, "different", total - own, zero, zero, zero, together - alone, 2 * study.bound, scale
             ),
         ]
     return results
@@ -188,7 +214,7 @@ def lines_of(rule: UpdateRule) -> list[Line]:
     """Return the lines of a rule that are not 0 for every problem: those of one parameter with moments of size 1."""
     one, g = np.ones((1, 1)), 1.37  # a gradient at which nothing cancels by chance
     sums = weight_sums(rule.weights, 4, 3, 0.0)
-    _, values = second_order_lines(rule, Moments(g * one[0], one, one, one), sums, 1.0, theta=one[0])
+    _, values = second_order_lines(rule, Moments(g * one[0], one, one, one), sums, 1.0, 1.0, one[0])
     return [line for line, value in values.items() if value[0] != 0]
 
 

@@ -4,6 +4,8 @@ Every variant of a task is trained at each of its batch sizes, with learning rat
 along three curves of betas: beta2 at beta1 = 0.9, beta1 at beta2 = 0.999, and beta1 = beta2. The learning rates of a
 batch size were chosen on other seeds (1000 and 1001), so that the best one lies inside for common betas; 0.001, 0.003
 and 0.01 are among them wherever batches have at most 256 samples, for the verdicts at one learning rate.
+
+Variants whose names begin with optimizers train, in place of curves of betas, several optimisers at their usual ones.
 """
 
 from collections.abc import Sequence
@@ -24,8 +26,17 @@ CURVES = {
 }
 """Pairs of betas (beta1, beta2) of each curve."""
 MAIN_CURVES = ("beta2", "beta1", "diagonal")
-LRS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+LRS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 """Learning rates, in half decades."""
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "adam": {"optimizer": "adam", "beta2": 0.999},
+    "adam-short": {"optimizer": "adam", "beta2": 0.95},
+    "rmsprop-long": {"optimizer": "rmsprop", "beta2": 0.999},
+    "rmsprop": {"optimizer": "rmsprop", "beta2": 0.99},
+    "invariant-adam": {"optimizer": "invariant-adamw", "beta2": 0.999, "micro_batch_size": 4},
+    "invariant-adam-short": {"optimizer": "invariant-adamw", "beta2": 0.95, "micro_batch_size": 4},
+}
+"""Scale-invariant optimisers that can be trained, labelled as in `sim.memory.optimizer_bias_study`; beta1 is 0.9."""
 N_SEEDS = 20
 """Seeds of the full study, 0 to 19; the even ones are one half, the odd ones the other."""
 
@@ -46,6 +57,8 @@ class Variant:
         Names of `CURVES`.
     title : str
         For figures and tables.
+    optimizers : dict of str to dict
+        Some of `OPTIMIZERS` and the learning rates of each, as in `lrs`, in place of curves.
     """
 
     settings: dict[str, Any]
@@ -53,6 +66,7 @@ class Variant:
     max_epochs: int
     title: str
     curves: tuple[str, ...] = field(default=MAIN_CURVES)
+    optimizers: dict[str, dict[int, tuple[float, float]]] = field(default_factory=dict)
 
 
 _DIGITS = {
@@ -65,6 +79,9 @@ _REGRESSION = {
     1: (1e-4, 1e-2), 4: (1e-4, 1e-2), 16: (1e-4, 1e-2), 64: (1e-4, 1e-2), 128: (1e-4, 1e-2),
 }  # fmt: skip
 _CNN = {1: (3e-4, 3e-2), 4: (3e-4, 3e-2), 16: (1e-3, 3e-2), 64: (1e-3, 3e-2), 256: (1e-3, 1e-2)}
+_ADAM = {4: (3e-4, 1e-2), 64: (1e-3, 3e-2), 1024: (1e-3, 3e-2)}
+_INVARIANT = _ADAM | {64: (1e-2, 1e-1), 1024: (3e-2, 3e-1)}  # larger: its squares keep all the noise
+_OPTIMIZERS = {name: _INVARIANT if name.startswith("invariant") else _ADAM for name in OPTIMIZERS}
 
 VARIANTS = {
     "digits": Variant({"task": "digits"}, _DIGITS, 3000, "digits"),
@@ -103,6 +120,10 @@ VARIANTS = {
         "digits, 30 % wrong labels",
         ("map",),
     ),
+    "optimizers-digits": Variant({"task": "digits"}, _ADAM, 3000, "digits", (), _OPTIMIZERS),
+    "optimizers-digits-wrong-30": Variant(
+        {"task": "digits", "label_noise": 0.3}, _ADAM, 3000, "digits, 30 % wrong labels", (), _OPTIMIZERS
+    ),
 }
 """By name, the most telling ones first. Those that end in -map give all pairs of betas at three batch sizes."""
 
@@ -131,16 +152,17 @@ def settings_of(
             if one not in there:
                 raise InputError(f"{name} is {one}, allowed for {variant}: {' '.join(map(str, there))}")
     epochs = {size: v.max_epochs * (4 if size == n_samples_of(variant) else 1) for size in v.lrs}
-    pairs = list(dict.fromkeys(pair for curve in curves or v.curves for pair in CURVES[curve]))
+    pairs = dict.fromkeys(pair for curve in curves or v.curves for pair in CURVES[curve])
+    cases: list[tuple[dict[str, Any], dict[int, tuple[float, float]]]]
+    cases = [({"beta1": beta1, "beta2": beta2}, v.lrs) for beta1, beta2 in pairs]
+    cases += [(OPTIMIZERS[name], lrs) for name, lrs in v.optimizers.items()]
     return [
-        Settings(
-            **v.settings, batch_size=size, lr=lr, beta1=beta1, beta2=beta2, max_epochs=epochs[size], seed=seed
-        )
+        Settings(**v.settings, **case, batch_size=size, lr=lr, max_epochs=epochs[size], seed=seed)
         for seed in seeds
         for size in batch_sizes or v.lrs
         for lr in LRS
-        if v.lrs[size][0] <= lr <= v.lrs[size][1]
-        for beta1, beta2 in pairs
+        for case, lrs in cases
+        if lrs[size][0] <= lr <= lrs[size][1]
     ]
 
 

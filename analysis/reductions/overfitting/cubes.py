@@ -8,7 +8,7 @@ import numpy as np
 
 from adam_minibatch_noise.theory import Array
 from analysis.reductions.overfitting.rules import CONFIDENCE, N_RESAMPLES
-from sim.small_networks.study import CURVES, VARIANTS
+from sim.small_networks.study import CURVES, OPTIMIZERS, VARIANTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,8 +32,8 @@ class Cube:
     n_samples : int
     seeds, sizes, lrs : ndarray
         (S,), (B,), (L,).
-    pairs : tuple of (float, float)
-        (beta1, beta2), P of them.
+    pairs : tuple
+        (beta1, beta2), or names of `study.OPTIMIZERS` in variants that train these; P of them.
     values : dict of ndarray, shape (S, B, L, P)
         By metric; nan where there is no run, infinite where it diverged.
     usable : ndarray of bool, shape (B, L, P)
@@ -48,7 +48,7 @@ class Cube:
     seeds: np.ndarray
     sizes: np.ndarray
     lrs: np.ndarray
-    pairs: tuple[tuple[float, float], ...]
+    pairs: tuple[Any, ...]
     values: dict[str, Array]
     usable: np.ndarray
     unfinished: np.ndarray
@@ -119,19 +119,19 @@ def cubes_of(table: "pd.DataFrame") -> dict[str, Cube]:
 
 
 def _cube(name: str, table: "pd.DataFrame") -> Cube:
-    table = table.drop_duplicates(["seed", "batch_size", "lr", "beta1", "beta2"])
+    table = table.assign(pair=_pairs(name, table))
+    table = table.drop_duplicates(["seed", "batch_size", "lr", "pair"])
     sizes, lrs = np.sort(table["batch_size"].unique()).astype(int), np.sort(table["lr"].unique())
     seeds_of = table.groupby("batch_size")["seed"].agg(set)
     seeds = np.array(sorted(set.intersection(*seeds_of)), int)
     table = table[table["seed"].isin(seeds)]
-    beta1 = table["beta1"].fillna(0.0).to_numpy()
-    pairs = tuple(dict.fromkeys(sorted(zip(beta1.tolist(), table["beta2"].tolist(), strict=True))))
+    pairs = tuple(sorted(set(table["pair"])))
     shape = len(seeds), len(sizes), len(lrs), len(pairs)
     place = (
         np.searchsorted(seeds, table["seed"]),
         np.searchsorted(sizes, table["batch_size"]),
         np.searchsorted(lrs, table["lr"]),
-        np.array([pairs.index(pair) for pair in zip(beta1, table["beta2"], strict=True)]),
+        np.array([pairs.index(pair) for pair in table["pair"]]),
     )
     diverged = (table["status"] == "diverged").to_numpy()
     values = {}
@@ -146,6 +146,14 @@ def _cube(name: str, table: "pd.DataFrame") -> Cube:
         name, str(table["task"].iloc[0]), int(table["n_samples"].max()), seeds, sizes, lrs, pairs, values, usable,
         unfinished,
     )  # fmt: skip
+
+
+def _pairs(name: str, table: "pd.DataFrame") -> list[Any]:
+    """Return what the runs of a variant differ in beside seed, batch size and learning rate, a row each."""
+    if not VARIANTS[name].optimizers:
+        return list(zip(table["beta1"].fillna(0.0), table["beta2"], strict=True))
+    names = {(case["optimizer"], case["beta2"]): label for label, case in OPTIMIZERS.items()}
+    return [names[run] for run in zip(table["optimizer"], table["beta2"], strict=True)]
 
 
 def mean_of(cube: Cube, metric: str, seeds: np.ndarray) -> Array:

@@ -40,11 +40,10 @@ R8  Noise of each component. C_total takes one noise-to-signal ratio for all com
     proposition, or with weights 1/|g_j|: the rate at which Corr lowers |g|_1. Each in the limit and at the epoch of
     the minimum. Judged by the difference of its rank correlation (R4) from that of one number. holds: ranks better.
 R9  The rule of thumb on trial (variants that end in -map, all pairs of betas at three batch sizes; `FIXED_LRS` and
-    tuned). As there are few seeds, intervals are Student's, of the logarithm of
-    the ratio of two losses of a seed (first written as the ratio itself; changed on seeds 0 to 3 of digits-map, whose
-    ratios have a long upper tail). Map: the loss of
-    each pair over that of the pair of least mean loss; a pair is alike if its interval reaches 0. Gains, pairs chosen
-    with their learning rates on one half of the seeds and judged on the other, both ways round: the best of
+    tuned). As there are few seeds, intervals are Student's, of the logarithm of the ratio of two losses of a seed
+    (first written as the ratio itself; changed on seeds 0 to 3 of digits-map, whose ratios have a long upper tail).
+    Map: the loss of each pair over that of the pair of least mean loss; a pair is alike if its interval reaches 0.
+    Gains, pairs chosen with their learning rates on one half of the seeds and judged on the other, both ways round: the best of
     beta1 = beta2 over the best of all others (holds: the best lies on the diagonal) and over (.9, .999); the highest
     beta1 = beta2 at which no run diverged or is unfinished over (.9, .999); the best of all over (.9, .999). Ranks: the
     rank correlation over the pairs of C_total, exact, with minus the loss, seed by seed, and that of the memory of
@@ -52,7 +51,19 @@ R9  The rule of thumb on trial (variants that end in -map, all pairs of betas at
 R10 Kinds of noise (R6), each of `KINDS` against its reference, along beta2, on the seeds that both have, resampled
     together: slope (R2), gain of the best beta2 over .999 (R3) at the smallest batch and averaged over batch sizes,
     rank correlations of the chain (R6). Reported: both values with the verdict of each, and their difference. `same`:
-    the verdicts agree. Fewer than 8 seeds decide nothing: the intervals of a bootstrap are too narrow then.
+    the verdicts agree. Fewer than 8 seeds decide nothing: the intervals of a bootstrap are too narrow then (added after
+    the results of four seeds).
+R11 Optimisers, on the variants that train several at their usual betas (a pilot on seeds 1000 and 1001 chose the
+    learning rates; seeds 0 to 7 count). Learning rates are tuned as in R2, for each optimiser and batch size. C_total
+    is that of each optimiser at the noise scale and the epoch of its best point there, exact, in units of its step
+    squared, far outside the range of the expansion. Over the optimisers of a variant:
+    (a) Does that whose C_total changes less between the batch sizes (largest less smallest) have a tuned loss that
+        changes less (largest over smallest)? Spearman's rank correlation of the two changes.
+    (b) Does that with the higher C_total have the lower tuned loss, at one batch size? Spearman's rank correlation of
+        C_total with minus the loss, mean over batch sizes.
+    (c) Squaring before averaging, and a short memory: is the change of the loss of invariant-adam less than that of
+        adam, and that of adam-short less than that of adam? The difference of the changes, in percent.
+    holds: interval above 0 ((c): below 0); opposite: on the other side; else open.
 
 A verdict a variant and rule, never averaged over variants into one word.
 """

@@ -11,6 +11,7 @@ from analysis.reductions.overfitting.cubes import Cube, cubes_of
 from analysis.reductions.overfitting.maps import DEFAULT as DEFAULT_PAIR
 from analysis.reductions.overfitting.maps import maps
 from analysis.reductions.overfitting.mechanism import links
+from analysis.reductions.overfitting.optimizers import compare
 from analysis.reductions.overfitting.rankings import DEFAULT, fit_own_rule, points_of, rank, test_own_rule
 from analysis.reductions.overfitting.rules import HOLDS, OPEN, OPPOSITE, R7_FROM
 from sim.small_networks.study import MAIN_CURVES, VARIANTS
@@ -23,7 +24,7 @@ FEWEST_SEEDS = 4
 
 
 def judge(table: "pd.DataFrame", noise: "pd.DataFrame | None" = None) -> dict[str, list[dict[str, Any]]]:
-    """Apply R1 to R10.
+    """Apply R1 to R11.
 
     Parameters
     ----------
@@ -37,7 +38,8 @@ def judge(table: "pd.DataFrame", noise: "pd.DataFrame | None" = None) -> dict[st
     dict of lists of dict
         `variants`, `slopes` (R1 and R2), `bests`, `gains` (R3), `rules` and `worse` (R4), `links` (R6), `noise` (the
         noise scale at the defaults), `own` and `own_test` (R7), `components` and `component_noise` (R8),
-        `cells` and `thumb` (R9), `kinds` (R10).
+        `cells` and `thumb` (R9), `kinds` (R10), `optimizers` and
+        `optimizer_rules` (R11).
     """
     result: dict[str, list[dict[str, Any]]] = {
         name: []
@@ -57,6 +59,8 @@ def judge(table: "pd.DataFrame", noise: "pd.DataFrame | None" = None) -> dict[st
             "cells",
             "thumb",
             "kinds",
+            "optimizers",
+            "optimizer_rules",
         )
     }
     if noise is not None:
@@ -69,6 +73,10 @@ def judge(table: "pd.DataFrame", noise: "pd.DataFrame | None" = None) -> dict[st
              "n_seeds": cube.seeds.size, "n_runs": int(np.isfinite(cube.values["epoch_of_min"]).sum()),
              "n_unfinished_cells": int(cube.unfinished.sum())}
         )  # fmt: skip
+        if VARIANTS[name].optimizers:
+            measured, said = compare(cube)
+            result["optimizers"] += measured
+            result["optimizer_rules"] += said
         for curve in VARIANTS[name].curves:
             part = cube.curve(curve)
             if curve == "map" and DEFAULT_PAIR in part.pairs:
