@@ -35,7 +35,11 @@ for name, figure in FIGURES.items():
 PUBLISHED = load(MAIN, "config/full.yaml")
 SWEEPS = {"": SWEEP, "records_": PUBLISHED["train"]["sweep"]}
 BASELINES = {"": config["analysis"]["best_betas"], "records_": PUBLISHED["analysis"]["best_betas"]}
-RUN_TABLES = {"": [f"{panel}.csv" for panel in PANELS], "records_": recorded_tables("records/train/sweep")}
+RECORDED_RUNS = recorded_tables(SWEEP["records"])
+RUN_TABLES = {  # of a run that is in several, the first table counts
+    "": [f"{panel}.csv" for panel in PANELS] + RECORDED_RUNS,
+    "records_": recorded_tables("records/train/sweep"),
+}
 NOISE_TABLES = {
     "": [f"{R}/train/noise_scale/{case}.csv" for case in config["analysis"]["plot_noise_scale"]["cases"]],
     "records_": recorded_tables("records/train/noise_scale"),
@@ -123,7 +127,7 @@ rule plot_best_beta2:
 
 IMAGE_TABLES = {
     study: [f"{R}/train/image_sweep/{case}.csv" for case in cases]
-    + recorded_tables(f"records/train/image_sweep/{study}")
+    + recorded_tables(IMAGE_SWEEP["records"] and f"{IMAGE_SWEEP['records']}/{study}")
     for study, cases in config["analysis"]["plot_image_sweep"].items()
 }
 
@@ -196,6 +200,7 @@ rule article_numbers:
         map=rules.sim_turning.output.out,
         terms=expand(f"{R}/sim/terms/{{case}}.csv", case=TERMS),
         runs=[f"{panel}.json" for panel in PANELS],
+        recorded_runs=[f"{path.removesuffix('.gz').removesuffix('.csv')}.json" for path in RECORDED_RUNS],
     output:
         f"{R}/analysis/article_numbers.json",
     log:
@@ -209,7 +214,8 @@ rule article_numbers:
         " --critical {input.critical:q} --noise-scale {input.noise_scale:q} --recorded {input.recorded:q}"
         " --recorded-critical {input.recorded_critical:q} --recorded-noise-scale {input.recorded_noise_scale:q}"
         " --certify {input.certify:q} --closeness {input.closeness:q} --map {input.map:q} --turning {input.turning:q}"
-        " --terms {input.terms:q} --runs {input.runs:q} --out {output:q} > {log:q} 2>&1"
+        " --terms {input.terms:q} --runs {input.runs:q} --recorded-runs {input.recorded_runs:q} --out {output:q}"
+        " > {log:q} 2>&1"
 
 
 FEATURE_NOISE_TABLES = {

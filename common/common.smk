@@ -1,7 +1,7 @@
 """What the rules of several stages use. A rule's memory and minutes are those of profiles/default unless it says otherwise."""
 
 from common.captions import captions, files_of_article, read, titles
-from common.config import MAIN, flags, grid, load, recorded_tables, report_entry, sources
+from common.config import MAIN, flags, load, recorded_tables, report_entry, sources
 from common.names import EMBEDDED
 from train.language.settings import Settings as TextSettings
 

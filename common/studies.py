@@ -21,6 +21,7 @@ class Study:
 
 
 STUDIES = {
+    "expectation": Study({"out": "expectation.csv"}, n_threads=2),
     "closeness": Study({"out": "closeness.csv"}, n_threads=2),
     "turning": Study({"out": "turning.csv", "turning_out": "turning_points.csv"}),
     "optimizer_bias": Study({"out": "optimizer_bias.csv"}),

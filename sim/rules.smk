@@ -26,31 +26,6 @@ for name, study in STUDIES.items():
             "python -m {params.program} {params.settings} {params.threads} --format csv {params.files} > {log:q} 2>&1"
 
 
-EXPECTATION = config["sim"]["expectation"]
-TABLES["sim_expectation"] = [
-    f"{R}/sim/expectation/b{case['batch_size']}_beta2-{case['beta2']}.csv" for case in grid(EXPECTATION)
-]
-
-
-rule sim_expectation:
-    input:
-        sources("sim.expectation"),
-    output:
-        f"{R}/sim/expectation/b{{batch_size}}_beta2-{{beta2}}.csv",
-    log:
-        f"{R}/logs/sim/expectation/b{{batch_size}}_beta2-{{beta2}}.log",
-    benchmark:
-        f"{R}/benchmarks/sim/expectation/b{{batch_size}}_beta2-{{beta2}}.tsv"
-    conda:
-        "../envs/sim.yaml"
-    threads: 1
-    params:
-        settings=flags(EXPECTATION["settings"]),
-    shell:
-        "python -m sim.expectation {params.settings} --batch-size {wildcards.batch_size} --beta2 {wildcards.beta2}"
-        " --n-threads {threads} --format csv --out {output:q} > {log:q} 2>&1"
-
-
 TERMS = config["sim"]["terms"]
 TABLES["sim_terms"] = [f"{R}/sim/terms/{case}.csv" for case in config["analysis"]["plot_terms"]["cases"]]
 
