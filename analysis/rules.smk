@@ -18,6 +18,7 @@ for name, figure in FIGURES.items():
             f"{R}/logs/analysis/{name}.log",
         benchmark:
             f"{R}/benchmarks/analysis/{name}.tsv"
+        priority: FIRST
         conda:
             "../envs/analysis.yaml"
         params:
@@ -57,6 +58,7 @@ rule plot_sweep:
         f"{R}/logs/analysis/{{scale}}plot_sweep_{{curve}}.log",
     benchmark:
         f"{R}/benchmarks/analysis/{{scale}}plot_sweep_{{curve}}.tsv"
+    priority: FIRST
     conda:
         "../envs/analysis.yaml"
     params:
@@ -98,6 +100,7 @@ rule plot_noise_scale:
         f"{R}/logs/analysis/{{scale}}plot_noise_scale.log",
     benchmark:
         f"{R}/benchmarks/analysis/{{scale}}plot_noise_scale.tsv"
+    priority: FIRST
     conda:
         "../envs/analysis.yaml"
     shell:
@@ -116,6 +119,7 @@ rule plot_best_beta2:
         f"{R}/logs/analysis/{{scale}}plot_best_beta2.log",
     benchmark:
         f"{R}/benchmarks/analysis/{{scale}}plot_best_beta2.tsv"
+    priority: FIRST
     conda:
         "../envs/analysis.yaml"
     params:
@@ -143,6 +147,7 @@ rule plot_image_sweep:
         f"{R}/logs/analysis/plot_image_sweep.log",
     benchmark:
         f"{R}/benchmarks/analysis/plot_image_sweep.tsv"
+    priority: FIRST
     conda:
         "../envs/analysis.yaml"
     params:
@@ -255,6 +260,7 @@ rule plot_feature_noise:
     wildcard_constraints:
         source="here|published",
         part="alignments|batch|decay|confounders",
+    priority: FIRST
     conda:
         "../envs/analysis.yaml"
     shell:
@@ -295,6 +301,7 @@ rule plot_overfitting:
         f"{R}/benchmarks/analysis/plot_overfitting/{{part}}.tsv"
     wildcard_constraints:
         part="bests|gains|rules|mechanism",
+    priority: FIRST
     conda:
         "../envs/analysis.yaml"
     shell:

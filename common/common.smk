@@ -8,6 +8,8 @@ from train.language.settings import Settings as TextSettings
 R = config["results"]
 FIGURES = read()
 TITLES = titles(FIGURES)
+FIRST = 2  # priority of figures, which appear as soon as they can
+SOON = 1  # of what others wait for
 TABLES = {}  # of a rule with wildcards, the files that this configuration asks for
 
 

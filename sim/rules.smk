@@ -97,6 +97,7 @@ rule sim_overfitting_study:
         f"{R}/benchmarks/sim/overfitting_study/{{variant}}.tsv"
     wildcard_constraints:
         variant="|".join(OVERFITTING),
+    priority: SOON
     conda:
         "../envs/sim.yaml"
     threads: 2

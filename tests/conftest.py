@@ -3,6 +3,7 @@ import os
 import shutil
 import socket
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,13 @@ def pytest_configure(config):
 
 def pytest_collection_finish():
     faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(trylast=True)  # after pytest has taken away what -m does not ask for
+def pytest_collection_modifyitems(items):
+    """Files with many slow tests first: a file stays with one worker, and one that begins last would run alone."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture

@@ -53,6 +53,7 @@ rule train_run:  # along which the noise scale is measured; the model is that of
         f"{R}/benchmarks/train/run/{{case}}.tsv"
     wildcard_constraints:
         case="|".join(config["train"]["run"]),
+    priority: SOON
     conda:
         "../envs/train.yaml"
     threads: 1
