@@ -14,6 +14,7 @@ for name, study in STUDIES.items():
             f"{R}/logs/sim/{name}.log",
         benchmark:
             f"{R}/benchmarks/sim/{name}.tsv"
+        priority: SOON
         conda:
             "../envs/sim.yaml"
         threads: study.n_threads or 1
@@ -69,7 +70,7 @@ rule sim_feature_noise_studies:
         study="|".join(FEATURE_NOISE["studies"]),
     conda:
         "../envs/sim.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=3000,
         runtime=240,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "agg")
+COMPILING = ("test_sim_overfitting", "test_sim_feature_noise_run")
 
 
 def pytest_configure(config):
@@ -25,9 +26,12 @@ def pytest_collection_finish():
 
 @pytest.hookimpl(trylast=True)  # after pytest has taken away what -m does not ask for
 def pytest_collection_modifyitems(items):
-    """Files with many slow tests first: a file stays with one worker, and one that begins last would run alone."""
+    """Files with many slow tests first: a file stays with one worker, and one that begins last would run alone.
+
+    Before them those that compile what copies of the repository take over (`tests.checkouts`).
+    """
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    items.sort(key=lambda item: (item.path.stem not in COMPILING, -slow[item.path]))
 
 
 @pytest.fixture

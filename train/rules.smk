@@ -23,6 +23,7 @@ rule train_sweep:
     wildcard_constraints:
         curve="|".join(SWEEP["curves"]),
         batch_size=r"\d+",
+    priority: SOON
     conda:
         "../envs/train.yaml"
     threads: 1
