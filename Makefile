@@ -14,6 +14,9 @@ SNAKEMAKE = $(ON_PATH) $(BIN)/python -m snakemake --configfile $(call quote,$(CO
 	$(if $(DATA_DIR),--config $(call quote,data_dir='$(subst ','',$(DATA_DIR))'))
 RESULTS = $(shell $(BIN)/python -m common.results name --configuration $(call quote,$(CONFIG)))
 
+# Dozens of processes import the same packages, which uv installs uncompiled: the first one keeps what it compiles.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := reproduce
 .PHONY: reproduce test test-all test-avx2 lint report pages api claims bench gpu pins schema clean
 
