@@ -269,6 +269,7 @@ rule plot_feature_noise:
 
 
 OVERFITTING_RECORDS = recorded_tables("records/overfitting")
+OVERFITTING_NOISE = recorded_tables("records/overfitting_noise")
 
 
 rule overfitting_verdicts:
@@ -276,6 +277,7 @@ rule overfitting_verdicts:
         sources("analysis.overfitting_verdicts"),
         tables=made_by("sim_overfitting_study"),
         records=OVERFITTING_RECORDS,
+        noise=OVERFITTING_NOISE,
     output:
         f"{R}/analysis/overfitting.json",
     log:
@@ -285,13 +287,15 @@ rule overfitting_verdicts:
     conda:
         "../envs/analysis.yaml"
     shell:
-        "python -m analysis.overfitting_verdicts --tables {input.tables:q} --records {input.records:q} --out {output:q}"
-        " > {log:q} 2>&1"
+        "python -m analysis.overfitting_verdicts --tables {input.tables:q} --records {input.records:q}"
+        " --noise {input.noise:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule plot_overfitting:
     input:
         sources("analysis.plot_overfitting"),
+        "analysis/published/marin_beta2.csv",
+        "analysis/published/table1.csv",
         verdicts=rules.overfitting_verdicts.output,
     output:
         figure_file("plot_overfitting/{part}"),
@@ -300,7 +304,7 @@ rule plot_overfitting:
     benchmark:
         f"{R}/benchmarks/analysis/plot_overfitting/{{part}}.tsv"
     wildcard_constraints:
-        part="bests|gains|rules|mechanism",
+        part="bests|gains|rules|mechanism|maps|maps_fixed",
     priority: FIRST
     conda:
         "../envs/analysis.yaml"
