@@ -68,7 +68,8 @@ def main(argv: list[str] | None = None) -> int:
     from sim.losses.noise_summary import NO_BOUND_KNOWN, range_notice, summarize_noise
     from sim.monte_carlo.expectation_check import compare
 
-    made, notices = [], {}
+    made: list[tuple[str, dict[str, Any]]] = []
+    notices: dict[str, None] = {}
     total = sum(count_orders(problem, settings) for problem, settings in cells)
     with tqdm(total=total, unit=" permutations", disable=None, leave=False) as bar:
         for problem, settings in cells:

@@ -67,7 +67,8 @@ def _import_seaborn() -> None:
     It takes them for density estimates and clustered heat maps, which no figure here is.
     """
     spared = [name for name in ("scipy.stats", "scipy.cluster") if name not in sys.modules]
-    sys.modules |= dict.fromkeys(spared)  # None: not to be found
+    missing: Any = dict.fromkeys(spared)  # None: not to be found
+    sys.modules.update(missing)
     try:
         import seaborn  # noqa: F401
     finally:
