@@ -14,6 +14,9 @@ SNAKEMAKE = $(ON_PATH) $(BIN)/python -m snakemake --configfile $(call quote,$(CO
 	$(if $(DATA_DIR),--config $(call quote,data_dir='$(subst ','',$(DATA_DIR))'))
 RESULTS = $(shell $(BIN)/python -m common.results name --configuration $(call quote,$(CONFIG)))
 
+# Dozens of processes import the same packages, which uv installs uncompiled: the first one keeps what it compiles.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := reproduce
 .PHONY: reproduce test test-all test-avx2 lint report pages api claims bench gpu pins schema clean
 
@@ -28,7 +31,7 @@ TEST_SECONDS = 1200
 test: MARKERS = not faults
 test-avx2: PLAYING = $(BIN)/python -m tests.smaller_processor  # every test, as on a processor without AVX-512
 test test-all test-avx2: lint
-	DATA_DIR=$(call quote,$(DATA_DIR)) $(ON_PATH) $(PLAYING) $(BIN)/python -m pytest -n auto --dist loadfile --max-worker-restart 0 \
+	DATA_DIR=$(call quote,$(DATA_DIR)) $(ON_PATH) $(PLAYING) $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0 \
 		--timeout $(TEST_SECONDS) -m "$(MARKERS)"
 
 # pip installs uv and the build of torch made for this machine; uv the exact rest, each file's sha256 verified.
@@ -45,13 +48,11 @@ $(VENV)/installed: pyproject.toml envs/hashes.txt envs/installer.txt envs/bootst
 	$(UV_INSTALL) -e . $(addprefix --group ,sim train analysis paper workflow cluster docs test)
 	touch $@
 
-lint: $(VENV)/installed
+lint: $(VENV)/installed  # types, which take longest, beside the rest
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/python -m snakefmt --check .
-	$(BIN)/lint-imports
-	$(BIN)/python -m mypy
-	$(SNAKEMAKE) --lint
+	$(BIN)/python -m mypy & \
+	$(BIN)/python -m snakefmt --check . && $(BIN)/lint-imports && $(SNAKEMAKE) --lint; others=$$?; wait $$! && exit $$others
 
 report: reproduce  # every figure with its caption, the configuration and run times in one file, RESULTS/report.html
 	$(SNAKEMAKE) --report $(RESULTS)/report.html

@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     add("--turning", required=True, metavar="CSV", help="turning points of sim.turning")
     add("--terms", required=True, nargs="+", metavar="CSV", help="tables of sim.terms")
     add("--runs", required=True, nargs="+", metavar="JSON", help="records of train.sweep")
+    add("--recorded-runs", nargs="*", default=[], metavar="JSON", help="--runs, of records drawn with them")
     add("--out", required=True, metavar="JSON", help="numbers of the article")
     return parser
 
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
             "closeness": closeness.summarize(slopes),
             "turning": turning.summarize(of_map, points),
             "terms": terms.summarize(args.terms),
-            "runs": training_runs.summarize(args.runs),
+            "runs": training_runs.summarize(args.runs, args.recorded_runs),
             "certify": certificates.summarize(tables.read([args.certify], certificates.COLUMNS)),
             "titles": {"optimizers": titles.OPTIMIZERS, "corpora": titles.CORPORA},
         }

@@ -18,6 +18,7 @@ for name, figure in FIGURES.items():
             f"{R}/logs/analysis/{name}.log",
         benchmark:
             f"{R}/benchmarks/analysis/{name}.tsv"
+        priority: FIRST
         conda:
             "../envs/analysis.yaml"
         params:
@@ -35,7 +36,11 @@ for name, figure in FIGURES.items():
 PUBLISHED = load(MAIN, "config/full.yaml")
 SWEEPS = {"": SWEEP, "records_": PUBLISHED["train"]["sweep"]}
 BASELINES = {"": config["analysis"]["best_betas"], "records_": PUBLISHED["analysis"]["best_betas"]}
-RUN_TABLES = {"": [f"{panel}.csv" for panel in PANELS], "records_": recorded_tables("records/train/sweep")}
+RECORDED_RUNS = recorded_tables(SWEEP["records"])
+RUN_TABLES = {  # of a run that is in several, the first table counts
+    "": [f"{panel}.csv" for panel in PANELS] + RECORDED_RUNS,
+    "records_": recorded_tables("records/train/sweep"),
+}
 NOISE_TABLES = {
     "": [f"{R}/train/noise_scale/{case}.csv" for case in config["analysis"]["plot_noise_scale"]["cases"]],
     "records_": recorded_tables("records/train/noise_scale"),
@@ -53,6 +58,7 @@ rule plot_sweep:
         f"{R}/logs/analysis/{{scale}}plot_sweep_{{curve}}.log",
     benchmark:
         f"{R}/benchmarks/analysis/{{scale}}plot_sweep_{{curve}}.tsv"
+    priority: FIRST
     conda:
         "../envs/analysis.yaml"
     params:
@@ -94,6 +100,7 @@ rule plot_noise_scale:
         f"{R}/logs/analysis/{{scale}}plot_noise_scale.log",
     benchmark:
         f"{R}/benchmarks/analysis/{{scale}}plot_noise_scale.tsv"
+    priority: FIRST
     conda:
         "../envs/analysis.yaml"
     shell:
@@ -112,6 +119,7 @@ rule plot_best_beta2:
         f"{R}/logs/analysis/{{scale}}plot_best_beta2.log",
     benchmark:
         f"{R}/benchmarks/analysis/{{scale}}plot_best_beta2.tsv"
+    priority: FIRST
     conda:
         "../envs/analysis.yaml"
     params:
@@ -123,7 +131,7 @@ rule plot_best_beta2:
 
 IMAGE_TABLES = {
     study: [f"{R}/train/image_sweep/{case}.csv" for case in cases]
-    + recorded_tables(f"records/train/image_sweep/{study}")
+    + recorded_tables(IMAGE_SWEEP["records"] and f"{IMAGE_SWEEP['records']}/{study}")
     for study, cases in config["analysis"]["plot_image_sweep"].items()
 }
 
@@ -139,6 +147,7 @@ rule plot_image_sweep:
         f"{R}/logs/analysis/plot_image_sweep.log",
     benchmark:
         f"{R}/benchmarks/analysis/plot_image_sweep.tsv"
+    priority: FIRST
     conda:
         "../envs/analysis.yaml"
     params:
@@ -196,6 +205,7 @@ rule article_numbers:
         map=rules.sim_turning.output.out,
         terms=expand(f"{R}/sim/terms/{{case}}.csv", case=TERMS),
         runs=[f"{panel}.json" for panel in PANELS],
+        recorded_runs=[f"{path.removesuffix('.gz').removesuffix('.csv')}.json" for path in RECORDED_RUNS],
     output:
         f"{R}/analysis/article_numbers.json",
     log:
@@ -209,7 +219,8 @@ rule article_numbers:
         " --critical {input.critical:q} --noise-scale {input.noise_scale:q} --recorded {input.recorded:q}"
         " --recorded-critical {input.recorded_critical:q} --recorded-noise-scale {input.recorded_noise_scale:q}"
         " --certify {input.certify:q} --closeness {input.closeness:q} --map {input.map:q} --turning {input.turning:q}"
-        " --terms {input.terms:q} --runs {input.runs:q} --out {output:q} > {log:q} 2>&1"
+        " --terms {input.terms:q} --runs {input.runs:q} --recorded-runs {input.recorded_runs:q} --out {output:q}"
+        " > {log:q} 2>&1"
 
 
 FEATURE_NOISE_TABLES = {
@@ -249,6 +260,7 @@ rule plot_feature_noise:
     wildcard_constraints:
         source="here|published",
         part="alignments|batch|decay|confounders",
+    priority: FIRST
     conda:
         "../envs/analysis.yaml"
     shell:
@@ -293,6 +305,7 @@ rule plot_overfitting:
         f"{R}/benchmarks/analysis/plot_overfitting/{{part}}.tsv"
     wildcard_constraints:
         part="bests|gains|rules|mechanism|maps|maps_fixed",
+    priority: FIRST
     conda:
         "../envs/analysis.yaml"
     shell:

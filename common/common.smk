@@ -1,13 +1,15 @@
 """What the rules of several stages use. A rule's memory and minutes are those of profiles/default unless it says otherwise."""
 
 from common.captions import captions, files_of_article, read, titles
-from common.config import MAIN, flags, grid, load, recorded_tables, report_entry, sources
+from common.config import MAIN, flags, load, recorded_tables, report_entry, sources
 from common.names import EMBEDDED
 from train.language.settings import Settings as TextSettings
 
 R = config["results"]
 FIGURES = read()
 TITLES = titles(FIGURES)
+FIRST = 2  # priority of figures, which appear as soon as they can
+SOON = 1  # of what others wait for
 TABLES = {}  # of a rule with wildcards, the files that this configuration asks for
 
 

@@ -1,7 +1,6 @@
 """What the Snakemake rules ask of Python: a checked configuration, command lines, the sources of a program."""
 
 import functools
-import itertools
 import json
 import shlex
 from collections.abc import Mapping
@@ -138,32 +137,18 @@ def report_entry(name: str, titles: Mapping[str, str]) -> dict[str, Any]:
     return {"caption": "../paper/captions/figure.rst", "category": "Figures", "labels": labels}
 
 
-def recorded_tables(folder: str) -> list[str]:
+def recorded_tables(folder: str | None) -> list[str]:
     """Return the tables of measurements that are kept in a folder of `records`, without those of evaluations.
 
     Parameters
     ----------
-    folder : str
-        May be missing.
+    folder : str or None
+        May be missing; None: no tables.
     """
+    if folder is None:
+        return []
     paths = sorted([*Path(folder).glob("*.csv"), *Path(folder).glob("*.csv.gz")])
     return [str(path) for path in paths if not path.stem.endswith("_evaluations")]
-
-
-def grid(section: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return every combination of the lists in `section["grid"]`, the last key running fastest.
-
-    Parameters
-    ----------
-    section : mapping
-        Its key "grid" maps names of settings to lists of values.
-
-    Returns
-    -------
-    list of dict
-    """
-    names = list(section["grid"])
-    return [dict(zip(names, values, strict=True)) for values in itertools.product(*section["grid"].values())]
 
 
 def flags(settings: Mapping[str, Any]) -> str:

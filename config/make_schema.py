@@ -25,9 +25,8 @@ def build() -> dict[str, Any]:
     beta, lists = BETA.schema(), _values
     curve = _closed({"beta1": lists(beta), "beta2": lists(beta)})
     sweep = Section("train.sweep", lists=("lr", "batch_size", "seed"), only=("lr", "batch_size", "seed"))
-    names = lists({"type": "string"})
+    names, records = lists({"type": "string"}), {"type": ["string", "null"]}
     sim = {name: made[f"sim.{name}"] for name in STUDIES} | {
-        "expectation": _closed({name: made[f"sim.expectation.{name}"] for name in ("settings", "grid")}),
         "terms": _cases(made["sim.terms.CASE"]),
         "feature_noise_studies": _closed(
             {"settings": study, "studies": _closed(dict.fromkeys(studies, study))}
@@ -37,13 +36,15 @@ def build() -> dict[str, Any]:
     train = {
         "sweep": _closed(
             hardware
-            | {"settings": made["train.sweep.settings"]}
+            | {"records": records, "settings": made["train.sweep.settings"]}
             | sweep.schema()["properties"]
             | {"curves": _mapping("^beta[12]$", curve)}
         ),
         "run": _cases(made["train.run.CASE"]),
         "noise_scale": made["train.noise_scale"],
-        "image_sweep": _closed(hardware | {"cases": _cases(made["train.image_sweep.cases.CASE"])}),
+        "image_sweep": _closed(
+            hardware | {"records": records, "cases": _cases(made["train.image_sweep.cases.CASE"])}
+        ),
     }
     analysis = {
         **{name: made[f"analysis.{name}"] for name in ("plot_c_total", "plot_turning")},

@@ -97,13 +97,7 @@ IMAGE_LISTS = ("lr", "weight_decay", "batch_size", "seed")
 SET_BY_A_STUDY = ("study", "optimizer", "weight_decay", "batch_size", "supports", "seed")
 SECTIONS = {
     **{f"sim.{name}": Section(f"sim.{name}") for name in STUDIES},
-    "sim.expectation.settings": Section("sim.expectation", omit=("batch_size", "beta2", *PROBLEM)),
-    "sim.expectation.grid": Section(
-        "sim.expectation",
-        lists=("batch_size", "beta2"),
-        only=("batch_size", "beta2"),
-        required=("batch_size", "beta2"),
-    ),
+    "sim.expectation": Section("sim.expectation", lists=("batch_size", "beta2"), omit=PROBLEM),
     "sim.terms.CASE": Section("sim.terms", omit=PROBLEM),
     "sim.feature_noise_studies.settings": Section("sim.feature_noise_studies", omit=SET_BY_A_STUDY),
     "sim.overfitting_study.VARIANT": Section("sim.overfitting_study", omit=("variant", "first_seed")),

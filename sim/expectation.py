@@ -4,17 +4,18 @@ Accepted is: measured - predicted equals what the formula leaves out at second o
 correlated batches, eps; computed exactly), within 4 standard errors plus a rigorous bound on noise of order
 three and more (`expansion.bounds`). Exit status 0: accepted, or no bound exists because the noise is too large or none
 is known for the optimiser's formula, or it is off by fewer than 100 random orders, which decide nothing (all said on
-standard error); 1: the formula is violated; 2: bad usage.
+standard error); 1: the formula is violated; 2: bad usage. Every batch size is measured with every beta2.
 """
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from common.cli import Parser, add_output_flags, run, write_result
 from common.files import to_table
-from common.settings import COUNT, add_flags, from_flags, setting
+from common.settings import COUNT, add_flags, combinations, setting
 from sim.losses.optimizer_settings import OPTIMIZER_COLUMNS, OptimizerSettings, rule_of, used_by
 from sim.losses.problem_settings import ProblemSettings, make_problem
 from sim.monte_carlo.averaging_settings import TOO_FEW, AveragingSettings
@@ -38,6 +39,8 @@ class Settings(AveragingSettings, OptimizerSettings, ProblemSettings):
     )
 
 
+LISTS = ("batch_size", "beta2")
+"""Settings of which the program takes lists: it measures every combination, the last running fastest."""
 EXAMPLES = (
     "python -m sim.expectation --method enumerate --n-samples 8 --n-params 2 --batch-size 2 --format json",
     "python -m sim.expectation --optimizer lion-smooth --delta 0.1 --n-samples 256 --n-params 8 --n-permutations 2000",
@@ -47,7 +50,7 @@ EXAMPLES = (
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = Parser(prog="python -m sim.expectation", description=__doc__.split("\n\n")[0], examples=EXAMPLES)
-    add_flags(parser, Settings)
+    add_flags(parser, Settings, lists=LISTS)
     group = parser.add_argument_group("files and machine")
     group.add_argument("--n-threads", type=COUNT, help="default: all cores; the result does not depend on it")
     add_output_flags(group)
@@ -57,48 +60,70 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Measure, compare, write; return 1 if the formula is violated."""
     args = parser().parse_args(argv)
-    settings = from_flags(Settings, args)
-    problem = make_problem(settings, settings.batch_size)
+    cells = [(make_problem(s, s.batch_size), s) for s in combinations(Settings, args, LISTS)]
+    for _, settings in cells:
+        rule_of(settings)  # refused before any work is done
+    from tqdm import tqdm
+
     from sim.losses.noise_summary import NO_BOUND_KNOWN, range_notice, summarize_noise
     from sim.monte_carlo.expectation_check import compare
 
-    rule = rule_of(settings)
-    mean, stderr, n_orders = measure(problem, settings, args.n_threads)
-    n_permutations = n_orders if settings.method == "montecarlo" else None
-    comparison = compare(
-        problem, rule, settings.batch_size, mean, stderr, n_permutations, settings.micro_batch_size
-    )
-    noise = summarize_noise(problem, settings.batch_size, rule, 1, settings.micro_batch_size)
-    write_result(args, **forms(comparison, noise, columns(settings, problem, n_orders)))
-    if comparison.verdict == "no bound":
-        outside = range_notice(noise.rho, noise.rho_max) if noise.inside_range is False else NO_BOUND_KNOWN
-        print(outside, file=sys.stderr)
-    if comparison.verdict == "too few orders":
-        print(TOO_FEW, file=sys.stderr)
-    return int(comparison.verdict == "violated")
+    made: list[tuple[str, dict[str, Any]]] = []
+    notices: dict[str, None] = {}
+    total = sum(count_orders(problem, settings) for problem, settings in cells)
+    with tqdm(total=total, unit=" permutations", disable=None, leave=False) as bar:
+        for problem, settings in cells:
+            rule, micro = rule_of(settings), settings.micro_batch_size
+            mean, stderr, n_orders = measure(problem, settings, bar.update, args.n_threads)
+            n_random = n_orders if settings.method == "montecarlo" else None
+            comparison = compare(problem, rule, settings.batch_size, mean, stderr, n_random, micro)
+            noise = summarize_noise(problem, settings.batch_size, rule, 1, micro)
+            made.append((comparison.verdict, forms(comparison, noise, columns(settings, problem, n_orders))))
+            if comparison.verdict == "no bound":
+                known = noise.inside_range is False
+                notices[range_notice(noise.rho, noise.rho_max) if known else NO_BOUND_KNOWN] = None
+            if comparison.verdict == "too few orders":
+                notices[TOO_FEW] = None
+    write_result(args, **together([form for _, form in made]))
+    for notice in notices:
+        print(notice, file=sys.stderr)
+    return int(any(verdict == "violated" for verdict, _ in made))
 
 
-def measure(problem: "Problem", settings: Settings, n_threads: int | None) -> tuple["Array", "Array", int]:
-    """Return mean and standard error of Corr_n, (n_params,) each, and the number of orders, showing progress."""
-    import numpy as np
-    from tqdm import tqdm
+def together(made: list[dict[str, Any]]) -> dict[str, Any]:
+    """Put the forms of several cells (see `forms`) into one; of one cell they stay as they are."""
+    if len(made) == 1:
+        return made[0]
+    titles = [" ".join(f"{name} {form['value'][name]}" for name in LISTS) for form in made]
+    tables = [f"{title}\n{form['table']}" for title, form in zip(titles, made, strict=True)]
+    rows = [row for form in made for row in form["rows"]]
+    return {"rows": rows, "value": [form["value"] for form in made], "table": "\n\n".join(tables)}
 
-    from sim.monte_carlo.expectation_check import measure_by_enumeration, measure_by_sampling
+
+def count_orders(problem: "Problem", settings: Settings) -> int:
+    """Return over how many orders `measure` averages."""
     from sim.monte_carlo.sampling import n_ordered_partitions
 
+    if settings.method == "montecarlo":
+        return settings.n_permutations
+    return n_ordered_partitions(problem.n_samples, settings.micro_batch_size or settings.batch_size)
+
+
+def measure(
+    problem: "Problem", settings: Settings, update: Callable[[int], Any], n_threads: int | None
+) -> tuple["Array", "Array", int]:
+    """Return mean and standard error of Corr_n, (n_params,) each, and the number of orders; `update` hears of them."""
+    import numpy as np
+
+    from sim.monte_carlo.expectation_check import measure_by_enumeration, measure_by_sampling
+
     corr = (problem, rule_of(settings), settings.batch_size, settings.micro_batch_size)
-    enumerated = settings.method == "enumerate"
-    total = (
-        n_ordered_partitions(problem.n_samples, settings.micro_batch_size or settings.batch_size)
-        if enumerated
-        else settings.n_permutations
-    )
-    with tqdm(total=total, unit=" permutations", disable=None, leave=False) as bar:
-        if enumerated:
-            mean = measure_by_enumeration(*corr, bar.update)
-            return mean, np.zeros_like(mean), total
-        sampling = (settings.n_permutations, settings.seed, settings.control_variate)
-        return *measure_by_sampling(*corr, *sampling, bar.update, n_threads), total
+    n_orders = count_orders(problem, settings)
+    if settings.method == "enumerate":
+        mean = measure_by_enumeration(*corr, update)
+        return mean, np.zeros_like(mean), n_orders
+    sampling = (settings.n_permutations, settings.seed, settings.control_variate)
+    return *measure_by_sampling(*corr, *sampling, update, n_threads), n_orders
 
 
 def columns(settings: Settings, problem: "Problem", n_orders: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ for name, study in STUDIES.items():
             f"{R}/logs/sim/{name}.log",
         benchmark:
             f"{R}/benchmarks/sim/{name}.tsv"
+        priority: SOON
         conda:
             "../envs/sim.yaml"
         threads: study.n_threads or 1
@@ -24,31 +25,6 @@ for name, study in STUDIES.items():
             threads=flags({"n_threads": study.n_threads}),
         shell:
             "python -m {params.program} {params.settings} {params.threads} --format csv {params.files} > {log:q} 2>&1"
-
-
-EXPECTATION = config["sim"]["expectation"]
-TABLES["sim_expectation"] = [
-    f"{R}/sim/expectation/b{case['batch_size']}_beta2-{case['beta2']}.csv" for case in grid(EXPECTATION)
-]
-
-
-rule sim_expectation:
-    input:
-        sources("sim.expectation"),
-    output:
-        f"{R}/sim/expectation/b{{batch_size}}_beta2-{{beta2}}.csv",
-    log:
-        f"{R}/logs/sim/expectation/b{{batch_size}}_beta2-{{beta2}}.log",
-    benchmark:
-        f"{R}/benchmarks/sim/expectation/b{{batch_size}}_beta2-{{beta2}}.tsv"
-    conda:
-        "../envs/sim.yaml"
-    threads: 1
-    params:
-        settings=flags(EXPECTATION["settings"]),
-    shell:
-        "python -m sim.expectation {params.settings} --batch-size {wildcards.batch_size} --beta2 {wildcards.beta2}"
-        " --n-threads {threads} --format csv --out {output:q} > {log:q} 2>&1"
 
 
 TERMS = config["sim"]["terms"]
@@ -94,7 +70,7 @@ rule sim_feature_noise_studies:
         study="|".join(FEATURE_NOISE["studies"]),
     conda:
         "../envs/sim.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=3000,
         runtime=240,
@@ -122,6 +98,7 @@ rule sim_overfitting_study:
         f"{R}/benchmarks/sim/overfitting_study/{{variant}}.tsv"
     wildcard_constraints:
         variant="|".join(OVERFITTING),
+    priority: SOON
     conda:
         "../envs/sim.yaml"
     threads: 2

@@ -12,13 +12,20 @@ SNAKEMAKE = (sys.executable, "-m", "snakemake")
 
 
 def copy_to(folder):
-    """Copy the repository's files, tracked or new, without what is ignored."""
+    """Copy the repository's files, tracked or new, without what is ignored but compiled kernels that are there.
+
+    Numba takes them for those of the copies, which are as old and as long; each index comes before what it names.
+    """
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     for name in names:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    for path in (*ROOT.glob("sim/**/*.nbi"), *ROOT.glob("sim/**/*.nbc")):
+        target = folder / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target)
     return folder
 
 

@@ -3,12 +3,14 @@ import os
 import shutil
 import socket
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "agg")
+COMPILING = ("test_sim_overfitting", "test_sim_feature_noise_run")
 
 
 def pytest_configure(config):
@@ -20,6 +22,16 @@ def pytest_configure(config):
 
 def pytest_collection_finish():
     faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(trylast=True)  # after pytest has taken away what -m does not ask for
+def pytest_collection_modifyitems(items):
+    """Files with many slow tests first: a file stays with one worker, and one that begins last would run alone.
+
+    Before them those that compile what copies of the repository take over (`tests.checkouts`).
+    """
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (item.path.stem not in COMPILING, -slow[item.path]))
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Figures and numbers are reduced from the studies' tables, without a value of their own."""
 
+import json
+
 import pytest
 
 from adam_minibatch_noise.errors import InputError
@@ -54,3 +56,18 @@ def test_training_runs_reject_what_is_not_json(tmp_path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(InputError, match=r"x\.json"):
         training_runs.summarize([str(tmp_path / "x.json")])
+
+
+def test_training_runs_count_a_run_that_is_made_again_once(tmp_path):
+    def write(name, lr, seconds, *runs):
+        made = {"settings": {"lr": lr, "batch_size": 8, "corpus": "pydoc"}, "seconds": seconds, "n_params": 1}
+        made |= {"n_windows": 2, "corpus": {"n_types": 3}, "made_with": {"device": "D", "torch": "T"}}
+        made["runs"] = [dict(zip(("beta1", "beta2", "seed"), run, strict=True)) for run in runs]
+        (tmp_path / name).write_text(json.dumps(made))
+        return str(tmp_path / name)
+
+    here = write("here.json", 0.1, 60, (0.9, 0.99, 0), (0.9, 0.999, 0))
+    other = write("other.json", 0.1, 600, (0.9, 0.999, 0), (0.9, 0.999, 1))
+    found = training_runs.summarize([here], [other, write("lr.json", 0.2, 600, (0.9, 0.99, 0))])
+    assert (found["n_runs"], found["n_here"], found["n_again"], found["minutes"]) == (4, 2, 1, 1)
+    assert training_runs.summarize([here])["n_runs"] == 2

@@ -96,6 +96,17 @@ def test_spread_is_missing_where_a_run_diverged_and_refused_where_epochs_differ(
         image_sweep.spreads(pd.DataFrame(rows))
 
 
+def test_a_run_made_again_counts_once_as_in_the_first_table(tmp_path):
+    recorded = course(0.1, 0.1, batch_size=32) + course(0.1, 0.4, batch_size=64)
+    rows = {"here": course(0.1, 0.2, batch_size=64), "recorded": recorded}
+    paths = [str(tmp_path / f"{name}.csv") for name in rows]
+    for path, of in zip(paths, rows.values(), strict=True):
+        pd.DataFrame(of).to_csv(path, index=False)
+    (group,) = image_sweep.reduce(dict.fromkeys(image_sweep.STUDIES, paths))
+    assert [(row["n_seeds"], row["mean"]) for row in group["drawn"]["batch"]] == [(1, 0.1), (1, 0.2)]
+    assert group["drawn"]["invariance"][0]["error"] == pytest.approx(0.1)  # not refused, nor counted twice
+
+
 def nothing():
     return {study: [] for study in image_sweep.STUDIES}
 

@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from adam_minibatch_noise.errors import InputError
-from common.config import check, flags, grid, load, write_html
+from common.config import check, flags, load, write_html
 
 SCHEMA = "config/config.schema.yaml"
 
@@ -40,12 +40,6 @@ def test_check_names_key_value_and_range(config):
 def test_flags_are_what_a_person_would_type():
     settings = {"n_samples": 4, "shuffle": False, "progress": True, "lams": [0, 0.5], "data_dir": None}
     assert flags(settings) == "--n-samples 4 --no-shuffle --progress --lams 0 0.5"
-
-
-def test_grid_runs_the_last_key_fastest():
-    assert grid({"grid": {"a": [1, 2], "b": [3, 4]}}) == [
-        {"a": 1, "b": 3}, {"a": 1, "b": 4}, {"a": 2, "b": 3}, {"a": 2, "b": 4},
-    ]  # fmt: skip
 
 
 def test_a_long_path_with_a_blank_stands_on_one_line_of_the_page(tmp_path):

@@ -134,14 +134,17 @@ def test_workflow_runs_in_a_folder_with_blanks_on_data_in_a_folder_with_blanks(c
 
 
 def test_measuring_script_takes_a_folder_of_data_with_blanks(checkout, tmp_path):
-    """With a program that only writes down how it was called in place of Python."""
+    """With a program in place of Python that only writes down how it was called, and may keep what it compiles."""
     log = tmp_path / "calls"
     python = tmp_path / "my python"
     python.write_text(
-        f"#!{sys.executable}\nimport json, sys\nopen({str(log)!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
+        f"#!{sys.executable}\nimport json, os, sys\n"
+        "assert 'PYTHONDONTWRITEBYTECODE' not in os.environ\n"
+        f"open({str(log)!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
     )
     python.chmod(0o755)
-    done = make(checkout, "gpu", f"GPU_PYTHON={python}", f"DATA_DIR={DATA}")
+    words = ("gpu", f"GPU_PYTHON={python}", f"DATA_DIR={DATA}")
+    done = make(checkout, *words, PYTHONDONTWRITEBYTECODE="1")
     assert done.returncode == 0, done.stderr
     calls = [yaml.safe_load(line) for line in log.read_text().splitlines()]
     trainings = [call for call in calls if call[1].startswith("train.")]

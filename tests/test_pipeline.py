@@ -146,7 +146,7 @@ def test_workflow_says_what_it_does_and_where_the_listing_is(tmp_path):
     ("line", "words"),
     [
         ("resulst: x", ["resulst"]),
-        ("sim: {expectation: {settings: {noise: -1}}}", ["sim.expectation.settings.noise", "-1", "minimum"]),
+        ("sim: {expectation: {noise: -1}}", ["sim.expectation.noise", "-1", "minimum"]),
         (
             "train: {sweep: {curves: {beta2: {beta1: [0.9], beta2: [1.0]}}}}",
             ["train.sweep.curves.beta2.beta2.0", "1.0", "Maximum"],
@@ -232,8 +232,8 @@ def test_report_shows_configuration_and_run_times(report, checkout, tmp_path):
     )
     settings = yaml.safe_load(shown)
     assert settings["results"] == "results-test"
-    assert settings["sim"]["expectation"]["settings"]["n_samples"] == 64  # of config/test.yaml
-    assert settings["sim"]["expectation"]["settings"]["problem"] == "least-squares"  # of config/config.yaml
+    assert settings["sim"]["expectation"]["n_samples"] == 64  # of config/test.yaml
+    assert settings["sim"]["expectation"]["problem"] == "least-squares"  # of config/config.yaml
 
 
 def open_menu(page, name):

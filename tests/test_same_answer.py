@@ -99,7 +99,7 @@ def test_same_bytes_with_the_jit_cache_fresh_read_and_off(tmp_path):
     assert tables["fresh"] == tables["read"] == tables["off"]
 
 
-TARGETS = ["results-test/sim/closeness.csv", "results-test/train/image_sweep/batch-adam.csv"]
+TARGETS = ["results-test/sim/expectation.csv", "results-test/train/image_sweep/batch-adamw.csv"]
 
 
 @pytest.fixture(scope="module")

@@ -254,9 +254,7 @@ def commands(name):
     """Command lines of the simulation rules of a configuration."""
     files = ["config/config.yaml"] + ([] if name == "config.yaml" else [f"config/{name}"])
     sim = config.load(*(str(ROOT / file) for file in files))["sim"]
-    for cell in config.grid(sim["expectation"]):
-        yield "sim.expectation", config.flags(sim["expectation"]["settings"] | cell)
-    for program in ("closeness", "turning", "invariance"):
+    for program in ("expectation", "closeness", "turning", "invariance"):
         yield f"sim.{program}", config.flags(sim[program])
     for case in sim["terms"].values():
         yield "sim.terms", config.flags(case)

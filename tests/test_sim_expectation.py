@@ -1,5 +1,7 @@
 """Measured against predicted: the acceptance rule holds, and catches a wrong constant."""
 
+import csv
+import io
 import json
 from dataclasses import replace
 
@@ -120,6 +122,21 @@ def test_csv_same_seed_same_bytes_for_any_number_of_threads(tmp_path):
         assert expectation.main([str(flag) for flag in flags]) == 0
     assert len({file.read_bytes() for file in files}) == 1
     assert files[0].read_text().startswith("problem,n_samples,")
+
+
+def test_several_settings_give_what_each_gives_by_itself(capsys):
+    flags = ["--n-samples", 8, "--n-params", 2, "--n-permutations", 300]
+    pairs = [(size, beta2) for size in (2, 4) for beta2 in (0.5, 0.9)]
+    alone = [run(capsys, *flags, "--batch-size", size, "--beta2", beta2) for size, beta2 in pairs]
+    status, together = run(capsys, *flags, "--batch-size", 2, 4, "--beta2", 0.5, 0.9)
+    assert together == [value for _, value in alone]
+    assert status == max(one for one, _ in alone)
+    several = [*map(str, flags), "--batch-size", "2", "4", "--beta2", "0.5", "0.9"]
+    expectation.main([*several, "--format", "csv"])
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(int(row["batch_size"]), float(row["beta2"])) for row in rows[::2]] == pairs
+    expectation.main(several)
+    assert capsys.readouterr().out.count("batch_size ") == 4
 
 
 def test_too_much_noise_is_said_and_not_judged(capsys):

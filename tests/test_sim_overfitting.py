@@ -64,6 +64,7 @@ def test_same_flags_same_bytes_for_any_number_of_threads(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.skipif(not smaller_processor.PLAYS, reason="another kind of processor")
 def test_same_bytes_on_a_smaller_processor():
     """Sums have one order and every operation is rounded as the standard says, so the width of registers is unseen."""
@@ -90,7 +91,7 @@ def test_killed_command_goes_on_and_ends_in_the_same_bytes(tmp_path):
         "--n-samples",
         "1024",
         "--max-epochs",
-        "150",
+        "60",
         "--batch-size",
         "64",
         "256",
@@ -267,26 +268,30 @@ def test_recorded_run_is_trained_again_to_the_digit(variant):
 
 @pytest.mark.slow
 def test_float32_changes_no_verdict():
-    """Seed by seed chaos parts the two; over seeds, bests and gains are the same verdicts."""
+    """Seed by seed chaos parts the two; over seeds, bests and gains are the same verdicts. Records are of float32."""
     import pandas as pd
 
+    from analysis.inputs import tables
     from analysis.reductions.overfitting.verdicts import judge
 
-    found = study.settings_of("digits-wrong-30", range(10), [1, 4], ["beta2"])
-    found = [s for s in found if s.lr in (1e-3, 3e-3) and s.beta2 in (0.769, 0.957, 0.999)]
-    verdicts = []
-    for dtype in (np.float32, np.float64):
-        rows = [vars(s.resolved()) | training.train(s, dtype) | {"variant": "digits-wrong-30"} for s in found]
-        made = judge(pd.DataFrame(rows))
-        verdicts.append(
-            [
-                (row["metric"], row["batch_size"], row["verdict"])
-                for row in made["gains"]
-                if row["baseline"] == 0.999
-            ]
-        )
-    assert verdicts[0] == verdicts[1]
-    assert ("min_valid_loss", 1, "holds") in verdicts[0]
+    variant, sizes, lrs, betas, n_seeds = "digits-wrong-30", [1, 4], (1e-3, 3e-3), (0.769, 0.957, 0.999), 10
+    recorded = tables.read([path for path in RECORDS if path.name.startswith(f"{variant}-seeds-")])
+    asked = recorded["batch_size"].isin(sizes) & recorded["lr"].isin(lrs) & recorded["beta2"].isin(betas)
+    single = recorded[asked & (recorded["beta1"] == 0.9) & (recorded["seed"] < n_seeds)]
+    found = study.settings_of(variant, range(n_seeds), sizes, ["beta2"])
+    found = [s for s in found if s.lr in lrs and s.beta2 in betas]
+    assert len(single) == len(found)
+    double = [vars(s.resolved()) | training.train(s, np.float64) | {"variant": variant} for s in found]
+    single_said, double_said = (
+        [
+            (row["metric"], row["batch_size"], row["verdict"])
+            for row in judge(rows)["gains"]
+            if row["baseline"] == 0.999
+        ]
+        for rows in (single, pd.DataFrame(double))
+    )
+    assert single_said == double_said
+    assert ("min_valid_loss", 1, "holds") in single_said
 
 
 def test_resolved_is_idempotent():

@@ -16,6 +16,7 @@ RUNS = {
     "sim.expectation": [
         f"{SIZE} --n-permutations 600",
         "--n-samples 8 --n-params 2 --batch-size 1 --method enumerate",
+        "--n-samples 6 --n-params 2 --batch-size 2 3 --beta2 0.8 0.9 --n-permutations 600",
     ],
     "sim.terms": [
         f"{SIZE} --rho 0.01 0.02 --n-permutations 150",

@@ -123,6 +123,8 @@ def avx2_settings():
     return {"NUMBA_CPU_NAME": "znver3", "NUMBA_CPU_FEATURES": words}
 
 
+@pytest.mark.slow
+@pytest.mark.faults  # every kernel is compiled for another processor
 @pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
 def test_avx2_and_this_processor_differ_in_reciprocal_roots_only(tmp_path):
     def values(kind, **settings):

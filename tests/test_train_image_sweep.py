@@ -1,11 +1,14 @@
 """The study on images: against torch's own optimisers, resumed to the byte, and without a look at the test split."""
 
 import csv
+import gzip
 import json
 import math
 import os
+import shlex
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from adam_minibatch_noise.errors import InputError
+from common.config import flags
 from common.files import locked
 from tests.kills import kill_in_the_middle
 from train import image_sweep
@@ -482,3 +486,27 @@ def test_cuda_in_bfloat16_channels_last_compiled_matches_cpu():
 
 def test_repeated_columns_are_settings():
     assert set(loop.REPEATED.split()) <= set(Settings.__dataclass_fields__)
+
+
+RECORDS = Path(__file__).parent.parent / "records/train/image_sweep"
+
+
+@pytest.mark.parametrize("path", sorted(RECORDS.rglob("digits-*.csv.gz")), ids=lambda path: path.name[:-7])
+def test_recorded_training_is_made_again(path, tmp_path):
+    """The beginning of one, at the largest batch and rate: to the digit on a processor like that of the records."""
+    settings = json.loads(path.with_name(path.name.replace(".csv.gz", ".json")).read_text())["study"]
+    settings |= {name: max(settings[name]) for name in ("batch_size", "lr", "weight_decay")}
+    settings |= {"seed": 0, "progress": False, "n_threads": 1}
+    settings |= {"n_steps": 20} if settings["n_steps"] else {"n_epochs": 2}
+    unused = [] if settings["scaling"] != "none" else ["reference_batch_size"]
+    unused += ["n_epochs"] if settings["n_steps"] else []
+    words = shlex.split(flags({name: value for name, value in settings.items() if name not in unused}))
+    assert image_sweep.main([*words, "--out", str(tmp_path / "again.csv")]) == 0
+    with open(tmp_path / "again.csv", newline="") as file, gzip.open(path, "rt", newline="") as recorded:
+        again, rows = list(csv.DictReader(file)), list(csv.DictReader(recorded))
+    known = ("batch_size", "lr", "weight_decay", "seed")
+    rows = [row for row in rows if all(row[name] == again[0][name] for name in known)]
+    assert [row["step"] for row in again] == [row["step"] for row in rows[:2]]
+    for name in ("train_loss", "valid_loss"):  # rounding grows from step to step
+        values, expected = (np.array([float(row[name]) for row in each[:2]]) for each in (again, rows))
+        np.testing.assert_allclose(values, expected, rtol=1e-4)

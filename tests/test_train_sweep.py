@@ -1,12 +1,16 @@
 import csv
 import json
 import os
+import shlex
+from pathlib import Path
 
 import pytest
 import torch
 
+from common.config import flags
 from common.files import locked
 from train import run, sweep
+from train.language import corpora
 
 FLAGS = [
     *("--n-layer", "1", "--d-model", "8", "--d-head", "4", "--d-inner", "8", "--tgt-len", "8"),
@@ -24,6 +28,7 @@ FLAGS = [
     ),
     "--no-progress",
 ]
+RECORDS = Path(__file__).parent.parent / "records/train/small_sweep"
 SWEPT = ["--beta2", "0.9", "0.99", "--seed", "0", "1"]
 
 
@@ -227,3 +232,19 @@ def test_learning_rate_beyond_single_precision_is_a_run_that_diverged(tmp_path):
     assert sweep.main([*FLAGS, *flags, "--lr", "1e300"]) == 0
     (row,) = read(out)
     assert (row["status"], row["lr"]) == ("diverged", "1e+300")
+
+
+def test_recorded_run_begins_again_as_recorded(tmp_path):
+    """Two evaluations, to the digit on a processor like that of the records, elsewhere to rounding, which grows."""
+    panel = RECORDS / "beta1_b128_lr0.002"
+    settings = json.loads(Path(f"{panel}.json").read_text())["settings"]
+    if settings.pop("corpus_sha256") != corpora.load("pydoc").sha256:
+        pytest.skip("the records were trained on the text of another Python")
+    made = {"n_epochs": 1, "beta1": 0.5, "beta2": 0.999, "seed": 0, "n_threads": 1, "progress": False}
+    out = tmp_path / "again.csv"
+    assert sweep.main([*shlex.split(flags(settings | made)), "--out", str(out)]) == 0
+    again, recorded = (read(Path(f"{path}_evaluations.csv")) for path in (out.with_suffix(""), panel))
+    assert [row["step"] for row in again] == [row["step"] for row in recorded[:2]]
+    for name in ("train_loss", "valid_loss"):
+        values, expected = ([float(row[name]) for row in rows] for rows in (again, recorded[:2]))
+        assert values == pytest.approx(expected, rel=1e-5)

@@ -1,5 +1,6 @@
 """Every command that the workflow gives is one that its program accepts, for every configuration that is shipped."""
 
+import functools
 import importlib
 import re
 import shlex
@@ -8,6 +9,7 @@ import sys
 
 import pytest
 
+from common.config import MAIN, load
 from common.settings import from_flags
 from tests.checkouts import ROOT, SNAKEMAKE
 from train.runtime import device_flags
@@ -19,6 +21,7 @@ CONFIGURATIONS = sorted(
 )
 
 
+@functools.cache
 def commands(configuration, *more):
     """Words of every command line of a run from nothing, as a dry run prints them."""
     flags = [
@@ -72,6 +75,26 @@ def test_the_folder_of_data_goes_to_the_jobs_that_read_from_it(configuration, pr
         if program != "train.noise_scale":  # which learns of its text from the snapshots
             name = arguments.dataset if program == "train.image_sweep" else arguments.corpus
             device_flags.check_folders(arguments, name)
+
+
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_recorded_trainings_are_drawn_where_the_configuration_names_them(configuration):
+    words = {
+        program: [word for name, words in commands(configuration) if name == program for word in words]
+        for program in ("analysis.plot_sweep", "analysis.plot_image_sweep", "analysis.article_numbers")
+    }
+    train = load(MAIN, configuration)["train"]
+    for program, section, name, n in (
+        ("analysis.plot_sweep", "sweep", "beta2_b128_lr0.002.csv", 2),
+        ("analysis.article_numbers", "sweep", "beta2_b128_lr0.002.json", 1),
+        ("analysis.plot_image_sweep", "image_sweep", "batch/digits-adamw.csv.gz", 1),
+    ):
+        folder = train[section]["records"]
+        found = [word for word in words[program] if word.startswith("records/train/") and word.endswith(name)]
+        assert found == [f"{folder}/{name}"] * (n if folder else 0), program
+    tables = words["analysis.plot_sweep"]
+    made_here = next(i for i, word in enumerate(tables) if re.match("results.*/train/sweep/", word))
+    assert tables[made_here - 1] == "--tables"  # the first: of a run that is in several tables, it counts
 
 
 def test_the_check_would_see_a_flag_that_is_refused():

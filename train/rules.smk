@@ -23,6 +23,7 @@ rule train_sweep:
     wildcard_constraints:
         curve="|".join(SWEEP["curves"]),
         batch_size=r"\d+",
+    priority: SOON
     conda:
         "../envs/train.yaml"
     threads: 1
@@ -53,6 +54,7 @@ rule train_run:  # along which the noise scale is measured; the model is that of
         f"{R}/benchmarks/train/run/{{case}}.tsv"
     wildcard_constraints:
         case="|".join(config["train"]["run"]),
+    priority: SOON
     conda:
         "../envs/train.yaml"
     threads: 1

@@ -207,7 +207,8 @@ def reduce(paths: dict[str, list[str]]) -> list[dict[str, Any]]:
     Parameters
     ----------
     paths : dict
-        For each of STUDIES the tables of `train.image_sweep`.
+        For each of STUDIES the tables of `train.image_sweep`; of a row that occurs twice (made again, and recorded) the
+        first is kept.
 
     Returns
     -------
@@ -227,6 +228,7 @@ def reduce(paths: dict[str, list[str]]) -> list[dict[str, Any]]:
     for study in STUDIES:
         table = tables.read(paths[study], COLUMNS) if paths[study] else pd.DataFrame(columns=COLUMNS)
         titles.known(table["dataset"], titles.DATASETS, "dataset")
+        table = table.drop_duplicates([*GROUP, *SETTING, "scaling", "lr", "seed", "step"])
         reduced[study] = (
             [] if table.empty else (spreads if study == "invariance" else choose_by_validation)(table)
         )
