@@ -20,8 +20,8 @@ Lists = dict[str, "pd.DataFrame"]
 FIGURES = ("bests", "gains", "rules", "mechanism")
 OUTSIDE = "analysis/published/marin_beta2.csv"
 OUTSIDE_TITLE = "outside data: C4, one pass"
-N_COLUMNS = 3
-HEIGHT = 2.0
+N_COLUMNS = 4
+HEIGHT = 1.75
 TUNED = "tuned"
 
 
@@ -48,7 +48,7 @@ def panels_of(names: list[str]) -> tuple["Figure", list["Axes"]]:
     for axis in axes[len(names) :]:
         axis.remove()
     for axis, name in zip(axes, names, strict=False):
-        axis.set_title(name)
+        axis.set_title(name, fontsize=7.5)
     for below, last in zip(axes, axes[N_COLUMNS:], strict=False):
         if not last.figure:
             below.xaxis.set_tick_params(labelbottom=True)
@@ -90,7 +90,7 @@ def draw_bests(lists: Lists) -> "Figure":
         said = slopes.loc[variant]
         axis.annotate(
             f"slope {said['slope']:.2f} [{said['low']:.2f}, {said['high']:.2f}]", (0.5, 1.0), xycoords="axes fraction",
-            fontsize=7, ha="center", va="top",
+            fontsize=6, ha="center", va="top",
         )  # fmt: skip
         if np.isfinite(critical.get(variant, np.nan)):
             axis.axvline(critical[variant], color="0.6", lw=0.8, ls="--")
