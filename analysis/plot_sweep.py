@@ -122,7 +122,10 @@ def best_of(part: "pd.DataFrame") -> Any:
 
 
 def mark_cells(axis: "Axes", part: "pd.DataFrame", swept: str, look: Look) -> None:
-    """Ring the best cell of a learning rate and batch size, square at an end of the grid; mark what is missing or diverged."""
+    """Ring the best cell of one learning rate and batch size, and mark at the edges what is missing or diverged.
+
+    The ring of a best at an end of the grid is a square.
+    """
     from analysis.drawing import axes
 
     memory, mean, best = axes.memory(part[swept]), part["mean"], best_of(part)
@@ -201,9 +204,7 @@ def _draw(args: argparse.Namespace) -> None:
         write_csv(args.summary, cells.to_dict("records"))
 
 
-def _legend(
-    figure: "Figure", cells: "pd.DataFrame", look: dict[int, Look], alone: bool, swept: str
-) -> None:
+def _legend(figure: "Figure", cells: "pd.DataFrame", look: dict[int, Look], alone: bool, swept: str) -> None:
     """Name batch sizes, those without a run in grey, and the marks that occur."""
     from matplotlib.lines import Line2D
 

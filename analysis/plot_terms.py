@@ -7,7 +7,6 @@ every other table (measured and limit, relative to exact).
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from adam_minibatch_noise.errors import InputError
 from analysis.inputs import titles
 from common.cli import Parser, run
 
@@ -122,8 +121,11 @@ def _draw(args: argparse.Namespace) -> None:
 
     columns = ["study", "problem", "optimizer", "rho", "term", "part", "component", "measured", "stderr"]
     columns += ["predicted_limit", "predicted_per_batch", "predicted_exact", *JUDGED, *JUDGED.values()]
-    read = [tables.read([path], columns, ["measured", "stderr", "predicted_exact"], JUDGED) for path in args.tables]
-    for path, table in zip(args.tables, read, strict=True):
+    read = [
+        tables.read([path], columns, ["measured", "stderr", "predicted_exact"], JUDGED)
+        for path in args.tables
+    ]
+    for table in read:
         tables.check_words(table, "study", ("terms",))
     terms = [pd.DataFrame(term_ratios(table)) for table in read]
     falling = [rows for rows in terms if rows["rho"].nunique() > 1]

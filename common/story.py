@@ -45,8 +45,8 @@ def answer(results: str) -> list[str]:
         max(cell["test_error"] for cell in large if cell["replacement"] is again) for again in (False, True)
     )
     return [
-        f"The theory is right: {lemmas['n_published_proved']} of its {lemmas['n_published']} published lemmas are proved "
-        "here in exact arithmetic.",
+        f"The theory is right: {lemmas['n_published_proved']} of its {lemmas['n_published']} published lemmas are "
+        "proved here in exact arithmetic.",
         f"Its limit of many steps is not always near: with {few['n_batches']:g} batches an epoch and beta2 = "
         f"{few['beta2']:g} it overstates the effect of noise {few['predicted'] / few['exact']:.2g}-fold, and the exact "
         "expectation meets the measurement.",
@@ -73,7 +73,8 @@ def _evidence(study: dict[str, list[dict[str, Any]]]) -> str:
     gains = [
         row
         for row in study["gains"]
-        if (row["curve"], row["metric"], row["baseline"], row["verdict"]) == ("beta2", "test_loss", 0.999, "holds")
+        if (row["curve"], row["metric"], row["baseline"], row["verdict"])
+        == ("beta2", "test_loss", 0.999, "holds")
         and row["variant"] in MAIN_VARIANTS
         and row["gain"] >= 1
     ]
@@ -81,11 +82,11 @@ def _evidence(study: dict[str, list[dict[str, Any]]]) -> str:
     most = (
         f"0.999 loses more than 1 % only in batches of at most {max(row['batch_size'] for row in gains)} samples"
         if gains
-        else "0.999 never loses more than 1 % with certainty"
+        else "0.999 never loses more than 1 % with a 95 % interval above 0"
     )
     return (
-        f"In small networks trained past their best point the best beta2 at a fixed learning rate {said(False)} of {kinds} "
-        f"kinds of data, with the learning rate tuned it {said(True)}, and {most}."
+        f"In small networks trained past their best point the best beta2 at a fixed learning rate {said(False)} of "
+        f"{kinds} kinds of data, with the learning rate tuned it {said(True)}, and {most}."
     )
 
 
