@@ -103,10 +103,14 @@ def opening(results: str) -> str:
     figures = [(name, Path(results, "analysis", f"{name}.svg")) for name in MAIN_FIGURES]
     if not all(path.is_file() for _, path in figures):
         return ""
-    said = captions.captions(captions.read())
+    about = captions.read()
+    said, titles = captions.captions(about), captions.titles(about)
     parts = ["**What we find**", *(f"{i}. {text}" for i, text in enumerate(answer(results), start=1))]
     for name, path in figures:
         picture = base64.b64encode(path.read_bytes()).decode()
         lines = textwrap.wrap(f"data:image/svg+xml;base64,{picture}", LINE)
-        parts += [".. image:: " + "\n   ".join(lines) + "\n   :width: 100%", said[name]]
+        parts += [
+            ".. image:: " + "\n   ".join(lines) + f"\n   :width: 100%\n   :alt: {titles[name]}",
+            said[name],
+        ]
     return "\n\n".join(parts)
