@@ -16,7 +16,7 @@ MAIN_FIGURES = (
 """Names of the files of the figures of the article's main part, in their order."""
 LINE = 8000
 """Characters; docutils takes lines of 10,000."""
-MAIN_VARIANTS = ("digits", "digits-wrong-30", "words", "characters", "regression", "cnn")
+MAIN_VARIANTS = ("digits", "digits-wrong-30", "words", "characters", "regression", "cnn", "cnn-wrong-20")
 """Kinds of data of the study of small networks that the article compares."""
 
 
