@@ -79,10 +79,16 @@ def _evidence(study: dict[str, list[dict[str, Any]]]) -> str:
         and row["gain"] >= 1
     ]
     kinds = len({row["variant"] for row in slopes})
+    bests = {
+        (row["variant"], row["batch_size"]): row["best"]
+        for row in study["bests"]
+        if (row["curve"], row["lr"]) == ("beta2", "tuned") and row["best"] is not None
+    }
+    sizes = [row["batch_size"] for row in gains if bests.get((row["variant"], row["batch_size"]), 1) < 0.999]
     most = (
-        f"0.999 loses more than 1 % only in batches of at most {max(row['batch_size'] for row in gains)} samples"
-        if gains
-        else "0.999 never loses more than 1 % with a 95 % interval above 0"
+        f"a memory shorter than that of 0.999 gains more than 1 % only in batches of at most {max(sizes)} samples"
+        if sizes
+        else "no memory shorter than that of 0.999 gains more than 1 %"
     )
     return (
         f"In small networks trained past their best point the best beta2 at a fixed learning rate {said(False)} of "

@@ -84,6 +84,21 @@ def test_a_best_at_the_end_of_the_grid_has_a_square_ring_that_the_legend_names(t
         } == said
 
 
+def test_the_ring_is_a_square_where_a_value_beyond_the_grid_may_be_better(tmp_path, monkeypatch):
+    import matplotlib.pyplot as plt
+
+    from analysis.drawing import style
+
+    kept = []
+    monkeypatch.setattr(style, "save", lambda figure, path: kept.append(figure))
+    rows = curve({0.9: [6, 6], 0.99: [5, 5], 0.999: [7, 7]})
+    rows += curve({0.9: [5, 5], 0.99: [6, 6], 0.999: [7, 7]}, batch_size=64)
+    plot_sweep.main(["--tables", str(write(tmp_path / "t.csv", rows)), "--out", str(tmp_path / "1.svg")])
+    rings = [line.get_marker() for axis in kept[0].axes for line in axis.lines if line.get_markersize() == 10]
+    assert rings == ["o", "s"]  # of batch size 8, best inside the grid, and of 64, best at its end
+    plt.close(kept[0])
+
+
 def test_only_batch_sizes_without_a_run_are_grey():
     rows = [
         {"batch_size": size, "status": status}
