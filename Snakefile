@@ -10,6 +10,7 @@ from adam_minibatch_noise.errors import InputError
 from common.config import check
 from common.files import WORKFLOW_LOCK, take_lock
 from common.progress import show_progress
+from common.story import opening
 
 min_version("9.27")
 
@@ -37,6 +38,7 @@ include: "paper/rules.smk"
 
 SETTINGS = dict(config)
 config["captions"] = captions(FIGURES)  # what paper/captions/figure.rst shows in the report
+config["story"] = opening(R) if "--report" in sys.argv else ""  # likewise paper/captions/report.rst
 
 
 onstart:

@@ -1,8 +1,8 @@
 r"""Draw the measured best beta2 against batch size, with what the theory expects at the measured noise scale.
 
 Bars: values that the runs cannot tell from the best (`analysis.best_betas`). Lines: the beta2 that maximises C_total at
-the measured B_simple, in the limit of many steps and exactly at the end of the epoch of the minimum. Strips on top: the
-critical batch size for the smallest, the middle and the largest B_simple (`analysis.reductions.best_beta2`).
+the measured B_simple, in the limit of many steps and exactly at the end of the epoch of the minimum. Band: the critical
+batch sizes from the smallest to the largest B_simple, of both (`analysis.reductions.best_beta2`).
 
 B_simple is taken near the least validation perplexity (`analysis.reductions.noise_scales`).
 """
@@ -70,13 +70,12 @@ def draw_measured(axis: "Axes", table: "pd.DataFrame") -> None:
         axis.plot([], [], marks[rate], color=palette[rate], label=f"measured, lr {rate:.3g}")
 
 
-def draw_theory(panels: "list[Axes]", summary: dict, curves: "pd.DataFrame") -> None:
-    """Draw lines and strips of both theories.
+def draw_theory(axis: "Axes", summary: dict, curves: "pd.DataFrame") -> None:
+    """Draw what both theories ask for, and the band of critical batch sizes.
 
     Parameters
     ----------
-    panels : list of two matplotlib.axes.Axes
-        Of the strips, of the lines.
+    axis : matplotlib.axes.Axes
     summary : dict
     curves : pandas.DataFrame
         Of `analysis.reductions.best_beta2.expected`.
@@ -85,30 +84,20 @@ def draw_theory(panels: "list[Axes]", summary: dict, curves: "pd.DataFrame") -> 
 
     from analysis.drawing import axes
 
-    labels = {LIMIT: "limit of many steps", EXACT: f"exact, epoch {summary['n_epochs']}"}
     curves = curves.assign(memory=axes.memory(curves["beta2"]))
-    for i, (theory, line, colour, width) in enumerate(((EXACT, "-", "0.65", 3), (LIMIT, "--", "black", 1))):
-        sns.lineplot(
-            curves[curves["theory"] == theory],
-            x="batch_size",
-            y="memory",
-            drawstyle="steps-mid",
-            linestyle=line,
-            color=colour,
-            lw=width,
-            errorbar=None,
-            label=f"largest $C_{{total}}$, {labels[theory]}",
-            legend=False,
-            zorder=1,
-            ax=panels[1],
-        )
-        sizes = summary["critical"][theory]
-        found = [value for value in sizes if value]
-        if found:
-            panels[0].plot([min(found), max(found)], [i, i], color=colour, lw=3, solid_capstyle="butt")
-        if sizes[1]:
-            panels[0].plot(sizes[1], i, "|", color=colour, ms=9, mew=2)
-    panels[0].set_yticks([0, 1], ["exact", "limit"], fontsize=8)
+    for theory, line, colour, width in ((EXACT, "-", "0.65", 3), (LIMIT, "--", "black", 1)):
+        look = {"drawstyle": "steps-mid", "linestyle": line, "color": colour, "lw": width, "zorder": 1}
+        part = curves[curves["theory"] == theory]
+        sns.lineplot(part, x="batch_size", y="memory", errorbar=None, legend=False, ax=axis, **look)
+    first = curves.loc[curves["batch_size"].idxmin()]
+    said = f"largest $C_{{total}}$: limit (dashed), exact, epoch {summary['n_epochs']} (grey)"
+    place: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "color": "0.3"}
+    axis.annotate(said, (first["batch_size"], first["memory"]), (0, 5), **place)
+    found = [size for sizes in summary["critical"].values() for size in sizes if size]
+    if found:
+        axis.axvspan(min(found), max(found), color="0.92", zorder=0)
+        place |= {"xycoords": ("data", "axes fraction"), "ha": "right"}
+        axis.annotate("critical batch size", (min(found), 0), (-4, 5), **place)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -134,26 +123,22 @@ def _draw(args: argparse.Namespace) -> None:
     noise = noise_scales.near_minimum(noise_scales.read(args.noise_scale)) if args.noise_scale else None
     summary: dict[str, Any] = {}
     style.apply()
-    figure, panels = plt.subplots(2, 1, figsize=(style.WIDTH, 3.6), sharex=True, height_ratios=[1, 6])
-    panels[1].set(xscale="log", yscale="log")
+    figure, axis = plt.subplots(figsize=(style.WIDTH, 2.7))
+    axis.set(xscale="log", yscale="log", title=_title(noise))
     if noise and table["best_beta"].notna().any():
         summary, curves = best_beta2.expected(table, noise, args.beta1)
-        draw_theory(list(panels), summary, curves)
-    else:
-        panels[0].set_axis_off()
-    draw_measured(panels[1], table)
-    panels[0].set(ylim=(-0.7, 1.7), title=_title(noise))
-    panels[0].spines[["left", "bottom"]].set_visible(False)
-    panels[0].tick_params(length=0, which="both")
-    panels[1].set_ylim(1.6 if table["best_beta"].isna().any() else 3.5, 1300)
+        draw_theory(axis, summary, curves)
+    draw_measured(axis, table)
+    axis.set_ylim(1.6 if table["best_beta"].isna().any() else 3.5, 2000)
     ticks = sorted(table["batch_size"].unique())
     full = table["n_windows"].max()
     labels = [f"full\n({tick:g})" if tick == full else f"{tick:g}" for tick in ticks]
-    axes.counts_axis(panels[1], ticks, labels, most=10)
-    axes.beta_axis(panels[1], "beta2", "y", label=r"best $\beta_2$")
-    panels[1].set_xlabel("batch size (windows)")
-    handles, labels = panels[1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(handles)))
+    axes.counts_axis(axis, ticks, labels, most=10)
+    axes.beta_axis(axis, "beta2", "y", label=r"best $\beta_2$")
+    axis.set_xlabel("batch size (windows)")
+    handles, labels = axis.get_legend_handles_labels()
+    if len(handles) > 1:
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(handles)))
     style.save(figure, args.out)
     if args.summary:
         write_json(args.summary, summary)
@@ -162,8 +147,7 @@ def _draw(args: argparse.Namespace) -> None:
 def _title(noise: "NoiseScale | None") -> str:
     if noise is None:
         return r"$B_{simple}$ not yet measured"
-    spread = f"{noise.middle:.3g} ({noise.low:.3g} to {noise.high:.3g})"
-    return rf"critical batch size at $B_{{simple}}$ = {spread} windows"
+    return rf"noise scale $B_{{simple}}$ = {noise.middle:.3g} ({noise.low:.3g} to {noise.high:.3g}) windows"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 THEORIES = {"exact": "exact second order", "predicted": "limit of many steps (Prop. 3.3)"}
 """Columns and names of the curves."""
+SHORT = {"exact": "exact", "predicted": "limit"}
+"""Names of the curves in the figure."""
 NO_BOUND = {"mfc": "white", "label": "measured ± 4 s.e., no bound on higher orders"}
 """Look of a point whose noise is too large for the expansion, so that nothing is held to account."""
 
@@ -64,7 +66,7 @@ def draw_panel(axis: "Axes", rows: "pd.DataFrame") -> None:
         style_order=names,
         palette=style.colours(names),
         errorbar=None,
-        legend="full",
+        legend=False,
         ax=axis,
     )
     for part, look in ((rows.dropna(subset="excess"), {}), (rows[rows["excess"].isna()], NO_BOUND)):
@@ -72,8 +74,21 @@ def draw_panel(axis: "Axes", rows: "pd.DataFrame") -> None:
         if len(part):
             axis.errorbar(part["memory"], part["measured"], 4 * part["stderr"], **bars)
     n_batches = rows["n_batches"].iloc[0]
-    axis.axvline(n_batches, color="0.5", lw=0.8, ls=":", label="memory = one epoch")
+    axis.axvline(n_batches, color="0.5", lw=0.8, ls=":")
     axis.set_title(f"batch size {rows['batch_size'].iloc[0]}\n{n_batches} batches")
+
+
+def name_curves(axis: "Axes", rows: "pd.DataFrame") -> None:
+    """Write the names of the curves, and of the dotted line, into the first panel."""
+    from analysis.drawing import axes, style
+
+    last = rows.loc[rows["beta2"].idxmax()]
+    look: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "ha": "right"}
+    for i, (column, name) in enumerate(SHORT.items()):
+        place = (axes.memory(last["beta2"]), last[column])
+        axis.annotate(name, place, (0, -12 if column == "exact" else 3), color=style.OKABE_ITO[i], **look)
+    look |= {"xycoords": ("data", "axes fraction"), "fontsize": 7, "color": "0.4"}
+    axis.annotate("one epoch", (last["n_batches"], 0), (-3, 4), **look)
 
 
 def _draw(args: argparse.Namespace) -> None:
@@ -88,7 +103,7 @@ def _draw(args: argparse.Namespace) -> None:
     rows = noise_effects(tables.read(args.tables, columns, finite=RESULTS, finite_where=JUDGED))
     frame = pd.DataFrame(rows)
     style.apply()
-    n_panels, height = frame["n_batches"].nunique(), 2.8
+    n_panels, height = frame["n_batches"].nunique(), 2.3
     aspect = style.WIDTH / n_panels / height
     grid = style.facets(frame, col="n_batches", height=height, aspect=aspect, sharex=True, sharey=True)
     for n_batches, axis in grid.axes_dict.items():
@@ -98,13 +113,14 @@ def _draw(args: argparse.Namespace) -> None:
     for axis in grid.axes.flat:
         kinds |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     for axis in grid.axes.flat:
-        axis.get_legend().remove()
         axis.set_yscale("symlog")
         axes.beta_axis(axis, "beta2", betas=(0.5, 0.9, 0.99, 0.999))
         axes.no_minor_ticks(axis, "y")
         axis.set_ylabel("")
     grid.axes.flat[0].set_ylabel("effect of noise on E[Corr]\nper unit of relative variance")
-    grid.figure.legend(kinds.values(), kinds, loc="outside lower center", ncols=2)
+    name_curves(grid.axes.flat[0], frame[frame["n_batches"] == frame["n_batches"].min()])
+    if kinds := {name: kind for name, kind in kinds.items() if name == NO_BOUND["label"]}:
+        grid.figure.legend(kinds.values(), kinds, loc="outside lower center")
     style.save(grid.figure, args.out)
     if args.summary:
         write_csv(args.summary, rows)

@@ -1,7 +1,8 @@
 """Draw the studies of feature noise: what is fitted over time, and test error against settings.
 
 --figure alignments: the published runs over time; batch: test error against batch size; decay: against weight decay;
-confounders: steps, supports, replacement, betas. Points are means over seeds, bars run from the lowest to the highest.
+remedies: what removes the failure of the large batch; steps: test error over the steps. Points are means over seeds,
+bars and bands run from the lowest to the highest.
 """
 
 import argparse
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from adam_minibatch_noise.errors import InputError
 from analysis.inputs import titles
-from analysis.reductions.confounders import summarize_betas
 from analysis.reductions.feature_noise import FAILS, last_measurements
 from common.cli import Parser, run
 from sim.feature_noise.studies import PUBLISHED_DECAY
@@ -31,7 +31,8 @@ STUDIES = {
     "alignments": ("table",),
     "batch": ("batch",),
     "decay": ("decay",),
-    "confounders": ("steps", "supports", "replacement", "betas"),
+    "remedies": ("steps", "replacement", "betas"),
+    "steps": ("steps",),
 }
 
 
@@ -94,7 +95,7 @@ def draw_alignments(table: "pd.DataFrame") -> "Figure":
         axes.log_axis(axis, "x")
         axis.axhline(0, color="0.7", lw=0.6, zorder=0)
         decay = axes.number(PUBLISHED_DECAY[optimizer])
-        title = f"{titles.OPTIMIZERS[optimizer]}, λ = {decay}, batch {batch_size}"
+        title = f"{titles.OPTIMIZERS[optimizer]}, γ = {decay}, batch {batch_size}"
         axis.set(ylim=(-0.4, 2.05), title=title, xlabel="", ylabel="")
     grid.set_xlabels("step")
     grid.set_ylabels("alignment; error")
@@ -136,11 +137,11 @@ def draw_batch(table: "pd.DataFrame") -> "Figure":
     figure, axes = plt.subplots(1, 2, figsize=(style.WIDTH, 2.7), sharey=True)
     last = last_measurements(table)
     last = last.assign(
-        n_batches=last["n_samples"] / last["batch_size"], samples=[f"n = {n}" for n in last["n_samples"]]
+        n_batches=last["n_samples"] / last["batch_size"], samples=[f"N = {n}" for n in last["n_samples"]]
     )
-    names = [f"n = {n}" for n in sorted(last["n_samples"].unique())]
+    names = [f"N = {n}" for n in sorted(last["n_samples"].unique())]
     for axis, x, label in zip(
-        axes, ("batch_size", "n_batches"), ("batch size B", "batches an epoch n/B"), strict=True
+        axes, ("batch_size", "n_batches"), ("batch size", "batches an epoch"), strict=True
     ):
         log_span(axis, last[x], base=2)
         _curves(axis, last, x, "test_error", "samples", names)
@@ -161,7 +162,7 @@ def draw_decay(table: "pd.DataFrame") -> "Figure":
     figure, panels = plt.subplots(2, 3, figsize=(style.WIDTH, 4.4), sharey=True, sharex="col")
     last = last_measurements(table)
     last = last.assign(
-        start=[f"σ₀ = {std:g}" for std in last["init_std"]], size=[f"B = {b:g}" for b in last["batch_size"]]
+        start=[f"σ₀ = {std:g}" for std in last["init_std"]], size=[f"batch {b:g}" for b in last["batch_size"]]
     )
     small, usual = last[last["batch"] == "small"], last["init_std"].median()
     wide = last[(last["optimizer"] == "adamw") & (last["init_std"] == usual)]
@@ -176,7 +177,7 @@ def draw_decay(table: "pd.DataFrame") -> "Figure":
             axes.log_span(axis, part["weight_decay"])
             _curves(axis, part, "weight_decay", y, hue, names)
             axes.log_axis(axis, "x")
-            axis.set(ylim=ERROR, xlabel="weight decay λ")
+            axis.set(ylim=ERROR, xlabel="weight decay γ")
         column[0].set_title(title)
         column[0].legend(title=None, loc="upper left", fontsize=7)
         column[1].get_legend().remove()
@@ -185,22 +186,28 @@ def draw_decay(table: "pd.DataFrame") -> "Figure":
     return figure
 
 
-def draw_confounders(table: "pd.DataFrame") -> "Figure":
-    """Draw one panel a confounder, that of steps for each optimiser."""
+def draw_remedies(table: "pd.DataFrame") -> "Figure":
+    """Draw what removes the failure of the large batch, a panel an optimiser."""
     import matplotlib.pyplot as plt
 
     from analysis.drawing import confounders, style
 
-    of = dict(list(table.groupby("study")))
-    figure = plt.figure(figsize=(style.WIDTH, 6.2))
-    rows = figure.add_gridspec(2, 1)
-    upper = rows[0].subgridspec(1, 2).subplots(sharey=True, squeeze=False)[0]
-    lower = rows[1].subgridspec(1, 3).subplots(squeeze=False)[0]
-    for axis, optimizer in zip(upper, PUBLISHED_DECAY, strict=True):
-        confounders.draw_steps(axis, of["steps"], optimizer)
-    confounders.draw_supports(lower[0], of["supports"])
-    confounders.draw_replacement(lower[1], of["replacement"])
-    confounders.draw_betas(lower[2], summarize_betas(of["betas"])["groups"])
+    figure, panels = plt.subplots(1, 2, figsize=(style.WIDTH, 2.1), sharey=True)
+    for axis, optimizer in zip(panels, PUBLISHED_DECAY, strict=True):
+        confounders.draw_remedies(axis, table, optimizer)
+    panels[0].invert_yaxis()
+    return figure
+
+
+def draw_steps(table: "pd.DataFrame") -> "Figure":
+    """Draw the test error over the steps, a panel an optimiser."""
+    import matplotlib.pyplot as plt
+
+    from analysis.drawing import confounders, style
+
+    figure, panels = plt.subplots(1, 2, figsize=(style.WIDTH, 2.6), sharey=True)
+    for axis, optimizer in zip(panels, PUBLISHED_DECAY, strict=True):
+        confounders.draw_steps(axis, table, optimizer)
     return figure
 
 
@@ -208,7 +215,8 @@ DRAW = {
     "alignments": draw_alignments,
     "batch": draw_batch,
     "decay": draw_decay,
-    "confounders": draw_confounders,
+    "remedies": draw_remedies,
+    "steps": draw_steps,
 }
 
 

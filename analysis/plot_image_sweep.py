@@ -71,7 +71,7 @@ def draw_errors(axis: "Axes", drawn: dict[str, list[dict[str, Any]]], studies: l
             dashed: dict[str, Any] = {"ls": "--", "lw": 1} if steps else {}
             axis.plot([], [], color=palette[optimizer], marker=marks[optimizer], label=label, **dashed)
     axis.set_ylabel("test error")
-    axis.set_xlabel("batch size" if x == "batch_size" else r"weight decay $\lambda$")
+    axis.set_xlabel("batch size" if x == "batch_size" else r"weight decay $\gamma$")
     if x == "batch_size":
         axes.counts_axis(axis, sorted({row[x] for study in studies for row in drawn[study]}))
     else:
@@ -113,11 +113,10 @@ def draw_spreads(axis: "Axes", rows: list[dict[str, Any]], name: str) -> None:
 
 
 def _legend(axis):
-    """Name the curves above the panel, where they hide nothing."""
+    """Name the curves, where they hide least."""
     handles, labels = axis.get_legend_handles_labels()
     if handles:
-        place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.97), "fontsize": 7.5}
-        axis.legend(handles, labels, ncols=2, **place)
+        axis.legend(handles, labels, fontsize=7, loc="best")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -148,7 +147,7 @@ def _draw(args: argparse.Namespace) -> None:
             draw_spreads(left, drawn["invariance"], "loss")
             draw_spreads(right, drawn["invariance"], "error")
         if group["title"] not in named:  # above the group's first row
-            left.set_title(group["title"], loc="left", pad=20)  # clear of the legend
+            left.set_title(group["title"], loc="left")
         named.add(group["title"])
     style.save(figure, args.out)
     if args.numbers:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.24), "fontsize": 7.5}
-"""Where the legend of a panel sits."""
 SLOPES = ("case", "problem", "lam", "rule", "kappa", "lr", "distance", "limit", "slope", "verdict")
 SPREAD = ("problem", "rule", "lr0", "batch_size", "relative", "spread_accuracy", "n_seeds")
 
@@ -55,7 +53,6 @@ def draw_slopes(axis: "Axes", table: "pd.DataFrame") -> None:
         Rows of `sim.invariance --out`.
     """
     import seaborn as sns
-    from matplotlib.lines import Line2D
 
     from analysis.drawing import axes, style
 
@@ -63,9 +60,9 @@ def draw_slopes(axis: "Axes", table: "pd.DataFrame") -> None:
     rows = table[table["kappa"] == kappa]
     palette = style.colours(RULES)
     cases = list(dict.fromkeys(rows.sort_values(["problem", "lam"], ascending=[False, True])["case"]))
-    marks = style.markers(cases)
     drawn = rows[rows["rule"].isin(("invariant", "square-root"))]
-    look = {"hue": "rule", "style": "case", "palette": palette, "markers": marks, "style_order": cases}
+    look: dict[str, Any] = {"hue": "rule", "style": "case", "palette": palette}
+    look |= {"markers": style.markers(cases), "style_order": cases}
     axis.set_yscale("log")
     axes.log_span(axis, drawn["lr"])
     sns.scatterplot(drawn, x="lr", y="distance", s=22, legend=False, ax=axis, **look)
@@ -80,17 +77,13 @@ def draw_slopes(axis: "Axes", table: "pd.DataFrame") -> None:
     axes.log_axis(axis, "x")
     axes.log_axis(axis)
     axis.set(xlabel="learning rate", ylabel="largest distance / path")
-    axis.set_title(rf"from $\kappa$ = {kappa:.0f} to $\kappa$ = 1")
-    about = rows.drop_duplicates("case").set_index("case")
-    handles = [
-        Line2D([], [], color="0.3", ls="", marker=marks[case], label=_case_title(about.loc[case]))
-        for case in cases
-    ]
-    axis.legend(handles=handles, handletextpad=0.1, **BELOW)
-
-
-def _case_title(case):
-    return rf"{titles.PROBLEMS[case['problem']]}, $\lambda$ = {case['lam']:.2g}"
+    axis.set_title(rf"$\kappa$ = {kappa:.0f} against $\kappa$ = 1")
+    look = {"textcoords": "offset points", "fontsize": 6.5, "color": palette["square-root"]}
+    ends = drawn[(drawn["rule"] == "square-root") & (drawn["lr"] == drawn["lr"].min())]
+    for problem, part in ends.groupby("problem"):
+        loud = part.loc[part["lam"].idxmax()]
+        name = rf"{titles.PROBLEMS[problem]}, $\lambda$ = {loud['lam']:.2g}"
+        axis.annotate(name, (loud["lr"], loud["limit"]), (-3, -8 if loud["limit"] > 0.1 else 3), **look)
 
 
 def draw_spread(axis: "Axes", table: "pd.DataFrame") -> None:
@@ -134,14 +127,17 @@ def draw_spread(axis: "Axes", table: "pd.DataFrame") -> None:
     axis.axhline(BREAK, color="0.6", lw=0.8, zorder=0)
     axes.log_axis(axis, "x")
     axes.log_axis(axis)
-    axis.set(xlabel=r"$lr_0$, at one micro-batch", ylabel="spread of the loss / its fall")
+    axis.set(xlabel=r"$\eta_0$, at one micro-batch", ylabel="spread of the loss / its fall")
     sizes = sorted(table["batch_size"].unique())
-    axis.set_title(f"B = {', '.join(f'{size:.0f}' for size in sizes)}")
+    axis.set_title(f"batch sizes {', '.join(f'{size:.0f}' for size in sizes)}")
+    axis.annotate(
+        f"broken above {100 * BREAK:g} %", (0, BREAK), (2, -8), ("axes fraction", "data"), "offset points",
+        fontsize=6.5, color="0.4",
+    )  # fmt: skip
     handles = [
         Line2D([], [], ls=lines[name], color="0.3", lw=1, label=titles.PROBLEMS[name]) for name in problems
     ]
-    handles.append(Line2D([], [], color="0.6", lw=0.8, label=f"broken above {100 * BREAK:g} %"))
-    axis.legend(handles=handles, **BELOW)
+    axis.legend(handles=handles, loc="lower right", fontsize=6.5)
 
 
 def draw_c_total(axis: "Axes", betas: tuple[float, float], lams: list[float], max_kappa: int) -> None:
@@ -178,13 +174,13 @@ def draw_c_total(axis: "Axes", betas: tuple[float, float], lams: list[float], ma
         sns.scatterplot(points, x="kappa", y="value", style="rule", markers=marks, s=14, **look)
     axis.axhline(0, color="0.7", lw=0.8, zorder=0)
     axes.counts_axis(axis, marked[::2].tolist())
-    axis.set(xlabel=r"micro-batches a batch, $\kappa$", ylabel=r"$lr\ C_{total}\,/\,lr_0$")
-    axis.set_title(r"regularisation of $|g|_1$")
+    axis.set(xlabel=r"micro-batches a batch, $\kappa$", ylabel=r"$\eta\,C_{total}\,/\,\eta_0$")
+    axis.set_title(r"penalty on $\|\nabla L\|_1$")
     handles = [
         Line2D([], [], ls=line, color="0.3", lw=1, label=rf"$\lambda$ = {lam:g}")
         for lam, line in lines.items()
     ]
-    axis.legend(handles=handles, **BELOW)
+    axis.legend(handles=handles, loc="upper right", bbox_to_anchor=(1, 0.9), fontsize=7)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -213,7 +209,7 @@ def _draw(args: argparse.Namespace) -> None:
         tables.check_words(table, "problem", titles.PROBLEMS)
     summary = summarize(slopes, spread, betas, args.lam_micro, args.max_kappa) if args.summary else None
     style.apply()
-    figure, axes = plt.subplots(1, 3, figsize=(style.WIDTH, 3.6))
+    figure, axes = plt.subplots(1, 3, figsize=(style.WIDTH, 2.6))
     draw_slopes(axes[0], slopes)
     draw_spread(axes[1], spread)
     draw_c_total(axes[2], betas, args.lam_micro, args.max_kappa)

@@ -36,6 +36,13 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+def colours() -> dict[str, str]:
+    """Return the colour of each case; its name is written in it, for which yellow is too light."""
+    from analysis.drawing import style
+
+    return style.colours(TITLES) | {"ademamix": "0.5"}
+
+
 def draw(axis: "Axes", table: "pd.DataFrame", x: str, y: str) -> None:
     """Draw a curve a case.
 
@@ -47,9 +54,9 @@ def draw(axis: "Axes", table: "pd.DataFrame", x: str, y: str) -> None:
     x, y : str
         Columns.
     """
-    from analysis.drawing import axes, style
+    from analysis.drawing import axes
 
-    palette = style.colours(TITLES)
+    palette = colours()
     for case, title in TITLES.items():
         rows = table[(table["case"] == case) & (table[x] > 0)].sort_values(x)
         look: dict[str, Any] = {
@@ -95,8 +102,14 @@ def _draw(table: "pd.DataFrame", out: str) -> None:
     axes.counts_axis(right, [64, 256, 1024, 4096, 16384])
     right.set_xlabel("batch size")
     right.set_title(f"exact, end of epoch {table['n_epochs'].iloc[0]:.0f}")
-    handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7.5)
+    palette = colours()
+    smallest = table[table["batch_size"] == table["batch_size"].min()]
+    ends = {
+        TITLES[row.case]: (row.lam, row.c_total_limit, palette[row.case]) for row in smallest.itertuples()
+    }
+    axes.label_ends(left, ends, gap=7.5)
+    for text in left.texts:
+        text.set_fontsize(7)
     style.save(figure, out)
 
 

@@ -26,7 +26,7 @@ FIXED_LR = 3e-3
 ONLY_COMPARED = ("digits-wrong-10", "words-frozen", "words-one-hot", "digits-replacement")
 """Variants that R10 compares and no other figure shows."""
 N_COLUMNS = 3
-HEIGHT = 2.0
+HEIGHT = 1.5
 TUNED = "tuned"
 
 
@@ -53,7 +53,7 @@ def panels_of(names: list[str]) -> tuple["Figure", list["Axes"]]:
     for axis in axes[len(names) :]:
         axis.remove()
     for axis, name in zip(axes, names, strict=False):
-        axis.set_title(name)
+        axis.set_title(name, fontsize=8)
     for below, last in zip(axes, axes[N_COLUMNS:], strict=False):
         if not last.figure:
             below.xaxis.set_tick_params(labelbottom=True)
@@ -93,14 +93,14 @@ def draw_bests(lists: Lists) -> "Figure":
         said = slopes.loc[variant]
         axis.annotate(
             f"slope {said['slope']:.2f} [{said['low']:.2f}, {said['high']:.2f}]", (0.5, 1.0), xycoords="axes fraction",
-            fontsize=7, ha="center", va="top",
+            fontsize=6.5, ha="center", va="top",
         )  # fmt: skip
         if np.isfinite(critical.get(variant, np.nan)):
             axis.axvline(critical[variant], color="0.6", lw=0.8, ls="--")
     outside.draw_sweep(panels[-2])
     outside.draw_table(panels[-1])
     for axis in panels:
-        axis.set(xscale="log", yscale="log", ylim=(1.6, 12000))
+        axis.set(xscale="log", yscale="log", ylim=(1.6, 50000))
     for axis in panels:
         axes.beta_axis(axis, "beta2", "y")
         axes.log_axis(axis, "x")
@@ -193,7 +193,7 @@ def _rows_of_points(
     from analysis.drawing import style
 
     names = list(dict.fromkeys(left[rows]))
-    figure, pair = plt.subplots(1, 2, figsize=(style.WIDTH, 0.52 * len(names) + 1.3), sharey=True)
+    figure, pair = plt.subplots(1, 2, figsize=(style.WIDTH, 0.4 * len(names) + 1.3), sharey=True)
     palette, marks = style.colours(variants), style.markers(variants)
     for axis, table, (middle, low, high) in zip(
         pair, (left, left if right is None else right), (of_left, of_right), strict=True

@@ -115,15 +115,23 @@ def draw_curves(
         mark_cells(axis, cells[cells["batch_size"] == size], swept, look[size])
 
 
+def best_of(part: "pd.DataFrame") -> Any:
+    """Return the row of the least mean of one learning rate and batch size, None unless two values can be compared."""
+    flawless = part["mean"][(part["status"] == "measured") & (part["n_diverged"] == 0)]
+    return flawless.idxmin() if len(flawless) > 1 else None
+
+
 def mark_cells(axis: "Axes", part: "pd.DataFrame", swept: str, look: Look) -> None:
-    """Ring the best cell of one learning rate and batch size, and mark at the edges what is missing or diverged."""
+    """Ring the best cell of one learning rate and batch size, and mark at the edges what is missing or diverged.
+
+    The ring of a best at an end of the grid is a square.
+    """
     from analysis.drawing import axes
 
-    memory, mean = axes.memory(part[swept]), part["mean"]
-    flawless = mean[(part["status"] == "measured") & (part["n_diverged"] == 0)]
-    if len(flawless) > 1:
-        best = flawless.idxmin()
-        axis.plot(memory[best], mean[best], "o", ms=10, mfc="none", color=look.colour, mew=1, clip_on=False)
+    memory, mean, best = axes.memory(part[swept]), part["mean"], best_of(part)
+    if best is not None:
+        ring = "s" if memory[best] in (memory.min(), memory.max()) else "o"
+        axis.plot(memory[best], mean[best], ring, ms=10, mfc="none", color=look.colour, mew=1, clip_on=False)
     edge = axis.get_xaxis_transform()  # memory, share of the height
     for where, marker, height in (
         (part["status"] == "missing", look.marker, 0.03 + 0.045 * look.place),
@@ -190,13 +198,13 @@ def _draw(args: argparse.Namespace) -> None:
     axes[0, 0].set_ylabel("minimal validation perplexity")
     corpus = f" on {titles.CORPORA.get(*[runs['corpus'].iloc[0]] * 2)}" if len(runs) else ""
     figure.suptitle(f"Transformer-XL{corpus}; {sweeps.error_words(cells)}", fontsize=9)
-    _legend(figure, cells, look, alone)
+    _legend(figure, cells, look, alone, args.swept)
     style.save(figure, args.out)
     if args.summary:
         write_csv(args.summary, cells.to_dict("records"))
 
 
-def _legend(figure: "Figure", cells: "pd.DataFrame", look: dict[int, Look], alone: bool) -> None:
+def _legend(figure: "Figure", cells: "pd.DataFrame", look: dict[int, Look], alone: bool, swept: str) -> None:
     """Name batch sizes, those without a run in grey, and the marks that occur."""
     from matplotlib.lines import Line2D
 
@@ -206,7 +214,12 @@ def _legend(figure: "Figure", cells: "pd.DataFrame", look: dict[int, Look], alon
         handles.append(
             Line2D([], [], color=its.colour, marker=its.marker, mfc=its.colour if its.begun else "none")
         )
-    marks = [("best mean", cells["status"] == "measured", "o", 10)]
+    best = [best_of(part) for _, part in cells.groupby(["lr", "batch_size"])]
+    at_end = cells[swept].isin((cells[swept].min(), cells[swept].max())) & cells.index.isin(best)
+    marks = [
+        ("best mean", cells.index.isin(best) & ~at_end, "o", 10),
+        ("best mean, at the end of the grid", at_end, "s", 10),
+    ]
     marks += [
         ("not yet run", cells["status"] == "missing", "o", 4),
         ("a run diverged", cells["n_diverged"] > 0, "x", 4),

@@ -1,13 +1,12 @@
 """Draw each term of E[Corr_n], measured, beside its exact prediction and the limit of Proposition 3.3.
 
 One panel for a table of `sim.terms` with several noise amplitudes (how the distance to the prediction falls), one for
-every other table of terms (measured and limit, relative to exact), and one row for a table of lines.
+every other table (measured and limit, relative to exact).
 """
 
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from adam_minibatch_noise.errors import InputError
 from analysis.inputs import titles
 from common.cli import Parser, run
 
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LABELS = {"|g|^2": r"$|g|^2$", "tr(Sigma)": r"tr $\Sigma$"}
-PLACES = {"root": "R", "first": "M", "gradient": "g", "hessian": "H", "updates": "u"}
-"""Letters for the places of Adam in `sim.terms`."""
-WHERE = "places of the two noises (R root, M first moment, g gradient, H Hessian, u updates)"
 NO_BOUND = "no bound on higher orders"
 """Of a noise that is too large for the expansion: nothing is held to account."""
 PREDICTIONS = {"limit": "limit", "per_batch": "limit, 1/b for v"}
@@ -105,63 +101,6 @@ def _name(rows):
     return name if optimizer == "adam" else f"{name},\n{titles.OPTIMIZERS.get(optimizer, optimizer)}"
 
 
-def plot_lines(axis: "Axes", table: "pd.DataFrame") -> None:
-    """Draw the lines of Proposition A.6 for the first component, relative to the largest of them."""
-    import seaborn as sns
-
-    from analysis.drawing import style
-
-    table = table[table["component"].astype(str) == "0"]
-    if table["batches"].isna().all():
-        raise InputError(
-            "the table of lines has no row of component 0 that names its batches, allowed: at least one"
-        )
-    unit = table["predicted_exact"].abs().max()
-    table = table.assign(
-        place=table.groupby("batches").cumcount(),
-        exact=table["predicted_exact"] / unit,
-        ratio=table["measured"] / unit,
-        label=[f"exact, {batches} batch" for batches in table["batches"]],
-    )
-    names = list(dict.fromkeys(table["label"]))
-    look = {"hue": "label", "hue_order": names, "ax": axis, "dodge": True}
-    palette = style.colours(names)
-    sns.barplot(table, x="place", y="exact", palette=palette, saturation=1, errorbar=None, **look)
-    white = dict.fromkeys(names, "white")
-    sns.stripplot(
-        table,
-        x="place",
-        y="ratio",
-        palette=white,
-        jitter=False,
-        size=3.5,
-        edgecolor="black",
-        linewidth=0.9,
-        legend=False,
-        **look,
-    )
-    part = table[table["batches"] == table["batches"].iloc[0]]
-    axis.set_xticks(
-        range(len(part)), [" ".join(PLACES[place] for place in places.split()) for places in part["places"]]
-    )
-    n_first = (part["part"] == "L/R").sum()
-    axis.axvline(n_first - 0.5, color="0.5", lw=0.8)
-    for at, text in ((n_first / 2 - 0.5, "$L_n/R_n$"), ((n_first + len(part)) / 2 - 0.5, "$-M_nP_n/R_n^3$")):
-        axis.annotate(
-            text, (at, 1), (0, 2), xycoords=("data", "axes fraction"), textcoords="offset points", ha="center"
-        )
-    axis.axhline(0, color="0.5", lw=0.8)
-    axis.set_yscale("symlog", linthresh=1e-4)
-    axis.set_yticks([-1, -1e-2, -1e-4, 0, 1e-4, 1e-2, 1])
-    axis.set(xlabel=WHERE, ylabel="contribution to E[Corr]\n/ largest of them", ylim=(-4, 4))
-    handles, labels = axis.get_legend_handles_labels()
-    measured = axis.plot([], [], "o", ms=3.5, mfc="white", mec="black")[0]
-    said = f"measured, {NO_BOUND}" if table["excess"].isna().any() else "measured"
-    axis.legend(
-        [*handles, measured], [*labels, said], ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.3)
-    )
-
-
 def main(argv: list[str] | None = None) -> None:
     """Draw and write the figure."""
     args = parser().parse_args(argv)
@@ -180,27 +119,27 @@ def _draw(args: argparse.Namespace) -> None:
     from analysis.reductions.terms import JUDGED, term_ratios
     from common.files import write_csv
 
-    columns = ["study", "problem", "optimizer", "rho", "term", "part", "places", "batches", "component"]
-    columns += ["measured", "stderr", "predicted_limit", "predicted_per_batch", "predicted_exact"]
-    columns += [*JUDGED, *JUDGED.values()]
-    finite = ["measured", "stderr", "predicted_exact"]
-    read = [tables.read([path], columns, finite, JUDGED) for path in args.tables]
-    lines = [table for table in read if table["study"].iloc[0] == "lines"]
-    terms = [pd.DataFrame(term_ratios(table)) for table in read if table["study"].iloc[0] == "terms"]
-    if not terms or len(lines) > 1:
-        raise InputError("--tables needs a table of terms, and takes at most one of lines")
+    columns = ["study", "problem", "optimizer", "rho", "term", "part", "component", "measured", "stderr"]
+    columns += ["predicted_limit", "predicted_per_batch", "predicted_exact", *JUDGED, *JUDGED.values()]
+    read = [
+        tables.read([path], columns, ["measured", "stderr", "predicted_exact"], JUDGED)
+        for path in args.tables
+    ]
+    for table in read:
+        tables.check_words(table, "study", ("terms",))
+    terms = [pd.DataFrame(term_ratios(table)) for table in read]
     falling = [rows for rows in terms if rows["rho"].nunique() > 1]
     sgd = [rows for rows in terms if rows["rho"].nunique() == 1 and rows["optimizer"].iloc[0] != "adam"]
     adam = [rows for rows in terms if rows["rho"].nunique() == 1 and rows["optimizer"].iloc[0] == "adam"]
     panels: list[list[tuple[Any, Any]]] = [  # a function that draws, and its rows
         [(plot_residuals, rows) for rows in falling] + [(plot_ratios, rows) for rows in sgd],
         [(plot_ratios, rows) for rows in adam],
-        [(plot_lines, table) for table in lines],
     ]
     panels = [row for row in panels if row]
     style.apply()
     figure = plt.figure(figsize=(style.WIDTH, 2.25 * len(panels)))
     grid = figure.add_gridspec(len(panels), 1)
+    named: dict[str, Any] = {}
     for i, row in enumerate(panels):
         cell = grid[i, 0]
         share = all(draw is plot_ratios for draw, _ in row)
@@ -210,7 +149,10 @@ def _draw(args: argparse.Namespace) -> None:
             draw(axis, table)
         if ratios:
             ratios[0].set_ylabel("value / exact value")
-            ratios[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        for axis in ratios:
+            named |= dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    if named:
+        figure.legend(named.values(), named, loc="outside lower center", ncols=4)
     style.save(figure, args.out)
     if args.summary:
         records = [row for rows in terms for row in rows.to_dict("records")]

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-LIMIT = "limit of many steps (Prop. 3.3)"
+LIMIT = "limit of many steps"
+MAX_PANELS = 4
+"""Most batch sizes that are drawn."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -166,9 +168,11 @@ def _draw(args: argparse.Namespace) -> None:
         )
     style.apply()
     groups = list(rows.groupby("batch_size"))
+    if len(groups) > MAX_PANELS:  # from the smallest to the largest, evenly
+        groups = [groups[round(i * (len(groups) - 1) / (MAX_PANELS - 1))] for i in range(MAX_PANELS)]
     n_columns = min(4, len(groups))
     n_rows = -(-len(groups) // n_columns)
-    figure = plt.figure(figsize=(style.WIDTH, 1.6 * n_rows + 2.9))
+    figure = plt.figure(figsize=(style.WIDTH, 1.6 * n_rows + 2.7))
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.6 * n_rows + 0.35, 2.55]).flat
     axes = upper.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
     for axis, (_, part) in zip(axes.flat, groups, strict=False):
@@ -178,7 +182,7 @@ def _draw(args: argparse.Namespace) -> None:
     for axis in axes.flat[len(groups) :]:
         axis.set_axis_off()
     upper.supxlabel(r"$\beta_2$", fontsize=9)
-    upper.supylabel(rf"$C_{{total}}$  ($B_{{simple}}$ = {args.noise_scale:g})", fontsize=9)
+    upper.supylabel("$C_{total}$", fontsize=9)
     swept = sorted(turning["swept_beta"].unique(), reverse=True)
     axes = lower.subplots(1, len(swept), squeeze=False)[0]
     for axis, beta in zip(axes, swept, strict=True):

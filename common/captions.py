@@ -9,7 +9,8 @@ from adam_minibatch_noise.errors import InputError
 from common.config import read_yaml
 
 FIGURES = "paper/figures.yaml"
-SYMBOLS = {"beta": "β", "kappa": "κ", "lambda": "λ", "rho": "ρ", "nabla": "∇", "partial": "∂", "log": "log"}
+SYMBOLS = {"beta": "β", "gamma": "γ", "kappa": "κ", "lambda": "λ", "rho": "ρ"}
+SYMBOLS |= {"nabla": "∇", "partial": "∂", "log": "log"}
 """Words of a formula that are not shown as they are; single letters are."""
 TOKEN = re.compile(
     r'bb\((?P<letter>\w)\)|norm\((?P<norm>[^()]*)\)|"(?P<word>[^"]+)"|(?P<name>[A-Za-z]+)|_(?P<index>\([^()]*\)|"[^"]+"|\w+)'

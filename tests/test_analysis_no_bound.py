@@ -61,7 +61,7 @@ def test_figure_of_expectations_shows_points_without_a_bound_hollow(folder, tmp_
     assert "no bound" in drawn.read_text()
 
 
-@pytest.mark.parametrize("names", [["one"], ["falling"], ["falling", "lines"]])
+@pytest.mark.parametrize("names", [["one"], ["falling"]])
 def test_figure_of_terms_says_where_there_is_no_bound(folder, tmp_path, names):
     drawn, summary = tmp_path / "f.svg", tmp_path / "s.csv"
     paths = [str(folder / f"{name}.csv") for name in names]

@@ -31,7 +31,7 @@ def test_alignments_show_the_published_cells(tmp_path, monkeypatch):
     figure = drawn("alignments", write_tables(tmp_path), monkeypatch, tmp_path)
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == [
-        f"{name}, λ = {decay}, batch {size}"
+        f"{name}, γ = {decay}, batch {size}"
         for name, decay in (("Adam", "$10^{-5}$"), ("AdamW", "0.01"))
         for size in (32, 2)
     ]
@@ -70,24 +70,27 @@ def test_bars_run_from_the_lowest_to_the_highest_of_many_seeds(tmp_path, monkeyp
     plt.close(figure)
 
 
-def test_confounders_have_a_mark_a_case(tmp_path, monkeypatch):
-    figure = drawn("confounders", write_tables(tmp_path), monkeypatch, tmp_path)
-    assert [axis.get_title()[:3] for axis in figure.axes] == ["(a)", "(a)", "(c)", "(d)", "(e)"]
-    for axis in figure.axes[:2]:  # both batch sizes at one lr, the large one at a larger one too
-        assert [text.get_text() for text in axis.get_legend().get_texts()] == [
-            "batch 2",
-            "batch 32",
-            "batch 32, lr × 16",
-        ]
+def test_remedies_have_a_bar_a_change_and_a_mark_a_seed(tmp_path, monkeypatch):
+    figure = drawn("remedies", write_tables(tmp_path), monkeypatch, tmp_path)
+    names = [
+        "batch 32, as published", "16 × the steps", "16 × the learning rate", "drawn with replacement",
+        r"$\beta_2$ = 0.99", "batch 2",
+    ]  # fmt: skip
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == names
+    for axis, n_bars in zip(figure.axes, (5, 6), strict=True):  # Adam has no run with other betas
+        widths = [bar.get_width() for bar in axis.patches]
+        assert widths == pytest.approx([0.8] * (n_bars - 1) + [0.3])
+        seeds = [sorted(line.get_xdata()) for line in axis.lines]
+        assert seeds == [pytest.approx([0.75, 0.85])] * (n_bars - 1) + [pytest.approx([0.25, 0.35])]
+        assert [text.get_text() for text in axis.texts] == ["not run"] * (6 - n_bars)
+    plt.close(figure)
+
+
+def test_steps_have_a_named_curve_a_batch_and_learning_rate(tmp_path, monkeypatch):
+    figure = drawn("steps", write_tables(tmp_path), monkeypatch, tmp_path)
+    for axis in figure.axes:  # both batch sizes at one lr, the large one at a larger one too
+        assert {text.get_text() for text in axis.texts} == {"batch 2", "batch 32", "batch 32, lr × 16"}
         assert [band.get_paths()[0].get_extents().size[1] > 0 for band in axis.collections] == [True] * 3
-    marks = [
-        [x for line in axis.lines for x in line.get_xdata() if line.get_marker() not in ("None", "", None)]
-        for axis in figure.axes[2:4]
-    ]
-    assert [len(points) for points in marks] == [12, 8]
-    assert marks[0] == pytest.approx([0.8] * 12)  # the large batch, mean of two seeds
-    assert sorted(marks[1]) == pytest.approx([0.3] * 4 + [0.8] * 4)
-    assert sum(len(points.get_offsets()) for points in figure.axes[4].collections) == 20
     plt.close(figure)
 
 

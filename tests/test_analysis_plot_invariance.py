@@ -36,7 +36,7 @@ def test_draws_the_same_bytes_twice_and_every_case(files, tmp_path):
         plot_invariance.main([*files, "--out", str(tmp_path / name)])
     text = (tmp_path / "one.svg").read_text()
     assert text == (tmp_path / "two.svg").read_text()
-    for words in ("B = 8, 16, 32", "linear rule", "slope 1"):
+    for words in ("batch sizes 8, 16, 32", "linear rule", "slope 1"):
         assert words in text
 
 
@@ -50,6 +50,15 @@ def test_summary_holds_extrema_of_the_tables(files, tmp_path):
         invariant["slope"].max(),
     )
     assert (summary["n_curves"], summary["n_accepted"]) == (4, 4)  # two cases, two kappas
+    root = table[(table["rule"] == "square-root") & (table["lr"] == table["lr"].min())]
+    for row, (case, of) in zip(
+        summary["cases"], root.groupby("case", sort=False), strict=True
+    ):  # nothing is mixed between the cases
+        own = invariant[invariant["case"] == case]
+        assert (row["slope_min"], row["slope_max"]) == (own["slope"].min(), own["slope"].max())
+        assert (row["floor_min"], row["floor_max"]) == (of["distance"].min(), of["distance"].max())
+    network = root[root["case"] == "cnn-loud"]["distance"]
+    assert summary["loud_network_floor"]["max"] == network.max() > summary["cases"][0]["floor_min"]
     assert (summary["n_floors"], summary["n_floors_accepted"]) == (2, 2)  # where the mean dominates: one case
     last = table[(table["rule"] == "square-root") & (table["lr"] == table["lr"].min()) & (table["lam"] < 1)]
     assert summary["floor_max"] == last["distance"].max()

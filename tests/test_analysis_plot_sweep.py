@@ -61,12 +61,42 @@ def test_many_batch_sizes_share_a_panel_of_their_learning_rate(tmp_path):
     assert [label for label in labels if label.startswith("lr ")] == ["lr 0.001", "lr 0.0001"]
     assert [label for label in labels if label.startswith("b = ")] == [f"b = {2**k}" for k in range(7, 15)]
     assert labels.count("not yet run") == 2
-    assert {"grey: no run yet", "a run diverged", "best mean"} <= set(labels)
+    assert {"grey: no run yet", "a run diverged"} <= set(labels)
+    assert "best mean" not in labels  # no batch size has two values to compare
     assert [labels.count(label) for label in ("0.9", "0.99", "0.999")] == [
         2,
         2,
         2,
     ]  # the axis says beta, not memory
+
+
+def test_a_best_at_the_end_of_the_grid_has_a_square_ring_that_the_legend_names(tmp_path):
+    inside = curve({0.9: [6, 6], 0.99: [5, 5], 0.999: [7, 7]})
+    at_end = curve({0.9: [5, 5], 0.99: [6, 6], 0.999: [7, 7]}, batch_size=64)
+    for rows, said in (
+        (inside, {"best mean"}),
+        (at_end, {"best mean, at the end of the grid"}),
+        (inside + at_end, {"best mean", "best mean, at the end of the grid"}),
+    ):
+        text, _ = draw(tmp_path / "1.svg", "--tables", write(tmp_path / "t.csv", rows))
+        assert {
+            name for name in ("best mean", "best mean, at the end of the grid") if f"<!-- {name} -->" in text
+        } == said
+
+
+def test_the_ring_is_a_square_where_a_value_beyond_the_grid_may_be_better(tmp_path, monkeypatch):
+    import matplotlib.pyplot as plt
+
+    from analysis.drawing import style
+
+    kept = []
+    monkeypatch.setattr(style, "save", lambda figure, path: kept.append(figure))
+    rows = curve({0.9: [6, 6], 0.99: [5, 5], 0.999: [7, 7]})
+    rows += curve({0.9: [5, 5], 0.99: [6, 6], 0.999: [7, 7]}, batch_size=64)
+    plot_sweep.main(["--tables", str(write(tmp_path / "t.csv", rows)), "--out", str(tmp_path / "1.svg")])
+    rings = [line.get_marker() for axis in kept[0].axes for line in axis.lines if line.get_markersize() == 10]
+    assert rings == ["o", "s"]  # of batch size 8, best inside the grid, and of 64, best at its end
+    plt.close(kept[0])
 
 
 def test_only_batch_sizes_without_a_run_are_grey():

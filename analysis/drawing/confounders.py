@@ -1,4 +1,4 @@
-"""The panels of the confounders of feature noise: steps, supports, drawing batches, betas."""
+"""What makes large batches fail on feature noise: what removes the failure, and the error over the steps."""
 
 from typing import TYPE_CHECKING
 
@@ -13,10 +13,64 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-LAYOUTS = {"disjoint": "disjoint", "n s = d": "n s = d", "n s >> d": "n s ≫ d"}
-NORMS = {"same l2": "2-norm", "same l1": "1-norm"}
 ERROR = (-0.03, 1.03)
 """Limits of an axis of errors."""
+
+
+def remedies(table: "pd.DataFrame") -> dict[str, "pd.DataFrame"]:
+    """Return the last measurements of the large batch by what was changed, and those of batch 2.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Rows of the studies of steps, replacement and betas.
+
+    Returns
+    -------
+    dict of str to pandas.DataFrame
+        Name of the change to rows; the first one is without any.
+    """
+    last = last_measurements(table)
+    of = {study: part[part["batch"] == "large"] for study, part in last.groupby("study")}
+    steps, base = of["steps"], base_lr(table[table["study"] == "steps"])
+    few, many = steps["n_steps"].min(), steps["n_steps"].max()
+    usual = steps[(steps["lr"] / base - 1).abs() < 1e-9]
+    larger = steps[steps["lr"] > base * 1.01]
+    larger = larger[larger["lr"] == larger["lr"].min()]
+    size, betas = steps["batch_size"].iloc[0], of["betas"]
+    small = last[(last["study"] == "replacement") & (last["batch"] == "small") & ~last["replacement"]]
+    return {
+        f"batch {size}, as published": usual[usual["n_steps"] == few],
+        f"{many / few:g} × the steps": usual[usual["n_steps"] == many],
+        f"{larger['lr'].iloc[0] / base:.3g} × the learning rate": larger[larger["n_steps"] == few],
+        "drawn with replacement": of["replacement"][of["replacement"]["replacement"]],
+        r"$\beta_2$ = 0.99": betas[(betas["beta1"] == 0.9) & (betas["beta2"] == 0.99)],
+        f"batch {small['batch_size'].iloc[0]}": small,
+    }
+
+
+def draw_remedies(axis: "Axes", table: "pd.DataFrame", optimizer: str) -> None:
+    """Draw one optimiser's test errors, a row a change: each seed, and their mean as a bar.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+    table : pandas.DataFrame
+        See `remedies`.
+    optimizer : {"adam", "adamw"}
+    """
+    rows = remedies(table)
+    colour = style.OKABE_ITO[1]
+    for i, part in enumerate(rows.values()):
+        errors = part[part["optimizer"] == optimizer]["test_error"]
+        if errors.empty:
+            axis.annotate("not run", (0.03, i), color="0.5", va="center", fontsize=8)
+            continue
+        last = i in (0, len(rows) - 1)
+        axis.barh(i, errors.mean(), height=0.55, color="0.75" if last else colour, alpha=0.75)
+        axis.plot(errors, [i] * len(errors), "o", color="black", ms=3.5, mfc="white", clip_on=False)
+    axis.set_yticks(range(len(rows)), list(rows))
+    axis.set(xlim=ERROR, xlabel="test error", title=titles.OPTIMIZERS[optimizer])
 
 
 def draw_steps(axis: "Axes", table: "pd.DataFrame", optimizer: str) -> None:
@@ -49,97 +103,16 @@ def draw_steps(axis: "Axes", table: "pd.DataFrame", optimizer: str) -> None:
         palette=palette,
         errorbar=style.RANGE,
         lw=1.2,
+        legend=False,
         ax=axis,
     )
     axes.log_axis(axis, "x")
     axis.set(xlabel="learning rate × steps", ylabel="test error", ylim=ERROR)
-    axis.set_title(f"(a), (b) {titles.OPTIMIZERS[optimizer]}")
-    axis.legend(title=None, ncols=2, fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.1))
+    axis.set_title(titles.OPTIMIZERS[optimizer])
+    means = rows.groupby(["curve", "way"])["test_error"].mean()
+    ends = {name: (means[name].index[-1], means[name].iloc[-1], palette[name]) for name in names}
+    axes.label_ends(axis, ends)
 
 
 def _curve(batch_size, factor):
     return f"batch {batch_size:g}" + (f", lr × {factor:g}" if factor > 1 else "")
-
-
-def draw_supports(axis: "Axes", table: "pd.DataFrame") -> None:
-    """Draw the test error of the large batch by the layout of supports, norm of the noise and optimiser."""
-    last = last_measurements(table[table["batch"] == "large"])
-    names = [f"{titles.OPTIMIZERS[o]}, {norm}" for norm in NORMS.values() for o in ("adam", "adamw")]
-    last = last.assign(
-        layout=last["layout"].map(LAYOUTS),
-        kind=[
-            f"{titles.OPTIMIZERS[optimizer]}, {NORMS[norm]}"
-            for optimizer, norm in zip(last["optimizer"], last["noise_norm"], strict=True)
-        ],
-    )
-    _points(axis, last, "layout", list(LAYOUTS.values()), "kind", names)
-    axis.set_title("(c) supports, large batch")
-
-
-def draw_replacement(axis: "Axes", table: "pd.DataFrame") -> None:
-    """Draw the test error by batch size, and by whether batches are drawn with replacement."""
-    last = last_measurements(table)
-    sizes = sorted(last["batch_size"].unique(), reverse=True)
-    places = [f"batch {size},\n{how}" for size in sizes for how in ("without", "with")]
-    last = last.assign(
-        place=[
-            f"batch {size},\n{'with' if again else 'without'}"
-            for size, again in zip(last["batch_size"], last["replacement"], strict=True)
-        ],
-        kind=last["optimizer"].map(titles.OPTIMIZERS),
-    )
-    names = [titles.OPTIMIZERS[name] for name in ("adam", "adamw")]
-    _points(axis, last, "place", places, "kind", names)
-    axis.set_title("(d) replacement")
-
-
-def _points(axis, rows, y, order, hue, names):
-    """Draw means with bars from the lowest to the highest seed, a place a row and a colour a kind."""
-    sns.pointplot(
-        rows,
-        x="test_error",
-        y=y,
-        hue=hue,
-        order=order,
-        hue_order=names,
-        palette=style.colours(names),
-        markers=list(style.markers(names).values()),
-        errorbar=style.RANGE,
-        dodge=0.15 * (len(names) - 1),
-        linestyle="none",
-        capsize=0.08,
-        markersize=4,
-        err_kws={"linewidth": 1},
-        ax=axis,
-    )
-    axis.set(xlabel="test error", ylabel="", xlim=ERROR)
-    axis.legend(
-        title=None, ncols=2, fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.1), columnspacing=0.8
-    )
-
-
-def draw_betas(axis: "Axes", groups: list[dict]) -> None:
-    """Draw the test error of pairs of betas against their C_total.
-
-    Parameters
-    ----------
-    axis : matplotlib.axes.Axes
-    groups : list of dict
-        Of `analysis.reductions.confounders.summarize_betas`.
-    """
-    import pandas as pd
-
-    rows = pd.concat(
-        pd.DataFrame(group["rows"]).assign(
-            group=rf"batch {group['batch_size']}, $\lambda$ = {group['lam_start']:.2g}"
-        )
-        for group in sorted(groups, key=lambda group: group["batch_size"])
-    )
-    names = list(dict.fromkeys(rows["group"]))
-    axis.set_xscale("symlog", linthresh=1, linscale=0.5)
-    look = {"palette": style.colours(names), "markers": style.markers(names), "s": 28}
-    sns.scatterplot(rows, x="c_total_start", y="test_error", hue="group", style="group", ax=axis, **look)
-    axis.set(xlabel=r"$C_{total}$", ylabel="test error", title="(e) pairs of betas", ylim=ERROR)
-    axis.set_xticks([-1000, -10, 0, 10, 1000])
-    axes.no_minor_ticks(axis)
-    axis.legend(title=None, fontsize=7, loc="upper right")

@@ -11,7 +11,7 @@ SWEEP, TABLE = "analysis/published/marin_beta2.csv", "analysis/published/table1.
 TITLES = ("published: C4, one pass", "published: WikiText-2")
 _LEGEND: dict[str, Any] = {
     "loc": "upper right",
-    "fontsize": 6.5,
+    "fontsize": 5.5,
     "handlelength": 1.2,
     "columnspacing": 0.8,
     "borderaxespad": 0,

@@ -17,7 +17,7 @@ RESULTS = ["measured", "stderr", "predicted", "exact", "n_permutations"]
 JUDGED = {"excess": "bound"}
 """An excess, and the bound without which there is none: the noise is too large for the expansion."""
 FEW = ("n_batches", "beta2", "measured", "stderr", "predicted", "exact")
-EFFECTS = (*FEW, "n_permutations")
+EFFECTS = (*FEW, "batch_size", "n_permutations")
 """Columns of `noise_effects` that the article quotes, beside those of `JUDGED`."""
 
 
@@ -80,13 +80,22 @@ def noise_effects(table: "pd.DataFrame") -> list[dict[str, float]]:
 
 
 def summarize(table: "pd.DataFrame") -> dict[str, Any]:
-    """Sum up measured against predicted (rows of `analysis.plot_expectation --summary`)."""
+    """Sum up measured against predicted (rows of `analysis.plot_expectation --summary`).
+
+    `largest_miss_percent`: distance to the measured effect of noise, in percent of it, the largest of all settings.
+    """
     longest = table.loc[table["beta2"].idxmax()]
     few = table[(table["n_batches"] == table["n_batches"].min()) & (table["beta2"] == longest["beta2"])].iloc[
         0
     ]
+    beyond = (table["measured"] - table["exact"]).abs() > 2 * table["stderr"]
+    seen = table[table["measured"] != 0]
+    miss = {name: 100 * (seen[name] / seen["measured"] - 1).abs().max() for name in ("exact", "predicted")}
     return {
         "n_settings": len(table),
+        "largest_miss_percent": {name: float(value) if len(seen) else None for name, value in miss.items()},
+        "n_within_2_stderr": int((~beyond).sum()),
+        "batch_sizes_beyond_2_stderr": sorted(map(int, table["batch_size"][beyond].unique())),
         "n_permutations": int(table["n_permutations"].max()),
         "n_without_bound": int(table["excess"].isna().sum()),
         "largest_excess": None if table["excess"].isna().all() else float(table["excess"].max()),

@@ -79,6 +79,21 @@ def summarize(
         }
         for problem, part in points.groupby("problem")
     }
+    loudest = root[root["lam"] == root["lam"].max()]
+    network = root[(root["problem"] == "cnn") & (root["lam"] == root["lam"][root["problem"] == "cnn"].max())]
+    cases = [
+        {
+            "problem": part["problem"].iloc[0],
+            "lam": part["lam"].iloc[0],
+            "slope_min": part["slope"].min(),
+            "slope_max": part["slope"].max(),
+            "floor_min": floors["distance"].min(),
+            "floor_max": floors["distance"].max(),
+        }
+        for (_, part), (_, floors) in zip(
+            invariant.groupby("case", sort=False), root.groupby("case", sort=False), strict=True
+        )
+    ]
     kappa = np.array([1.0, max_kappa])
     strength = {rule: [scaled_c_total(rule, kappa, *betas, lam) for lam in lam_micro] for rule in RULES}
     return {
@@ -98,7 +113,13 @@ def summarize(
         "floor_error_percent": 100 * (judged["distance"] / judged["limit"] - 1).abs().max(),
         "all_error_percent": 100 * (root["distance"] / root["limit"] - 1).abs().max(),
         "quietest_floor": judged.loc[judged["lam"] == judged["lam"].min(), "distance"].max(),
-        "loudest_floor": root.loc[root["lam"] == root["lam"].max(), "distance"].max(),
+        "loudest_floor": loudest["distance"].max(),
+        "loud_network_floor": {
+            "lam": network["lam"].max(),
+            "min": network["distance"].min(),
+            "max": network["distance"].max(),
+        },
+        "cases": cases,
         "break_percent": 100 * BREAK,
         "n_seeds": spread["n_seeds"].min(),
         "lr0_min": spread["lr0"].min(),
