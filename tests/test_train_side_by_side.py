@@ -165,10 +165,9 @@ def test_state_of_another_panel_is_refused(corpus, tmp_path):
         together(corpus, RUNS, tmp_path)
 
 
-FLAGS = (
-    "--n-layer 1 --d-model 8 --d-head 4 --d-inner 8 --tgt-len 8 --max-train-windows 100 --batch-size 8 --lr 0.01 "
-    "--patience 0 --n-epochs 2 --no-progress --beta2 0.9 0.99 --seed 0 1"
-).split()
+MODEL = "--n-layer 1 --d-model 8 --d-head 4 --d-inner 8 --tgt-len 8 --max-train-windows 100 --batch-size 8 --lr 0.01"
+RUN = "--patience 0 --n-epochs 2 --no-progress --beta2 0.9 0.99 --seed 0 1"
+FLAGS = f"{MODEL} {RUN}".split()
 
 
 def read(path):

@@ -21,9 +21,10 @@ CURVES = {"beta2": ((0.9,), BETA2), "beta1": (BETA1, (0.999,))}
 """Values of beta1 and of beta2 of each curve."""
 LRS = (0.002, 0.001, 0.006)
 SEEDS = (0, 2)
-"""First seeds of the panels, each of two: 0 to 3 in all; the even ones are one half of the rules, the odd ones the other."""
+"""First seeds of the panels, each of two: 0 to 3 in all; even and odd ones are the two halves of the rules."""
 MODEL = {
-    "corpus": "pydoc", "n_layer": 2, "n_head": 2, "d_model": 64, "d_head": 32, "d_inner": 128, "tgt_len": 16, "eps": 1e-6,
+    "corpus": "pydoc", "n_layer": 2, "n_head": 2, "d_model": 64, "d_head": 32, "d_inner": 128, "tgt_len": 16,
+    "eps": 1e-6,
 }  # fmt: skip
 """That of config/config.yaml. Published: 54.6 million parameters; here 380 thousand."""
 LENGTH = {

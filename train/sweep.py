@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, run
+from common.cli import Parser, allow_only, run
 from common.files import locked, write_csv
 from common.settings import NONNEGATIVE, Number, add_flags, combinations, from_flags
 from train.language.settings import SWEPT, Settings
@@ -23,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     settings, out = from_flags(Settings, arguments), arguments.out
     device_flags.check_folders(arguments, settings.corpus)
     device_flags.check_out(out)
+    allow_only(arguments, ["at_best"], not settings.mem_len, "with --mem-len 0")
     work = arguments.work or out.with_suffix(".work")
     if work.resolve() == out.resolve().parent:
         raise InputError(f"--work is {str(work)!r}, the folder of --out, allowed: another one")
@@ -45,8 +46,8 @@ def main(argv: list[str] | None = None) -> int:
         compiled = device_flags.compiled(arguments, device)
         if arguments.side_by_side:
             side_by_side.check(settings, compiled, peers.size)
-        if arguments.at_best and (settings.mem_len or peers.size > 1):
-            raise InputError("--at-best, allowed only with --mem-len 0 and one process")
+        if arguments.at_best and peers.size > 1:
+            raise InputError("--at-best, allowed only with one process")
         trainer = Trainer(settings, corpus, device, compiled=compiled, ranks=peers)
         device_flags.check_out(work / "runs.csv")
         records, quiet = [], not arguments.progress or peers.rank > 0

@@ -10,8 +10,8 @@ from train.language.per_sample import window_moments
 if TYPE_CHECKING:
     from train.language.trainer import Trainer
 
-RHO = 0.001
-"""Length of the step along the sign of the gradient, for the sharpness."""
+RHO = 0.003
+"""Length of the step along the sign of the gradient, for the sharpness; as in `sim.small_networks`."""
 ROWS = 64
 """Windows at a time."""
 COLUMNS = ("gradient_l1", "gradient_squared", "trace_covariance", "sharpness")

@@ -24,7 +24,7 @@ EMBEDDING, OUTPUT, OUTPUT_BIAS = "word_embedding.weight", "output.weight", "outp
 
 
 def words_at_a_time(device: torch.device) -> int:
-    """Words of all models that go through the layers together: on a CPU their activations stay in the cache of a core."""
+    """Words of all models that go through the layers together: on a CPU activations stay in the cache of a core."""
     return 2048 if device.type == "cpu" else 2**16
 
 
@@ -126,7 +126,7 @@ class StackedModels:
         return torch.stack(sums).double()
 
     def _hidden(self, params: dict[str, Tensor], x: Tensor, tgt_len: int) -> Tensor:
-        """Run the layers on embedded words (k, n_windows tgt_len, d_model); see `transformer_xl.Layer` for the formulas."""
+        """Run the layers on embedded words (k, n_windows tgt_len, d_model): formulas of `transformer_xl.Layer`."""
         hide = torch.ones(tgt_len, tgt_len, dtype=torch.bool, device=x.device).triu(1)
         positions = sinusoids(tgt_len, x.shape[2], x)
         u, v = (params[name][:, :, None] for name in ("r_w_bias", "r_r_bias"))  # (k, n_head, 1, d_head)
