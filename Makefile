@@ -15,7 +15,7 @@ SNAKEMAKE = $(ON_PATH) $(BIN)/python -m snakemake --configfile $(call quote,$(CO
 RESULTS = $(shell $(BIN)/python -m common.results name --configuration $(call quote,$(CONFIG)))
 
 .DEFAULT_GOAL := reproduce
-.PHONY: reproduce test test-all test-avx2 lint report pages bench gpu pins schema clean
+.PHONY: reproduce test test-all test-avx2 lint report pages api claims bench gpu pins schema clean
 
 reproduce: $(VENV)/installed
 	@$(BIN)/python -m common.results name --configuration $(call quote,$(CONFIG)) > /dev/null  # one line if it is no configuration
@@ -42,7 +42,7 @@ $(VENV)/installed: pyproject.toml envs/hashes.txt envs/installer.txt envs/bootst
 	case "$$(uv --version 2>&1) " in "uv $(UV_PINNED) "*) ln -sf "$$(command -v uv)" $(BIN)/uv;; \
 	*) $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r envs/installer.txt;; esac
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r envs/bootstrap.txt
-	$(UV_INSTALL) -e . $(addprefix --group ,sim train analysis paper workflow cluster test)
+	$(UV_INSTALL) -e . $(addprefix --group ,sim train analysis paper workflow cluster docs test)
 	touch $@
 
 lint: $(VENV)/installed
@@ -59,6 +59,12 @@ report: reproduce  # every figure with its caption, the configuration and run ti
 
 pages: reproduce  # the article's pages as pictures, under RESULTS/paper
 	$(BIN)/python -m analysis.article --out $(RESULTS)/paper/article.pdf --pages $(RESULTS)/paper/pages
+
+api: $(VENV)/installed  # a page for every function and class of the library, docs/api/index.html
+	$(BIN)/python -m docs.make_api
+
+claims: $(VENV)/installed  # docs/claims.md, from docs/claims.yaml
+	$(BIN)/python -m docs.make_claims
 
 bench: $(VENV)/installed
 	$(UV_INSTALL) -e . $(addprefix --group ,sim train analysis bench)

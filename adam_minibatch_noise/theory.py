@@ -89,7 +89,7 @@ def noise_to_signal(n_samples: ArrayLike, batch_size: ArrayLike, noise_scale: Ar
 def critical_batch_size(n_samples: ArrayLike, noise_scale: ArrayLike, lam: ArrayLike) -> Array:
     """Batch size at which `noise_to_signal` equals `lam`: b = N / (1 + lam (N - 1)/B_simple).
 
-    At `lam` = 1 and 1/2 the two turning points of the rule of thumb (see `advice.rule_of_thumb`).
+    At `lam` = 1 and 1/2 the two turning points of the rule of thumb (see `adam_minibatch_noise.advice.rule_of_thumb`).
 
     Parameters
     ----------
@@ -405,7 +405,7 @@ def invariant_c_total(
     """C_total of batch-size invariant Adam [3]_, whose second moment averages squared micro-batch gradients; new.
 
     FB + (C1 + C2) lam_batch + (2 beta2/(1-beta2) - beta1/(1-beta1)) (lam_micro - lam_batch); derived and checked
-    in `expansion.constants`.
+    in `adam_minibatch_noise.expansion.rule_constants`.
 
     Parameters
     ----------
@@ -471,7 +471,7 @@ def expected_corr_terms(moments: Moments, constants: Constants, variance_factor:
     Parameters
     ----------
     moments : Moments
-        Finite; no component of `moments.gradient` is 0.
+        Finite; no component of `Moments.gradient` is 0.
     constants : Constants
         `limit_constants` for the proposition itself, or their finite-epoch values.
     variance_factor : float

@@ -7,6 +7,7 @@ least `--digits` digits that contains the true threshold. Exit status 0: all pro
 Rows without a published number are our own additions.
 """
 
+import argparse
 import csv
 import io
 import sys
@@ -213,8 +214,8 @@ def as_text(certificates: Sequence[Certificate], form: str) -> str:
     return text
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Prove or refute the published lemmas; the exit status is 0 if all are proved, else 1."""
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = Parser(
         prog="python -m analysis.certify",
         description="Prove Lemmas A.1, 3.4, 3.5, 3.6, 3.7 for all values of their ranges and enclose "
@@ -227,8 +228,12 @@ def main(argv: list[str] | None = None) -> int:
         "--format", choices=["table", "json", "csv"], default="table", help="csv leaves the seconds out"
     )
     parser.add_argument("--out", type=Path, help="file to write; without it, standard output")
-    args = parser.parse_args(argv)
+    return parser
 
+
+def main(argv: list[str] | None = None) -> int:
+    """Prove or refute the published lemmas; the exit status is 0 if all are proved, else 1."""
+    args = parser().parse_args(argv)
     certificates = [certify(claim, args.digits) for claim in paper_claims()]
     text = as_text(certificates, args.format)
     if args.out is None:

@@ -176,7 +176,7 @@ def test_commands_with_other_default_resources_keep_those_of_the_profile():
     """On the command line they take the place of the profile's, all of them."""
     defaults = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())["default-resources"]
     kept = f"--default-resources mem_mb={defaults['mem_mb']} runtime={defaults['runtime']} slurm_account=A"
-    for name in ("README.md", "profiles/slurm/config.yaml"):
+    for name in ("docs/clusters.md", "profiles/slurm/config.yaml"):
         assert kept in (ROOT / name).read_text(), name
 
 
@@ -314,11 +314,17 @@ def test_cutting_of_names_is_seen(code, cut):
     assert any(cuts_a_name(node) for node in ast.walk(ast.parse(code))) == cut
 
 
-def test_every_test_module_and_command_that_the_readme_names_exists():
-    text = (ROOT / "README.md").read_text()
-    modules = set(re.findall(r"`(test_\w+)`", text))
-    assert len(modules) > 15
-    assert not [name for name in modules if not (ROOT / "tests" / f"{name}.py").exists()]
+def test_every_test_module_program_and_page_that_the_pages_name_exists():
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    text = "".join(path.read_text() for path in pages)
+    named = set(re.findall(r"`(test_\w+)`", text))
+    assert len(named) > 15
+    tests = {path.stem: path.read_text() for path in (ROOT / "tests").glob("test_*.py")}
+    functions = re.findall(r"^def (test_\w+)\(", "".join(tests.values()), re.MULTILINE)
+    assert named <= {*tests, *functions}
     programs = set(re.findall(r"python -m ((?:sim|train|analysis|common|bench)[.\w]*)", text))
     assert len(programs) > 10
     assert programs <= {*PROGRAMS, *WITH_PROGRAMS}
+    for page in pages:
+        links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+        assert not [link for link in links if not (page.parent / link).exists()], page

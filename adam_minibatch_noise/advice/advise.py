@@ -28,7 +28,7 @@ and 3.6 of [1]_, rounded."""
 
 
 class Estimated(Protocol):
-    """What `noise_scale.NoiseEstimate` has."""
+    """What `adam_minibatch_noise.noise_scale.NoiseEstimate` has."""
 
     @property
     def b_simple(self) -> float:
@@ -81,8 +81,8 @@ class Advice:
         "beta2_at_beta1" and "beta1_at_beta2": the theory's "best" of the usual grid, "low" and "high" over the
         interval, and "basis", "exact" or "limit".
     rules : list of dict
-        Every rule of `FIELD_RULES`: name, title, formula, source, applies, aim, lr, beta1, beta2 (None where it does
-        not apply, with a note), c_total (None for another optimiser), evidence.
+        Every rule of the field, each a `FieldRule`: name, title, formula, source, applies, aim, lr, beta1, beta2
+        (None where it does not apply, with a note), c_total (None for another optimiser), evidence.
     text : str
         The advice in sentences, one a line.
     """

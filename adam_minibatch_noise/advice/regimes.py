@@ -39,7 +39,7 @@ def rule_of_thumb(lam: float) -> RuleOfThumb:
     Parameters
     ----------
     lam : float
-        >= 0 (`theory.noise_to_signal`), a single number; infinite where the gradient is zero.
+        >= 0 (`adam_minibatch_noise.theory.noise_to_signal`), a single number; infinite where the gradient is zero.
 
     Returns
     -------

@@ -21,7 +21,7 @@ class NoiseScaleCallback(TrainerCallback):  # type: ignore[misc]  # without anno
     n_samples : float, optional
         Of the training set; default: its length, or infinitely many where it has none.
     **settings
-        Of `NoiseScaleMeter`: `window`, `every`, `by_parameter`.
+        Of `adam_minibatch_noise.noise_scale.NoiseScaleMeter`: window, every, by_parameter.
 
     Raises
     ------
@@ -115,7 +115,7 @@ class NoiseScaleCallback(TrainerCallback):  # type: ignore[misc]  # without anno
             self.meter.close()
 
     def result(self, level: float = 0.95) -> NoiseEstimate:
-        """Estimate as `NoiseScaleMeter.result` does.
+        """Estimate as `adam_minibatch_noise.noise_scale.NoiseScaleMeter.result` does.
 
         Parameters
         ----------

@@ -22,7 +22,7 @@ class NoiseScaleCallback(Callback):  # type: ignore[misc]  # without annotations
     n_samples : float, optional
         Of the training set; default: its length, or infinitely many where it has none.
     **settings
-        Of `NoiseScaleMeter`: `window`, `every`, `by_parameter`.
+        Of `adam_minibatch_noise.noise_scale.NoiseScaleMeter`: window, every, by_parameter.
 
     Raises
     ------
@@ -112,7 +112,7 @@ class NoiseScaleCallback(Callback):  # type: ignore[misc]  # without annotations
         self._saved = state_dict["meter"]
 
     def result(self, level: float = 0.95) -> NoiseEstimate:
-        """Estimate as `NoiseScaleMeter.result` does.
+        """Estimate as `adam_minibatch_noise.noise_scale.NoiseScaleMeter.result` does.
 
         Parameters
         ----------

@@ -2,8 +2,8 @@ r"""What Proposition 3.3 leaves out: the distance between E[Corr_n] and its pred
 
 Three things are left out. Two are computed with their sign, by a route that shares nothing with the closed
 forms of C1..C5: the finite epoch (truncated sums, and the correlation -v/(m-1) of different batches) and
-eps > 0. Both sit in the second-order expectation of `expansion.second_order`, from which its own limit is
-subtracted. The third, noise of order three and more, is bounded.
+eps > 0. Both sit in the second-order expectation of `adam_minibatch_noise.expansion.second_order_terms`, from which
+its own limit is subtracted. The third, noise of order three and more, is bounded.
 
 Derivation of the bound. Write d_{k,i} = g_i x_{k,i} and d_{k,ij} = W_ij y_{k,ij}. Corr_{n,j} is a power
 series in all x and y. Replace every coefficient by its absolute value and every x, y by t: since the weights mu
@@ -61,13 +61,14 @@ class LeftOut:
     Attributes
     ----------
     exact : (n_params,) ndarray
-        E[Corr_n] to second order in the noise (`expansion.second_order`).
+        E[Corr_n] to second order in the noise (`adam_minibatch_noise.expansion.second_order_terms`).
     second_order : (n_params,) ndarray
         Finite epoch, batch correlations and eps: `exact` less its limit; exact, with sign.
     higher_order : (n_params,) ndarray
         Bound on noise of order three and more; inf where the noise is too large for one.
     rho : float
-        Largest relative noise a batch can have; the bound is finite below `radius_of`.
+        Largest relative noise a batch can have; the bound is finite below sqrt(2) - 1, with a smooth sign below
+        sqrt(1 + delta/g_j^2).
     """
 
     exact: Array

@@ -1,10 +1,10 @@
 """FB, C1 .. C5 and C_total of scale-invariant optimisers: Proposition 3.3 of the paper for any of them.
 
 Where Phi(psi_1(g), psi_2(g), ..) = f sign(g) as eps -> 0, E[Corr_j] |g_j| is the sum of FB d_j|g|_1 and five noise
-terms (`theory.expected_corr_terms`), with constants that depend on the averages alone: they are the expectation of one
-parameter with gradient, Hessian and noise moments 1. f is 1 for Adam and 1 + alpha for AdEMAMix; as Corr is of degree
-two in the update, optimisers are compared at the same step size by their constants over f^2 (`step_size`).
-Weight decay has no part in them.
+terms (`adam_minibatch_noise.theory.expected_corr_terms`), with constants that depend on the averages alone: they are
+the expectation of one parameter with gradient, Hessian and noise moments 1. f is 1 for Adam and 1 + alpha for
+AdEMAMix; as Corr is of degree two in the update, optimisers are compared at the same step size by their constants
+over f^2 (`step_size`). Weight decay has no part in them.
 """
 
 from dataclasses import replace
@@ -108,11 +108,11 @@ def rule_c_total(
     ----------
     rule : UpdateRule
     lam : array_like
-        Noise-to-signal ratio of a batch gradient (`theory.noise_to_signal`), >= 0.
+        Noise-to-signal ratio of a batch gradient (`adam_minibatch_noise.theory.noise_to_signal`), >= 0.
     n_batches, n_epochs : int
         Batches an epoch and epochs, >= 1.
     correlation : float, optional
-        Of two batches of an epoch, see `expansion.weight_sums.weight_sums`; needed where an epoch leaves samples out.
+        Of two batches of an epoch, see `weight_sums`; needed where an epoch leaves samples out.
     lam_micro : float, optional
         Noise-to-signal ratio of a micro-batch gradient, >= lam, for a rule that averages over micro-batches.
 
@@ -147,7 +147,7 @@ def exact_c_total(
     n_epochs: int = 1,
     correlation: float | None = None,
 ) -> float:
-    """C_total of Adam, as `rule_c_total`; `theory.c_total` is its limit."""
+    """C_total of Adam, as `rule_c_total`; `adam_minibatch_noise.theory.c_total` is its limit."""
     return float(
         rule_c_total(
             make_rule("adam", {"beta1": beta1, "beta2": beta2}), lam, n_batches, n_epochs, correlation
@@ -158,7 +158,10 @@ def exact_c_total(
 def exact_invariant_c_total(
     beta1: float, beta2: float, lam_batch: float, lam_micro: float, n_batches: int, n_epochs: int = 1
 ) -> float:
-    """C_total of batch-size invariant Adam, as `rule_c_total`; `theory.invariant_c_total` is its limit."""
+    """C_total of batch-size invariant Adam, as `rule_c_total`.
+
+    Its limit is `adam_minibatch_noise.theory.invariant_c_total`.
+    """
     rule = make_rule("invariant-adam", {"beta1": beta1, "beta2": beta2})
     return float(rule_c_total(rule, lam_batch, n_batches, n_epochs, lam_micro=lam_micro))
 

@@ -46,8 +46,8 @@ def expected_corr(
 ) -> ExpectedCorr:
     """Compute E[Corr_t] at the last step of `n_epochs` epochs, batches drawn without replacement.
 
-    Exact to second order in the noise (`expansion.second_order`); for SGD with momentum to all orders where the
-    losses are quadratic.
+    Exact to second order in the noise (`adam_minibatch_noise.expansion.second_order_terms`); for SGD with momentum to
+    all orders where the losses are quadratic.
 
     Parameters
     ----------

@@ -123,7 +123,7 @@ def _along_steps(weights: Weights, values: Array) -> Array:
 
 
 class SwitchedCorr:
-    """Corr_t of many orders of the batches, with the noise in chosen places only (`second_order`).
+    """Corr_t of many orders of the batches, with the noise in chosen places only (for `second_order_terms`).
 
     Elsewhere the full-batch gradient and Hessian stand in. What two noises contribute together is found by inclusion
     and exclusion: f(a, b) - f(a) - f(b) + f(none), and f(a) - f(none) where both sit in the same place. To second
@@ -160,7 +160,7 @@ class SwitchedCorr:
         self.n_orders = len(gradients)
 
     def parts(self, places: Iterable[str] = ()) -> Array:
-        """Return the summands of Corr_t, one an average, with noise in `places`: (K, n_orders or 1, n_params)."""
+        """Return the summands of Corr_t, one an average, with noise in these places: (K, n_orders or 1, n_params)."""
         noisy = set(places)
         averages = np.array(
             np.broadcast_arrays(

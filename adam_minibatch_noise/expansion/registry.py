@@ -88,7 +88,7 @@ def make_rule(name: str, settings: Mapping[str, Any] | None = None) -> UpdateRul
     name : str
         One of `optimizer_names`.
     settings : mapping of str to float, optional
-        Some of `settings_of`; those left out have their defaults. Decays may be arrays (`averaging.Weights`).
+        Some of `settings_of`; those left out have their defaults. Decays may be arrays (`Weights`).
 
     Raises
     ------

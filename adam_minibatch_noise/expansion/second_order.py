@@ -72,10 +72,10 @@ def second_order_terms(
     moments : Moments
         At the fixed point.
     sums : WeightSums
-        `expansion.weight_sums.weight_sums` of the rule at step t; steps and epochs are counted in batches.
+        `weight_sums` of the rule at step t; steps and epochs are counted in batches.
     variance_factor, micro_variance_factor : float
-        v of `theory.batch_variance_factor` for the size of a batch and of a micro-batch; the second is of no effect
-        unless the rule averages over micro-batches.
+        v of `adam_minibatch_noise.theory.batch_variance_factor` for the size of a batch and of a micro-batch; the
+        second is of no effect unless the rule averages over micro-batches.
     theta : (n_params,) ndarray, optional
         The point itself, for a rule with weight decay.
 

@@ -55,7 +55,7 @@ def epoch_geometry(n_samples: int, batch_size: int) -> tuple[int, float, float]:
     -------
     n_batches : int
     variance_factor : float
-        v of `theory.batch_variance_factor`.
+        v of `adam_minibatch_noise.theory.batch_variance_factor`.
     correlation : float
         See `expansion.weight_sums.batch_correlation`; 0 where an epoch has one batch.
     """

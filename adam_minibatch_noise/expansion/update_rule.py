@@ -85,7 +85,7 @@ class UpdateRule:
         return derivatives_of(self.formula, variables, tuple(self.settings))(z, self.settings)
 
     def without_eps(self) -> "UpdateRule":
-        """The same rule with `EPS` 0."""
+        """The same rule with `eps` and `eps_root` 0."""
         return replace(self, settings={name: 0.0 if name in EPS else x for name, x in self.settings.items()})
 
     @property

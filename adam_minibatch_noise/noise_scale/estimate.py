@@ -91,7 +91,7 @@ def estimate_noise(g_sq: Array, trace: Array, level: float = 0.95) -> NoiseEstim
     Parameters
     ----------
     g_sq, trace : ndarray, shape (n,)
-        Unbiased estimates of |g|² and tr(Sigma) (`theory.two_batch_estimates`), oldest first.
+        Unbiased estimates of |g|² and tr(Sigma) (`adam_minibatch_noise.theory.two_batch_estimates`), oldest first.
     level : float, 0 < level < 1
         Of the interval.
 

@@ -59,10 +59,10 @@ class NoiseScaleMeter:
         Whether the loss of a micro-batch is divided by their number, as accumulation needs for a mean. Scales
         `grad_sq_norm` and `tr_sigma` alone: their ratio is the same either way.
     window : int, optional
-        Samples that the estimate looks back on; older gradients belong to other parameters. Default: `WINDOW_STEPS`
-        steps' worth.
+        Samples that the estimate looks back on; older gradients belong to other parameters. Default: those of
+        1000 steps.
     every : int, optional
-        Measure one step out of so many. Default: each; with `half_batch` one in `HALF_EVERY`.
+        Measure one step out of so many. Default: each; with `half_batch` one in 16.
     n_processes : int, optional
         Processes whose gradients are averaged into one. Default: those of `DistributedDataParallel`, 1 without it. If
         you average gradients yourself, call `micro_batch` before, and `step` after.
@@ -176,7 +176,7 @@ class NoiseScaleMeter:
     def half_batch(self, loss_of: Callable[[slice], Tensor], batch_size: int | None = None) -> None:
         """Take the gradient of the first half of a batch, for loops with one backward pass a step.
 
-        Call it in every step before `step`: it does nothing but in one step out of `every`, `HALF_EVERY` by default,
+        Call it in every step before `step`: it does nothing but in one step out of `every`, 16 by default,
         where it takes half as long as a forward and backward pass: 3.1 % of training. The parameters' gradients, the
         buffers of a module and the random numbers are left as they were.
 

@@ -58,11 +58,12 @@ class GradientNoise:
         Trace of Sigma = (1/N) Σ_r (g_r - g)(g_r - g)ᵀ.
     b_simple : float
         tr(Sigma) / |g|², in samples: Eq. (2.9) of [1]_.
-    component_quantiles : ndarray, shape (len(LEVELS),)
+    component_quantiles : ndarray, shape (5,)
         Quantiles over components j of Sigma_jj / g_j², in samples: the smallest value that is not below the share
-        `LEVELS` of them. The theory of [2]_ puts one constant, `b_simple`, in place of all of them.
+        0.05, 0.25, 0.5, 0.75 and 0.95 of them. The theory of [2]_ puts one constant, `b_simple`, in place of all of
+        them.
     share_below, share_above : float
-        Share of components with Sigma_jj / g_j² under `b_simple` / `FAR`, and over `FAR` `b_simple`.
+        Share of components with Sigma_jj / g_j² under a tenth of `b_simple`, and over ten times `b_simple`.
     share_zero : float
         Share of components whose gradient is zero in every sample; quantiles and shares above leave them out.
     """
@@ -99,8 +100,8 @@ def gradient_moments(
         `loss(model(inputs[r : r + 1]), targets[r : r + 1])` is the loss of sample r, one number: any loss that is a
         mean over a batch, such as `torch.nn.functional.cross_entropy`.
     chunk : int
-        Samples at a time: memory is that of so many gradients. 0: those of about `CHUNK_ELEMENTS` elements. 1: a plain
-        backward pass a sample, for models that `torch.func.vmap` cannot map over samples.
+        Samples at a time: memory is that of so many gradients. 0: as many as fit into a CPU's cache, or 4 GiB of a
+        GPU. 1: a plain backward pass a sample, for models that `torch.func.vmap` cannot map over samples.
     progress : callable
         Called with the number of samples of each chunk that is done.
 

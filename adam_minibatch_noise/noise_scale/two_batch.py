@@ -29,10 +29,11 @@ ROW = 1024
 class TwoBatchEstimator:
     """B_simple from squared gradient norms at two batch sizes, over the last `window` measurements.
 
-    Implements Appendix A.1 of [1]_ for batches drawn without replacement (`theory.two_batch_estimates`):
+    Implements Appendix A.1 of [1]_ for batches drawn without replacement
+    (`adam_minibatch_noise.theory.two_batch_estimates`):
     with v(b) = (N/b - 1)/(N - 1), E|G_b|² = |g|² + v(b) tr(Sigma). Numerator and denominator are averaged before one is
     divided by the other. The interval is `fieller_interval` on the means of up to
-    `estimate.N_BLOCKS` blocks of consecutive measurements.
+    20 blocks of consecutive measurements.
 
     Parameters
     ----------

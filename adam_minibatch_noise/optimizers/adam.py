@@ -47,14 +47,14 @@ class Adam(CheckedOptimizer):
         Parameters, named or not, or parameter groups, each with settings of its own if it has any.
     lr : float or Tensor, > 0
         Learning rate. `lr` and `betas` are read from the group at every step, so they may be changed in
-        `param_groups` between steps, and may be tensors with one element; a schedule may set `lr` to 0.
+        the parameter groups between steps, and may be tensors with one element; a schedule may set `lr` to 0.
     betas : tuple of two floats or Tensors, 0 <= beta < 1
         beta1 of the first, beta2 of the second moment.
     eps, eps_root, weight_decay : float, >= 0
         `eps` has the unit of a gradient, `eps_root` its square, `weight_decay` is a factor of lr.
     compiled : bool
-        One fused kernel a parameter (`adam_formula`), for devices with more arithmetic than bandwidth. Learning
-        rate and betas reach it as tensors: their values never make it compile anew.
+        One fused kernel a parameter, for devices with more arithmetic than bandwidth. Learning rate and betas reach
+        it as tensors: their values never make it compile anew.
 
     Raises
     ------

@@ -47,7 +47,7 @@ class BatchSizeInvariantAdamW(CheckedOptimizer):
                 optimizer.accumulate()
             optimizer.step()
 
-    `accumulate` takes the gradients away, so `zero_grad` is not needed. A `step` before which nothing was accumulated
+    `accumulate` takes the gradients away, so nobody needs to zero them. A `step` before which nothing was accumulated
     takes the gradients at hand as those of a single micro-batch.
 
     Parameters
@@ -102,9 +102,9 @@ class BatchSizeInvariantAdamW(CheckedOptimizer):
     State of a parameter: `step`, `exp_avg` (m), `exp_avg_sq` (v), and `grad_sum`, `square_sum` over the micro-batches
     so far, all of its shape and float32 at least: twice the arrays of AdamW. Steps of parameters in float16 or bfloat16
     are computed in float32 and rounded once. A complex parameter counts as two real ones. The number of micro-batches
-    is kept in the group as `n_micro_batches`, so that a `state_dict` taken between micro-batches resumes exactly; on
-    several ranks each then has sums of its own, and needs a `state_dict` of its own. A parameter without a gradient in
-    any micro-batch is left alone; without one in some of them, it has gradient 0 there.
+    is kept in the group as `n_micro_batches`, so that a state dictionary taken between micro-batches resumes exactly;
+    on several ranks each then has sums of its own, and needs a state dictionary of its own. A parameter without a
+    gradient in any micro-batch is left alone; without one in some of them, it has gradient 0 there.
 
     A copy in the same process has the same `process_group`; one with a `process_group` cannot be pickled. Sparse
     gradients are refused before anything is added or moves. Not offered, and refused in a group: amsgrad, maximize

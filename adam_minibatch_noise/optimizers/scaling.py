@@ -51,8 +51,8 @@ def scale_from_reference(
     - "invariant" [1]_: lr as kappa, eps as it is; for `BatchSizeInvariantAdamW` with one micro-batch size throughout;
     - "square-root" [2]_: lr as sqrt(kappa), eps as 1/sqrt(kappa); for AdamW where noise dominates the gradient.
 
-    Both keep training as it was at the reference. Which betas favour flat minima is another question: `advice.advise`
-    answers both, side by side.
+    Both keep training as it was at the reference. Which betas favour flat minima is another question:
+    `adam_minibatch_noise.advice.advise` answers both, side by side.
 
     Parameters
     ----------
