@@ -2,11 +2,14 @@
 
 --figure bests: the best beta2 against the batch size, at fixed and at tuned learning rates; gains: what it gains over
 the default; rules: what it costs to follow the theory or a rule of the field; mechanism: the chain from C_total over
-sharpness to the validation loss. Bars are 95 % bootstrap intervals over seeds. Recorded runs are drawn where there are
-any, and those of this configuration otherwise.
+sharpness to the validation loss; maps: the loss over both betas at tuned learning rates, maps_fixed: at one. Bars are
+95 % bootstrap intervals over seeds. Recorded runs are drawn where there are any, and those of this configuration
+otherwise.
 """
 
 import argparse
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from common.cli import Parser, run
@@ -17,9 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Lists = dict[str, "pd.DataFrame"]
-FIGURES = ("bests", "gains", "rules", "mechanism")
-OUTSIDE = "analysis/published/marin_beta2.csv"
-OUTSIDE_TITLE = "outside data: C4, one pass"
+FIGURES = ("bests", "gains", "rules", "mechanism", "maps", "maps_fixed")
+FIXED_LR = 3e-3
+"""Of the maps at one learning rate."""
+ONLY_COMPARED = ("digits-wrong-10", "words-frozen", "words-one-hot", "digits-replacement")
+"""Variants that R10 compares and no other figure shows."""
 N_COLUMNS = 3
 HEIGHT = 2.0
 TUNED = "tuned"
@@ -64,14 +69,12 @@ def is_first(axis: "Axes") -> bool:
 def draw_bests(lists: Lists) -> "Figure":
     """Draw the best beta2 against the batch size: grey at fixed learning rates, black tuned; and published data."""
     import numpy as np
-    import pandas as pd
 
-    from analysis.drawing import axes, style
+    from analysis.drawing import axes, outside, style
 
     bests, variants = lists["bests"].query("curve == 'beta2'"), titles_of(lists, "bests")
     slopes = lists["slopes"].query("curve == 'beta2' and lr == @TUNED").set_index("variant")
-    outside = pd.read_csv(OUTSIDE)
-    figure, panels = panels_of([*variants.values(), OUTSIDE_TITLE])
+    figure, panels = panels_of([*variants.values(), *outside.TITLES])
     rates = sorted(rate for rate in bests["lr"].unique() if rate != TUNED)
     palette, marks = style.colours(rates), style.markers(rates)
     critical = critical_batch_sizes(lists)
@@ -94,8 +97,8 @@ def draw_bests(lists: Lists) -> "Figure":
         )  # fmt: skip
         if np.isfinite(critical.get(variant, np.nan)):
             axis.axvline(critical[variant], color="0.6", lw=0.8, ls="--")
-    best = outside.loc[outside.groupby("batch_size")["bits_per_byte"].idxmin()]
-    panels[-1].plot(best["batch_size"], axes.memory(best["beta2"]), "k-s", ms=4.5)
+    outside.draw_sweep(panels[-2])
+    outside.draw_table(panels[-1])
     for axis in panels:
         axis.set(xscale="log", yscale="log", ylim=(1.6, 12000))
     for axis in panels:
@@ -111,11 +114,11 @@ def draw_gains(lists: Lists) -> "Figure":
     """Draw the gain of the best beta2 over the default against the batch size, on validation and test samples."""
     import pandas as pd
 
-    from analysis.drawing import axes, style
+    from analysis.drawing import axes, outside, style
 
     gains = lists["gains"].query("curve == 'beta2' and baseline == 0.999")
     variants = titles_of(lists, "gains")
-    figure, panels = panels_of([*variants.values(), OUTSIDE_TITLE])
+    figure, panels = panels_of([*variants.values(), outside.TITLES[0]])
     names = {"min_valid_loss": "validation", "test_loss": "test"}
     palette, marks = style.colours(names), style.markers(names)
     for axis, variant in zip(panels, variants, strict=False):
@@ -124,8 +127,8 @@ def draw_gains(lists: Lists) -> "Figure":
             part = part.assign(place=part["batch_size"] * shift)
             axis.plot(part["place"], part["gain"], marks[metric], color=palette[metric], label=names[metric])
             axes.bars(axis, part, "place", ("low", "high"), palette[metric])
-    outside = pd.read_csv(OUTSIDE).pivot(index="batch_size", columns="beta2", values="bits_per_byte")
-    panels[-1].plot(outside.index, 100 * (1 - outside.min(axis=1) / outside[0.999]), "ks", ms=4.5)
+    sweep = pd.read_csv(outside.SWEEP).pivot(index="batch_size", columns="beta2", values="bits_per_byte")
+    panels[-1].plot(sweep.index, 100 * (1 - sweep.min(axis=1) / sweep[0.999]), "ks", ms=4.5)
     for axis in panels:
         axis.axhline(0, color="0.6", lw=0.7, zorder=0)
         axis.set_xscale("log")
@@ -164,6 +167,20 @@ def draw_mechanism(lists: Lists) -> "Figure":
     for axis, name in zip(pair, parts, strict=True):
         axis.set(xlabel=rf"rank correlation over $\beta_{name[-1]}$", xlim=(-1.05, 1.05))
     return figure
+
+
+def draw_maps(lists: Lists, lr: float | str = TUNED) -> "Figure":
+    """Draw the loss over both betas at a few batch sizes, with what the rule of thumb and the theory name."""
+    import matplotlib.pyplot as plt
+
+    from analysis.drawing import beta_maps, style
+
+    if lists["cells"].empty:
+        figure = plt.figure(figsize=(style.WIDTH, 0.5))
+        figure.text(0.5, 0.5, "no pairs of betas off the curves are recorded", ha="center", va="center")
+        return figure
+    cells, thumb = (lists[name][lists[name]["lr"] == lr] for name in ("cells", "thumb"))
+    return beta_maps.draw(cells, thumb, titles_of(lists, "cells"))
 
 
 def _rows_of_points(
@@ -215,7 +232,8 @@ def in_math(name: str) -> str:
 
 def titles_of(lists: Lists, name: str) -> dict[str, str]:
     """Return the titles of the variants that a list has rows of, in the order of the study."""
-    there = set(lists[name]["variant"])
+    found = set(lists[name]["variant"])
+    there = found.difference(ONLY_COMPARED) or found
     return {row.variant: row.title for row in lists["variants"].itertuples() if row.variant in there}
 
 
@@ -249,7 +267,14 @@ def main(argv: list[str] | None = None) -> None:
     style.apply()
     with tables.refuse_malformed([args.verdicts]):
         lists = {name: pd.DataFrame(rows) for name, rows in part.items()}
-        draw = {"bests": draw_bests, "gains": draw_gains, "rules": draw_rules, "mechanism": draw_mechanism}
+        draw: dict[str, Callable[[Lists], Figure]] = {
+            "bests": draw_bests,
+            "gains": draw_gains,
+            "rules": draw_rules,
+            "mechanism": draw_mechanism,
+            "maps": draw_maps,
+            "maps_fixed": functools.partial(draw_maps, lr=FIXED_LR),
+        }
         figure = draw[args.figure](lists)
     style.save(figure, args.out)
 

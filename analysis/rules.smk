@@ -257,6 +257,7 @@ rule plot_feature_noise:
 
 
 OVERFITTING_RECORDS = recorded_tables("records/overfitting")
+OVERFITTING_NOISE = recorded_tables("records/overfitting_noise")
 
 
 rule overfitting_verdicts:
@@ -264,6 +265,7 @@ rule overfitting_verdicts:
         sources("analysis.overfitting_verdicts"),
         tables=made_by("sim_overfitting_study"),
         records=OVERFITTING_RECORDS,
+        noise=OVERFITTING_NOISE,
     output:
         f"{R}/analysis/overfitting.json",
     log:
@@ -273,8 +275,8 @@ rule overfitting_verdicts:
     conda:
         "../envs/analysis.yaml"
     shell:
-        "python -m analysis.overfitting_verdicts --tables {input.tables:q} --records {input.records:q} --out {output:q}"
-        " > {log:q} 2>&1"
+        "python -m analysis.overfitting_verdicts --tables {input.tables:q} --records {input.records:q}"
+        " --noise {input.noise:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule plot_overfitting:
@@ -288,7 +290,7 @@ rule plot_overfitting:
     benchmark:
         f"{R}/benchmarks/analysis/plot_overfitting/{{part}}.tsv"
     wildcard_constraints:
-        part="bests|gains|rules|mechanism",
+        part="bests|gains|rules|mechanism|maps|maps_fixed",
     conda:
         "../envs/analysis.yaml"
     shell:

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from adam_minibatch_noise import theory
 from adam_minibatch_noise.errors import InputError
 from analysis import overfitting_verdicts, plot_overfitting
-from analysis.reductions.overfitting import bests, cubes, rankings, rules, verdicts
+from analysis.reductions.overfitting import bests, components, cubes, maps, rankings, rules, verdicts
 from sim.small_networks.study import BETA2, CURVES
 
 SIZES, LRS, N_SEEDS = (1, 4, 16, 64, 256), (1e-3, 3e-3, 1e-2), 8
@@ -166,6 +167,211 @@ def test_c_total_in_the_limit_is_that_of_many_epochs():
     assert point.noise_scale == pytest.approx(np.full_like(point.lam, 100.0))
 
 
+def brute_force(b, r):
+    """FB, C1 and C2 in the limit as sums over lags, from their definitions."""
+    a = np.arange(40_000)
+    mu, nu = (1 - b) * b**a, (1 - r) * r**a
+    squares, mixed = (nu * nu).sum(), (mu * nu).sum()
+    slow, fast = r / (1 - r), b / (1 - b)
+    c1 = (
+        fast * (-0.5 + 1.5 * squares)
+        - slow * (-1.5 + 7.5 * squares - 3 * mixed)
+        - (a * nu * (mu - 3 * nu)).sum()
+    )
+    return fast - slow, c1, (fast - slow) * (-0.5 + 1.5 * squares - mixed)
+
+
+def one_component_is_noisy(beta1, beta2, n_steps, covariance):
+    """FB + C1 and FB + C2 at noise-to-signal 1: two parameters that only see each other, of which one is noisy.
+
+    The second derivatives of Corr in the noise of the batches are differences of `theory.adam_corr` itself.
+    """
+    hessians = np.broadcast_to(np.array([[0.0, 1.0], [1.0, 0.0]]), (n_steps, 2, 2))
+    h = 1e-3
+
+    def corr(noise):
+        gradients = np.ones((n_steps, 2))
+        gradients[:, 0] += noise
+        return theory.adam_corr(gradients, hessians, beta1, beta2)
+
+    total, unit = corr(np.zeros(n_steps)), h * np.eye(n_steps)
+    for p in range(n_steps):
+        for q in range(n_steps):
+            bend = sum(
+                s * t * corr(s * unit[p] + t * unit[q]) for s in (1, -1) for t in (1, -1)
+            )  # 4 h^2 times the second derivative
+            total = total + 0.5 * covariance[p, q] * bend / (4 * h * h)
+    return total
+
+
+@pytest.mark.parametrize(("variant", "shared"), [("digits", -0.5), ("digits-replacement", 0.0)])
+def test_c_total_matches_definitions(variant, shared):
+    """In the limit from sums over lags; exactly, of three batches an epoch and two epochs, from Corr itself."""
+    runs = table(lambda *run: 1.0, variant=variant).query("batch_size == 4 or batch_size == 1")
+    runs = runs.assign(n_samples=12, epoch_of_min=2.0, trace_covariance=30.0, gradient_squared=4.0)
+    cube = cubes.cubes_of(runs)[variant].curve("beta2")
+    point = rankings.points_of(cube)
+    v = 1 / 4 if shared == 0 else (12 / 4 - 1) / 11
+    np.testing.assert_allclose(point.lam[1], v * 7.5)
+    limit, exact = rankings.c_total_limit(cube, point)[1], rankings.c_total_exact(cube, point)[1]
+    same_epoch = np.kron(np.eye(2), np.ones((3, 3)))
+    covariance = np.where(np.eye(6), 1.0, shared * same_epoch)
+    for k, (beta1, beta2) in enumerate(cube.pairs):
+        forward, c1, c2 = brute_force(beta1, beta2)
+        assert limit[k] == pytest.approx(forward + (c1 + c2) * v * 7.5, rel=1e-4, abs=1e-6)
+        if k < 5:
+            none = one_component_is_noisy(beta1, beta2, 6, 0 * covariance)[0]
+            first, second = one_component_is_noisy(beta1, beta2, 6, covariance) - none
+            assert exact[k] == pytest.approx(none + (first + second) * v * 7.5, rel=1e-4)
+
+
+def noise_table(factors, variant="digits", n_seeds=6):
+    """Rows of `sim.overfitting_noise`: `factors` by column of components.COLUMNS."""
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        {"variant": variant, "batch_size": size, "seed": seed, "n_params": 10, "median_noise": 1.0,
+         "largest_share": 0.5, **{name: value * rng.uniform(0.9, 1.1) for name, value in factors.items()}}
+        for size in SIZES
+        for seed in range(n_seeds)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("k2", "right", "said"),
+    [
+        (-30_000.0, "per component", "holds"),
+        (-30_000.0, "one number", "opposite"),
+        (-2000.0, "per component", None),  # here K1 decides: the two are not taken for each other
+    ],
+)
+def test_noise_of_components_is_judged_by_its_order(k2, right, said):
+    """Losses follow C_total at a negative K2, or at one number; the form that knows it ranks better."""
+    factors = dict.fromkeys(components.COLUMNS, 1000.0) | {"proposition_2": k2, "rate_2": k2}
+    own = (1000, k2) if right == "per component" else (1000, 1000)
+
+    def loss(size, lr, beta1, beta2):
+        v = theory.batch_variance_factor(N_SAMPLES, size)
+        c = theory.limit_constants(beta1, beta2)
+        total = c.FB + v * (c.C1 * own[0] + c.C2 * own[1])
+        return 10 - 0.1 * np.sign(total) * np.log10(1 + abs(total)) + 0.01 * abs(np.log10(lr / 3e-3))
+
+    made = verdicts.judge(table(loss, noise=1e-4), noise_table(factors))
+    rows = {row["form"]: row for row in made["components"] if row["theory"] == "limit"}
+    assert rows[right]["rank_correlation"] > 0.95
+    assert said in (None, rows["per component"]["verdict"])
+    assert rows["one number"]["difference"] == 0
+    assert len(made["component_noise"]) == len(SIZES)
+    assert {row["variant"] for row in made["component_noise"]} == {"digits"}
+
+
+def test_five_terms_are_those_of_the_library():
+    cube = cubes.cubes_of(table(lambda *run: 1.0))["digits"].curve("beta2")
+    constants, v = components.constants_of(cube, exact=False)
+    k = cube.pairs.index((0.9, 0.957))
+    expected = theory.limit_constants(0.9, 0.957)
+    assert constants[:, 2, k] == pytest.approx([getattr(expected, name) for name in expected.__annotations__])
+    assert v[2] == pytest.approx(float(theory.batch_variance_factor(N_SAMPLES, SIZES[2])))
+    exact = components.constants_of(cube, exact=True)[0]
+    np.testing.assert_allclose(
+        exact[0] + (exact[1] + exact[2]) * rankings.points_of(cube).lam,
+        rankings.c_total_exact(cube, rankings.points_of(cube)),
+        rtol=1e-9,
+    )
+
+
+def map_of(loss, **more):
+    made = verdicts.judge(table(loss, variant="digits-map", curve="map", **more))
+    thumb = {(row["lr"], row["batch_size"], row["quantity"]): row for row in made["thumb"]}
+    return made["cells"], thumb
+
+
+def near_pair(best1, best2):
+    return lambda size, lr, beta1, beta2: (
+        1 + 0.2 * (memory(beta1) - memory(best1)) ** 2 + 0.2 * (memory(beta2) - memory(best2)) ** 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("best", "said"), [((0.957, 0.957), "holds"), ((0.5, 0.999), "opposite")], ids=["on", "off"]
+)
+def test_diagonal_is_best_where_the_best_pair_lies_on_it(best, said):
+    cells, thumb = map_of(near_pair(*best), noise=0.001, n_seeds=4)
+    for lr in (1e-3, "tuned"):
+        assert thumb[lr, 16, "best of the diagonal over the best off it"]["verdict"] == said
+    marked = {row["status"]: (row["beta1"], row["beta2"]) for row in cells if row["status"] == "best"}
+    assert marked == {"best": best}
+    gain = thumb["tuned", 16, "best of all over the default"]
+    expected = 100 * (1 - near_pair(*best)(16, 1e-3, *best) / near_pair(*best)(16, 1e-3, 0.9, 0.999))
+    assert gain["value"] == pytest.approx(expected, abs=1)
+    highest = thumb["tuned", 16, "highest of the diagonal over the default"]
+    assert highest["value"] < gain["value"]
+
+
+def test_pairs_that_differ_by_chance_are_alike():
+    cells, thumb = map_of(lambda *run: 1.0, noise=0.1)
+    part = [row["status"] for row in cells if row["lr"] == "tuned"]
+    assert part.count("alike") > 0.6 * len(part)
+    for name in (maps.GAINS[0], maps.GAINS[3]):
+        rows = [row for row in thumb.values() if row["quantity"] == name]
+        assert [row["verdict"] for row in rows].count("open") > 0.8 * len(rows)
+        assert abs(np.mean([row["value"] for row in rows])) < 4  # the winner of a half is none on the other
+
+
+def test_pair_with_an_unfinished_run_has_no_place_on_the_map():
+    cells, _ = map_of(
+        near_pair(0.9, 0.9),
+        noise=0.001,
+        status=lambda size, lr, beta2, seed: "unfinished" if beta2 == 0.9 and seed == 1 else "ok",
+    )
+    for row in cells:
+        assert (row["status"] == "unfinished") == (row["beta2"] == 0.9) == (row["excess"] is None)
+
+
+def test_order_of_the_map_is_compared_with_c_total():
+    """Losses made of C_total itself."""
+    point = {size: float(theory.batch_variance_factor(N_SAMPLES, size)) * 100 for size in SIZES}
+
+    def loss(size, lr, beta1, beta2):
+        total = float(theory.c_total(beta1, beta2, point[size]))
+        return 10 - 0.1 * np.sign(total) * np.log10(1 + abs(total))
+
+    _, thumb = map_of(loss, noise=1e-5, n_seeds=4)
+    assert thumb["tuned", 1, "rank correlation, C_total"]["value"] > 0.9
+    assert thumb["tuned", 1, "rank correlation, C_total"]["verdict"] == "holds"
+
+
+def test_student_interval_matches_scipy():
+    from scipy.stats import ttest_1samp
+
+    values = np.random.default_rng(0).normal(size=(5, 3))
+    _, low, high = maps.student(values)
+    known = ttest_1samp(values, 0).confidence_interval(0.95)
+    np.testing.assert_allclose((low, high), (known.low, known.high))
+
+
+def test_kinds_of_noise_are_compared_seed_by_seed():
+    """Half of the loss at the short memory with wrong labels alone; both have the same seeds' levels."""
+    parts = [
+        table(lambda size, lr, beta1, beta2: 4.0, noise=0.01),
+        table(
+            lambda size, lr, beta1, beta2: 4.0 - 2 * (beta2 == 0.9),
+            noise=0.01,
+            variant="digits-wrong-30",
+            n_seeds=7,
+        ),
+    ]
+    made = verdicts.judge(pd.concat(parts))
+    rows = {row["quantity"]: row for row in made["kinds"]}
+    assert {row["kind"] for row in made["kinds"]} == {"30 % wrong labels"}
+    gain = rows["gain, smallest batch"]
+    assert gain["n_seeds"] == 7
+    assert gain["variant_value"] == pytest.approx(50, abs=3)
+    assert gain["difference_value"] == pytest.approx(50, abs=3)
+    assert (gain["reference_verdict"], gain["variant_verdict"], gain["same"]) == ("open", "holds", False)
+    own = {row["quantity"]: row for row in verdicts.judge(parts[1])["kinds"]}
+    assert not own
+
+
 def test_mechanism_reads_the_chain_with_its_signs():
     """Made so that flat points have high losses."""
     made = verdicts.judge(table(bowl(lambda size, lr: 2.0)))
@@ -200,6 +406,7 @@ def test_verdict_of_an_interval(low, high, claimed, said):
 def test_figures_are_drawn(figure, tmp_path):
     runs = tmp_path / "runs.csv"
     parts = [table(bowl(lambda size, lr: 2.0), curve=curve) for curve in ("beta2", "beta1")]
+    parts.append(table(bowl(lambda size, lr: 2.0), curve="map", variant="digits-map"))
     pd.concat(parts).to_csv(runs, index=False)
     found, picture = tmp_path / "v.json", tmp_path / "f.svg"
     overfitting_verdicts.main(["--tables", str(runs), "--out", str(found)])

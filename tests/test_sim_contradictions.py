@@ -80,6 +80,7 @@ EXPECTED = {
     "replacement n_epochs",
     "sim.optimizer_bias": "",
     "sim.overfitting": "label_noise embedding micro_batch_size beta1 beta2 eps",
+    "sim.overfitting_noise": "",
     "sim.overfitting_study": "",
 }
 

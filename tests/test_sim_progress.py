@@ -35,6 +35,7 @@ RUNS = {
     "sim.feature_noise_run": [f"{CNN} --n-seeds 2"],
     "sim.feature_noise_studies": [f"{CNN} --study table --n-seeds 2"],
     "sim.overfitting": ["--n-samples 64 --max-epochs 5 --batch-size 16 0 --lr 0.01"],
+    "sim.overfitting_noise": ["--variant regression --n-seeds 1 --batch-sizes 64 --out {out}"],
     "sim.overfitting_study": [
         "--variant regression --n-seeds 1 --batch-sizes 128 --curves diagonal --out {out}"
     ],

@@ -1,7 +1,7 @@
 """Many runs side by side, finished ones kept: what `python -m sim.overfitting` and the study share."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,15 @@ def row_of(settings: Settings) -> dict[str, Any]:
     from sim.small_networks.training import train
 
     s = settings.resolved()
-    results = {name: _rounded(value) for name, value in train(s).items()}
-    return used(s) | results
+    return used(s) | rounded(train(s))
 
 
-def _rounded(value: Any) -> Any:
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+def rounded(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Round numbers to `DIGITS` significant digits."""
+    return {
+        name: float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+        for name, value in results.items()
+    }
 
 
 def journal_of(out: Path) -> Path:

@@ -98,7 +98,12 @@ def _room(net, task, dtype):
     return _LOCAL.room
 
 
-def train(settings: Settings, dtype=np.float32, history: np.ndarray | None = None) -> dict[str, Any]:
+def train(
+    settings: Settings,
+    dtype=np.float32,
+    history: np.ndarray | None = None,
+    at_best: np.ndarray | None = None,
+) -> dict[str, Any]:
     """Train until the best validation loss lies far enough back, and measure that best point.
 
     Parameters
@@ -108,6 +113,8 @@ def train(settings: Settings, dtype=np.float32, history: np.ndarray | None = Non
         Of weights, moments and samples.
     history : (n,) ndarray of float64, optional
         Receives the validation losses of the first n evaluations.
+    at_best : (n_entries,) ndarray, optional
+        Receives the weights at the minimum.
 
     Returns
     -------
@@ -164,6 +171,8 @@ def train(settings: Settings, dtype=np.float32, history: np.ndarray | None = Non
     }
     if STATUS[status] != "diverged":
         row |= _measure(s, task, best, moment1, moment2, space, zero, tile)
+    if at_best is not None:
+        at_best[:] = best
     return row
 
 

@@ -12,6 +12,8 @@ from sim.small_networks.study import CURVES
 
 CLAIMED = {"beta2": -1, "beta1": 1, "diagonal": 1}
 """Sign of the slope that the published claim says; of the diagonal, its rule of thumb for large batches."""
+METRICS = ("min_valid_loss", "test_loss")
+"""Losses that a gain is in."""
 
 
 def swept(cube: Cube, curve: str) -> Array:
@@ -119,28 +121,50 @@ def gains(cube: Cube, curve: str) -> list[dict[str, Any]]:
     baselines = [(0.9, beta2) for beta2 in (BASELINES if curve == "beta2" else BASELINES[:1])]
     places = [cube.pairs.index(pair) for pair in baselines]
     own = np.array([cube.pairs.index(pair) for pair in CURVES[curve] if pair in cube.pairs])
-    metrics = ("min_valid_loss", "test_loss")
 
     def statistic(one: np.ndarray, other: np.ndarray) -> Array:
-        parts = []
-        for a, b in ((one, other), (other, one)):
-            chosen = choose_lr(cube, a)
-            known = at_lr(mean_of(cube, "min_valid_loss", a), chosen)[..., own]
-            top = own[np.where(np.isnan(known), np.inf, known).argmin(axis=-1)]
-            for metric in metrics:
-                cost = cube.cost(at_lr(cube.values[metric][b], chosen[..., None, :, :]))  # (..., S, B, P)
-                at_best = np.take_along_axis(cost, top[..., None, :, None], axis=-1)[..., 0]
-                parts += [(1 - at_best / cost[..., place]).mean(axis=-2) for place in places]
-        half = len(parts) // 2
-        return 50 * np.concatenate([a + b for a, b in zip(parts[:half], parts[half:], strict=True)], axis=-1)
+        return gain_of_best(cube, own, places, one, other)
 
-    shape = len(metrics), len(places), cube.sizes.size
+    shape = len(METRICS), len(places), cube.sizes.size
     value, low, high = (each.reshape(shape) for each in interval(statistic, cube.halves))
     return [
         {"variant": cube.variant, "curve": curve, "metric": metric, "baseline": baseline[1], "batch_size": int(size),
          "gain": value[i, j, k], "low": low[i, j, k], "high": high[i, j, k],
          "verdict": verdict(low[i, j, k], high[i, j, k])}
-        for i, metric in enumerate(metrics)
+        for i, metric in enumerate(METRICS)
         for j, baseline in enumerate(baselines)
         for k, size in enumerate(cube.sizes)
     ]  # fmt: skip
+
+
+def gain_of_best(
+    cube: Cube, own: np.ndarray, baselines: list[int], one: np.ndarray, other: np.ndarray
+) -> Array:
+    """Return the gain of the best pair over baselines, percent: chosen on one half of the seeds, judged on the other.
+
+    Parameters
+    ----------
+    cube : Cube
+    own : (n,) ndarray of int
+        Places of the pairs to choose from.
+    baselines : list of int
+        Places of pairs.
+    one, other : (..., n) ndarrays of int
+        Places of the seeds of the halves.
+
+    Returns
+    -------
+    (..., n_metrics n_baselines B) ndarray
+        By `METRICS`, then baseline, then batch size.
+    """
+    parts = []
+    for a, b in ((one, other), (other, one)):
+        chosen = choose_lr(cube, a)
+        known = at_lr(mean_of(cube, "min_valid_loss", a), chosen)[..., own]
+        top = own[np.where(np.isnan(known), np.inf, known).argmin(axis=-1)]
+        for metric in METRICS:
+            cost = cube.cost(at_lr(cube.values[metric][b], chosen[..., None, :, :]))  # (..., S, B, P)
+            at_best = np.take_along_axis(cost, top[..., None, :, None], axis=-1)[..., 0]
+            parts += [(1 - at_best / cost[..., place]).mean(axis=-2) for place in baselines]
+    half = len(parts) // 2
+    return 50 * np.concatenate([a + b for a, b in zip(parts[:half], parts[half:], strict=True)], axis=-1)

@@ -1,7 +1,7 @@
 """The runs of a variant as arrays over seeds, batch sizes, learning rates and pairs of betas; choices among them."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,18 +61,27 @@ class Cube:
     def curve(self, name: str) -> "Cube":
         """Return the runs along a curve of betas, in its order."""
         places = [self.pairs.index(pair) for pair in CURVES[name] if pair in self.pairs]
-        return Cube(
-            self.variant,
-            self.task,
-            self.n_samples,
-            self.seeds,
-            self.sizes,
-            self.lrs,
-            tuple(self.pairs[p] for p in places),
-            {name: value[..., places] for name, value in self.values.items()},
-            self.usable[..., places],
-            self.unfinished[..., places],
+        return replace(
+            self,
+            pairs=tuple(self.pairs[p] for p in places),
+            values={name: value[..., places] for name, value in self.values.items()},
+            usable=self.usable[..., places],
+            unfinished=self.unfinished[..., places],
         )
+
+    def of_seeds(self, seeds: np.ndarray) -> "Cube":
+        """Return the runs of some seeds, of those that there are."""
+        places = np.flatnonzero(np.isin(self.seeds, seeds))
+        return replace(
+            self,
+            seeds=self.seeds[places],
+            values={name: value[places] for name, value in self.values.items()},
+        )
+
+    @property
+    def replacement(self) -> bool:
+        """Whether batches are drawn with replacement."""
+        return bool(VARIANTS[self.variant].settings.get("replacement", False))
 
     def cost(self, loss: Array) -> Array:
         """Turn losses into what is compared: perplexities for text."""

@@ -49,8 +49,24 @@ def points_of(cube: Cube) -> Point:
     )
     with np.errstate(invalid="ignore", divide="ignore"):
         noise_scale = trace / square
-    factor = np.array([theory.batch_variance_factor(cube.n_samples, int(size)) for size in cube.sizes])
+    factor = np.array([epoch_geometry_of(cube, int(size))[1] for size in cube.sizes])
     return Point(noise_scale, factor[:, None] * noise_scale, epochs)
+
+
+def epoch_geometry_of(cube: Cube, size: int) -> tuple[int, float, float]:
+    """Return batches an epoch, v and the correlation of two batches, as `turning_points.epoch_geometry` does.
+
+    Batches that are drawn with replacement are independent, with v = 1/b.
+    """
+    n_batches, v, correlation = epoch_geometry(cube.n_samples, size)
+    return (n_batches, 1 / size, 0.0) if cube.replacement else (n_batches, v, correlation)
+
+
+def epochs_of_minimum(cube: Cube, point: Point) -> np.ndarray:
+    """Return the whole epochs of the minima, (B, P), at most those behind which C_total no longer changes."""
+    most = np.array([max(1, MAX_STEPS * int(size) // cube.n_samples) for size in cube.sizes])[:, None]
+    epochs = np.where(np.isnan(point.n_epochs), 1, np.minimum(np.rint(point.n_epochs), most))
+    return np.maximum(epochs, 1).astype(int)
 
 
 def c_total_limit(cube: Cube, point: Point) -> Array:
@@ -64,14 +80,12 @@ def c_total_exact(cube: Cube, point: Point) -> Array:
     """C_total of each cell at the last step of the epoch of its minimum, exactly, (B, P)."""
     beta1, beta2 = np.array(cube.pairs).T
     rule = make_rule("adam", {"beta1": beta1, "beta2": beta2})
-    result = np.empty(point.lam.shape)
+    result, epochs = np.empty(point.lam.shape), epochs_of_minimum(cube, point)
     for i, size in enumerate(cube.sizes):
-        n_batches, _, correlation = epoch_geometry(cube.n_samples, int(size))
-        most = max(1, MAX_STEPS // n_batches)
-        epochs = np.clip(np.nan_to_num(np.rint(point.n_epochs[i]), nan=1, posinf=most), 1, most).astype(int)
-        for n_epochs in np.unique(epochs):
+        n_batches, _, correlation = epoch_geometry_of(cube, int(size))
+        for n_epochs in np.unique(epochs[i]):
             forward, noise = coefficients(rule, n_batches, int(n_epochs))
-            here = epochs == n_epochs
+            here = epochs[i] == n_epochs
             lam = np.nan_to_num(point.lam[i])
             result[i, here] = (forward + (noise[0] + correlation * noise[1]) * lam)[here]
     return result

@@ -5,7 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.reductions.overfitting.bests import gains, published, tuned_best
+from analysis.reductions.overfitting.comparisons import comparisons
+from analysis.reductions.overfitting.components import component_spread, components
 from analysis.reductions.overfitting.cubes import Cube, cubes_of
+from analysis.reductions.overfitting.maps import DEFAULT as DEFAULT_PAIR
+from analysis.reductions.overfitting.maps import maps
 from analysis.reductions.overfitting.mechanism import links
 from analysis.reductions.overfitting.rankings import DEFAULT, fit_own_rule, points_of, rank, test_own_rule
 from analysis.reductions.overfitting.rules import HOLDS, OPEN, OPPOSITE, R7_FROM
@@ -18,19 +22,22 @@ FEWEST_SEEDS = 4
 """Seeds without which a variant has no halves of two."""
 
 
-def judge(table: "pd.DataFrame") -> dict[str, list[dict[str, Any]]]:
-    """Apply R1 to R7.
+def judge(table: "pd.DataFrame", noise: "pd.DataFrame | None" = None) -> dict[str, list[dict[str, Any]]]:
+    """Apply R1 to R10.
 
     Parameters
     ----------
     table : pandas.DataFrame
         Rows of `sim.overfitting_study`.
+    noise : pandas.DataFrame, optional
+        Rows of `sim.overfitting_noise`.
 
     Returns
     -------
     dict of lists of dict
         `variants`, `slopes` (R1 and R2), `bests`, `gains` (R3), `rules` and `worse` (R4), `links` (R6), `noise` (the
-        noise scale at the defaults), `own` and `own_test` (R7).
+        noise scale at the defaults), `own` and `own_test` (R7), `components` and `component_noise` (R8),
+        `cells` and `thumb` (R9), `kinds` (R10).
     """
     result: dict[str, list[dict[str, Any]]] = {
         name: []
@@ -45,8 +52,15 @@ def judge(table: "pd.DataFrame") -> dict[str, list[dict[str, Any]]]:
             "noise",
             "own",
             "own_test",
+            "components",
+            "component_noise",
+            "cells",
+            "thumb",
+            "kinds",
         )
     }
+    if noise is not None:
+        result["component_noise"] = component_spread(noise)
     whole = {name: cube for name, cube in cubes_of(table).items() if cube.seeds.size >= FEWEST_SEEDS}
     along: dict[str, Cube] = {}
     for name, cube in whole.items():
@@ -57,12 +71,18 @@ def judge(table: "pd.DataFrame") -> dict[str, list[dict[str, Any]]]:
         )  # fmt: skip
         for curve in VARIANTS[name].curves:
             part = cube.curve(curve)
+            if curve == "map" and DEFAULT_PAIR in part.pairs:
+                for key, rows in zip(("cells", "thumb"), maps(part), strict=True):
+                    result[key] += rows
             if curve not in MAIN_CURVES or len(part.pairs) < 3:
                 continue
             _curve(result, cube, part, curve)
+            if noise is not None:
+                result["components"] += components(part, curve, noise)
             if curve == "beta2":
                 along[name] = part
     result["own"], result["own_test"] = _own_rule(along)
+    result["kinds"] = comparisons(whole, FEWEST_SEEDS)
     return result
 
 
