@@ -121,12 +121,13 @@ def test_every_panel_is_one_that_the_sweep_takes(capsys, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-def test_script_runs_the_panels_one_by_one_and_passes_over_one_that_fails(tmp_path):
+def test_script_runs_the_panels_one_by_one_and_passes_over_one_that_fails_or_is_there(tmp_path):
     """With an interpreter that writes down what it is asked, and fails for the second panel."""
     fake = tmp_path / "python"
     fake.write_text(
         f"#!/usr/bin/env bash\nif [ $2 = train.small_study ]; then printf '%s\\n' '-m a --out 1.csv' "
-        f"'-m b --out 2.csv' '-m c --out 3.csv'; exit; fi\ncat\necho \"$*\" >> {tmp_path}/asked\n[ $2 != b ]\n"
+        f"'-m b --out 2.csv' '-m c --out 3.csv' '-m d --out {fake}'; exit; fi\n"
+        f'cat\necho "$*" >> {tmp_path}/asked\n[ $2 != b ]\n'
     )
     fake.chmod(0o755)
     script = ROOT / "records/train/small_sweep/measure.sh"

@@ -1,8 +1,8 @@
 """The small Transformer-XL across its critical batch size: print the commands of the panels that are not there yet.
 
-The most telling first: two seeds of every panel before the other two, the smallest and the full batch before those
-between. records/train/small_sweep/measure.sh runs them; each goes on where it was when it is given again.
-`analysis.reductions.overfitting.text_model` holds the rules by which they are judged.
+The most telling first: one learning rate after the other, so that each gives a verdict by itself, and of each the
+smallest and the full batch before those between. records/train/small_sweep/measure.sh runs them; each goes on where it
+was when it is given again. `analysis.reductions.overfitting.text_model` holds the rules by which they are judged.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from common.cli import Parser, run
 from common.settings import COUNT
@@ -19,15 +20,15 @@ BETA2 = (0.769, 0.9, 0.972, 0.99, 0.999)
 BETA1 = (0.0, 0.5, 0.8, 0.95, 0.972)
 CURVES = {"beta2": ((0.9,), BETA2), "beta1": (BETA1, (0.999,))}
 """Values of beta1 and of beta2 of each curve."""
-LRS = (0.002, 0.001, 0.006)
+LRS = (0.002, 0.006, 0.001)
 SEEDS = (0, 2)
 """First seeds of the panels, each of two: 0 to 3 in all; even and odd ones are the two halves of the rules."""
-MODEL = {
+MODEL: dict[str, Any] = {
     "corpus": "pydoc", "n_layer": 2, "n_head": 2, "d_model": 64, "d_head": 32, "d_inner": 128, "tgt_len": 16,
     "eps": 1e-6,
 }  # fmt: skip
 """That of config/config.yaml. Published: 54.6 million parameters; here 380 thousand."""
-LENGTH = {
+LENGTH: dict[int, dict[str, Any]] = {
     8: {"n_epochs": 24, "patience": 4, "evaluations_per_epoch": 2.0},
     128: {"n_epochs": 80, "patience": 6, "evaluations_per_epoch": 2.0},
     1024: {"n_epochs": 300, "patience": 12, "evaluations_per_epoch": 1.0, "micro_batch_size": 128},
@@ -84,14 +85,14 @@ def panels() -> Iterator[Panel]:
         shared = {**MODEL, **LENGTH[batch_size], "dropout": dropout}
         return Panel(curve, Settings(**shared, batch_size=batch_size, lr=lr, seed=seed))
 
-    for seed in SEEDS:
-        for lr in LRS:
+    for lr in LRS:
+        for seed in SEEDS:
             for batch_size in BATCH_SIZES:
                 yield panel("beta2", batch_size, lr, seed)
     for seed in SEEDS:
         yield panel("beta2", 128, LRS[0], seed, WITH_DROPOUT)
-    for seed in SEEDS:
-        for lr in LRS:
+    for lr in LRS:
+        for seed in SEEDS:
             for batch_size in BATCH_SIZES:
                 yield panel("beta1", batch_size, lr, seed)
 

@@ -66,7 +66,7 @@ def check(settings: Settings, compiled: bool, n_processes: int) -> None:
             raise InputError(f"{name} is {value}, allowed with --side-by-side: {allowed}")
 
 
-class _Run:
+class Run:
     """A run under way; its parameters and gradients are rows of the arrays of `StackedModels`."""
 
     def __init__(self, settings: Settings, values: Tensor) -> None:
@@ -93,7 +93,7 @@ class _Run:
         }
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> "_Run":
+    def from_state(cls, state: dict[str, Any]) -> "Run":
         """Return the run of `state_dict`."""
         run = cls(Settings(**state["settings"]), state["values"])
         run.optimizer.load_state_dict(state["optimizer"])
@@ -132,12 +132,12 @@ def train(
         holds the best parameters of the run.
     """
     s, waiting = trainer.settings, list(runs)
-    active: list[_Run] = []
+    active: list[Run] = []
     identity = {name: value for name, value in asdict(s).items() if name not in SWEPT}
     identity["corpus_sha256"] = trainer.corpus.sha256
     if checkpoints.exists(checkpoint):
         states = checkpoints.load(checkpoint, identity, trainer.device)["runs"]
-        active = [_Run.from_state(state) for state in states]
+        active = [Run.from_state(state) for state in states]
         waiting = [settings for settings in waiting if settings not in [run.settings for run in active]]
     trainer.say_what_is_dropped()
     models = StackedModels(trainer.model, ALIGNMENT, s)
@@ -145,7 +145,7 @@ def train(
     def arrange() -> None:
         while waiting and len(active) < n_stacked:
             trainer.start(settings := waiting.pop(0))
-            active.append(_Run(settings, trainer.values.detach().clone()))
+            active.append(Run(settings, trainer.values.detach().clone()))
         if active:
             models.arrange([run.param for run in active])
             for run, values, grads in zip(active, models.values, models.grads, strict=True):
@@ -190,7 +190,7 @@ def train(
     checkpoints.remove(checkpoint)
 
 
-def _next_batch(run: _Run, trainer: Trainer) -> Tensor:
+def _next_batch(run: Run, trainer: Trainer) -> Tensor:
     """Return the numbers of the windows of the next step of a run, (batch_size,)."""
     s = run.settings
     epoch, i_batch = divmod(run.state.step, trainer.n_batches)
@@ -200,12 +200,12 @@ def _next_batch(run: _Run, trainer: Trainer) -> Tensor:
     return run.order[i_batch * s.batch_size : (i_batch + 1) * s.batch_size]
 
 
-def _is_due(run: _Run, trainer: Trainer) -> bool:
+def _is_due(run: Run, trainer: Trainer) -> bool:
     interval = evaluation_interval(run.settings, trainer.n_batches)
     return run.state.step % interval == 0 or run.state.step == run.settings.n_epochs * trainer.n_batches
 
 
-def _evaluate(run: _Run, trainer: Trainer) -> None:
+def _evaluate(run: Run, trainer: Trainer) -> None:
     before = time.perf_counter()
     trainer.load_values(run.param)
     valid_loss = trainer.loss("valid")

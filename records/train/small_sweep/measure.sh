@@ -7,6 +7,7 @@ cd "$(dirname "$0")/../../.."
 PYTHON=${PYTHON:-.venv/bin/python}
 "$PYTHON" -m train.small_study ${N:+--n-panels "$N"} | while read -r line; do
     out=${line##*--out }
+    [ -e "$out" ] && continue
     # shellcheck disable=SC2086
     "$PYTHON" $line --no-progress < /dev/null || echo "left out: $out" >&2
 done
