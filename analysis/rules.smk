@@ -289,6 +289,8 @@ rule overfitting_verdicts:
 rule plot_overfitting:
     input:
         sources("analysis.plot_overfitting"),
+        "analysis/published/marin_beta2.csv",
+        "analysis/published/table1.csv",
         verdicts=rules.overfitting_verdicts.output,
     output:
         figure_file("plot_overfitting/{part}"),

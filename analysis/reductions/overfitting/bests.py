@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from adam_minibatch_noise.theory import Array
-from analysis.reductions.overfitting.cubes import Cube, at_lr, choose_lr, interval, mean_of, tuned
+from analysis.reductions.overfitting.cubes import Cube, at_lr, choose_lr, has_best, interval, mean_of, tuned
 from analysis.reductions.overfitting.rules import BASELINES, FIXED_LRS, MIN_BATCH_SIZES, verdict
 
 CLAIMED = {"beta2": -1, "beta1": 1, "diagonal": 1}
@@ -85,9 +85,9 @@ def published(
         if not found.size:
             continue
 
-        def loss(seeds: np.ndarray, i: int = int(found[0])) -> Array:
-            mean = cube.values["min_valid_loss"][:, :, i][seeds].mean(axis=-3)
-            return np.where(cube.usable[:, i], mean, np.inf)
+        def loss(seeds: np.ndarray, part: Cube = cube.of_lr(int(found[0]))) -> Array:  # noqa: B008  # of this lr
+            known = part.usable[:, 0] & has_best(part, seeds)[..., None]
+            return np.where(known, mean_of(part, "min_valid_loss", seeds)[..., 0, :], np.inf)
 
         said, rows = _slopes(cube, curve, loss, [np.arange(cube.seeds.size)], lr=lr)
         slopes.append(said)
@@ -103,7 +103,7 @@ def tuned_best(cube: Cube, curve: str) -> tuple[dict[str, Any], list[dict[str, A
     for i, row in enumerate(rows):
         there = np.flatnonzero(~np.isnan(cube.values["min_valid_loss"][:, i]).all(axis=(0, 2)))
         known = np.where(np.isfinite(loss[i]), loss[i], np.inf)
-        row["best_lr"] = cube.lrs[chosen[i, known.argmin()]]
+        row["best_lr"] = cube.lrs[chosen[i, known.argmin()]] if np.isfinite(row["best"]) else np.nan
         row["at_edge"] = int(np.isin(chosen[i], (there[0], there[-1])).sum())
         row["n_betas"] = len(cube.pairs)
         row["n_unfinished"] = int(cube.unfinished[i].sum())
@@ -166,10 +166,14 @@ def gain_of_best(
     for a, b in ((one, other), (other, one)):
         chosen = choose_lr(cube, a)
         known = at_lr(mean_of(cube, "min_valid_loss", a), chosen)[..., own]
+        known_best = has_best(cube.of_pairs(own), a)
         top = own[np.where(np.isnan(known), np.inf, known).argmin(axis=-1)]
         for metric in METRICS:
             cost = cube.cost(at_lr(cube.values[metric][b], chosen[..., None, :, :]))  # (..., S, B, P)
             at_best = np.take_along_axis(cost, top[..., None, :, None], axis=-1)[..., 0]
-            parts += [(1 - at_best / cost[..., place]).mean(axis=-2) for place in baselines]
+            parts += [
+                np.where(known_best, (1 - at_best / cost[..., place]).mean(axis=-2), np.nan)
+                for place in baselines
+            ]
     half = len(parts) // 2
     return 50 * np.concatenate([a + b for a, b in zip(parts[:half], parts[half:], strict=True)], axis=-1)

@@ -9,7 +9,7 @@ from analysis.reductions.overfitting.bests import CLAIMED, best, gain_of_best, l
 from analysis.reductions.overfitting.cubes import Cube, interval, tuned
 from analysis.reductions.overfitting.mechanism import LINKS, chain
 from analysis.reductions.overfitting.rankings import c_total_exact, points_of
-from analysis.reductions.overfitting.rules import KINDS, verdict
+from analysis.reductions.overfitting.rules import KINDS, OPEN, verdict
 
 CURVE, DEFAULT = "beta2", (0.9, 0.999)
 QUANTITIES = (
@@ -23,8 +23,12 @@ QUANTITIES = (
 """Slope of the best memory over the batch size, gains of the best beta2 over .999 in percent, links of the chain."""
 
 
+FEWEST_FOR_VERDICT = 8
+"""Seeds below which the bootstrap's intervals are too narrow to decide anything."""
+
+
 def comparisons(cubes: dict[str, Cube], fewest_seeds: int) -> list[dict[str, Any]]:
-    """Return a row a kind of noise and quantity.
+    """Return a row a kind of noise and quantity; verdicts are open for fewer than `FEWEST_FOR_VERDICT` seeds.
 
     Parameters
     ----------
@@ -57,15 +61,16 @@ def _compare(kind: str, reference: Cube, variant: Cube) -> list[dict[str, Any]]:
     rows = []
     for i, quantity in enumerate(QUANTITIES):
         claimed = CLAIMED[CURVE] if quantity == "slope" else 1
-        said = [verdict(low[k, i], high[k, i], claimed) for k in range(2)]
+        few = reference.seeds.size < FEWEST_FOR_VERDICT
+        said = [OPEN if few else verdict(low[k, i], high[k, i], claimed) for k in range(3)]
         row: dict[str, Any] = {
             "kind": kind, "reference": reference.variant, "variant": variant.variant, "quantity": quantity,
             "n_seeds": reference.seeds.size,
         }  # fmt: skip
         for k, name in enumerate(("reference", "variant", "difference")):
             row |= {f"{name}_value": value[k, i], f"{name}_low": low[k, i], f"{name}_high": high[k, i]}
-        row |= {"reference_verdict": said[0], "variant_verdict": said[1], "same": said[0] == said[1]}
-        row["difference_verdict"] = verdict(low[2, i], high[2, i], claimed)
+        row |= {"reference_verdict": said[0], "variant_verdict": said[1], "difference_verdict": said[2]}
+        row["same"] = None if few else said[0] == said[1]
         rows.append(row)
     return rows
 

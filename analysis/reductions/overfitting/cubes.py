@@ -1,6 +1,6 @@
 """The runs of a variant as arrays over seeds, batch sizes, learning rates and pairs of betas; choices among them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ class Cube:
     values : dict of ndarray, shape (S, B, L, P)
         By metric; nan where there is no run, infinite where it diverged.
     usable : ndarray of bool, shape (B, L, P)
-        Cells that a best may be chosen from: a run for every seed, none unfinished.
+        Cells that can be a best: a run for every seed, none unfinished.
     unfinished : ndarray of bool, shape (B, L, P)
         Cells with an unfinished run.
     """
@@ -60,13 +60,26 @@ class Cube:
 
     def curve(self, name: str) -> "Cube":
         """Return the runs along a curve of betas, in its order."""
-        places = [self.pairs.index(pair) for pair in CURVES[name] if pair in self.pairs]
+        return self.of_pairs([self.pairs.index(pair) for pair in CURVES[name] if pair in self.pairs])
+
+    def of_pairs(self, places: Sequence[int]) -> "Cube":
+        """Return the runs of some pairs of betas."""
         return replace(
             self,
             pairs=tuple(self.pairs[p] for p in places),
             values={name: value[..., places] for name, value in self.values.items()},
             usable=self.usable[..., places],
             unfinished=self.unfinished[..., places],
+        )
+
+    def of_lr(self, place: int) -> "Cube":
+        """Return the runs of one learning rate."""
+        return replace(
+            self,
+            lrs=self.lrs[[place]],
+            values={name: value[:, :, [place]] for name, value in self.values.items()},
+            usable=self.usable[:, [place]],
+            unfinished=self.unfinished[:, [place]],
         )
 
     def of_seeds(self, seeds: np.ndarray) -> "Cube":
@@ -142,10 +155,31 @@ def mean_of(cube: Cube, metric: str, seeds: np.ndarray) -> Array:
 
 
 def choose_lr(cube: Cube, seeds: np.ndarray) -> np.ndarray:
-    """Return the place of the learning rate of least mean validation loss, (..., B, P); -1 where there is none."""
-    mean = np.where(cube.usable, mean_of(cube, "min_valid_loss", seeds), np.inf)
+    """Return the place of the learning rate of least mean validation loss, (..., B, P); -1 where there is none.
+
+    There is none, either, where the least loss is that of a cell with an unfinished run: more epochs may lower it.
+    """
+    mean = _mean_so_far(cube, seeds)
     chosen = mean.argmin(axis=-2)
-    return np.where(np.isfinite(at_lr(mean, chosen)), chosen, -1)
+    unfinished = np.take_along_axis(
+        np.broadcast_to(cube.unfinished, mean.shape), chosen[..., None, :], axis=-2
+    )
+    known = np.isfinite(at_lr(mean, chosen)) & ~unfinished[..., 0, :]
+    return np.where(known, chosen, -1)
+
+
+def has_best(cube: Cube, seeds: np.ndarray) -> np.ndarray:
+    """Whether the least mean validation loss of a batch size is that of a cell without unfinished runs, (..., B)."""
+    mean = _mean_so_far(cube, seeds)
+    lowest = mean.reshape(*mean.shape[:-2], -1).argmin(axis=-1)
+    unfinished = np.broadcast_to(cube.unfinished, mean.shape).reshape(*mean.shape[:-2], -1)
+    return ~np.take_along_axis(unfinished, lowest[..., None], axis=-1)[..., 0]
+
+
+def _mean_so_far(cube: Cube, seeds: np.ndarray) -> Array:
+    """Return mean validation losses of all cells, unfinished ones too; infinite where a seed has no run."""
+    mean = mean_of(cube, "min_valid_loss", seeds)
+    return np.where(np.isnan(mean), np.inf, mean)
 
 
 def at_lr(values: Array, chosen: np.ndarray) -> Array:
@@ -157,6 +191,8 @@ def at_lr(values: Array, chosen: np.ndarray) -> Array:
 def tuned(cube: Cube, one: np.ndarray, other: np.ndarray, metric: str = "min_valid_loss") -> Array:
     """Return a metric at learning rates chosen on the other half of the seeds, both ways round, averaged: (..., B, P).
 
+    Nowhere of a batch size that has no best (`has_best`) on either half: nan.
+
     Parameters
     ----------
     cube : Cube
@@ -166,7 +202,8 @@ def tuned(cube: Cube, one: np.ndarray, other: np.ndarray, metric: str = "min_val
         One of `METRICS`.
     """
     halves = [at_lr(mean_of(cube, metric, b), choose_lr(cube, a)) for a, b in ((one, other), (other, one))]
-    return (halves[0] + halves[1]) / 2
+    known = has_best(cube, one) & has_best(cube, other)
+    return np.where(known[..., None], (halves[0] + halves[1]) / 2, np.nan)
 
 
 def interval(
