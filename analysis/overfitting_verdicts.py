@@ -2,6 +2,7 @@
 
 `analysis.reductions.overfitting.rules` says which. Reads tables of `sim.overfitting_study`, made here (--tables) and
 recorded (--records), and recorded ones of `sim.overfitting_noise` (--noise); writes one JSON file with a part for each.
+Recorded runs of the small Transformer-XL (--text; `train.small_study`) get a part of their own, by the same rules.
 """
 
 import argparse
@@ -25,6 +26,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--noise", nargs="*", default=[], metavar="CSV", help="of sim.overfitting_noise, recorded"
     )
+    parser.add_argument(
+        "--text", nargs="*", default=[], metavar="CSV", help="of train.sweep --at-best, recorded"
+    )
     parser.add_argument("--out", required=True, metavar="FILE", help="JSON")
     return parser
 
@@ -41,6 +45,10 @@ def main(argv: list[str] | None = None) -> None:
         with tables.refuse_malformed([*paths, *noise]):
             components = tables.read(noise, (*NOISE_COLUMNS, *COMPONENTS)) if noise else None
             result[part] = judge(tables.read(paths, COLUMNS), components) if paths else {}
+    from analysis.reductions.overfitting import text_model
+
+    with tables.refuse_malformed(args.text):
+        result["text"] = text_model.judge(tables.read(args.text, text_model.COLUMNS)) if args.text else {}
     write_json(args.out, result)
 
 

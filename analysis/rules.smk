@@ -270,6 +270,12 @@ rule plot_feature_noise:
 
 OVERFITTING_RECORDS = recorded_tables("records/overfitting")
 OVERFITTING_NOISE = recorded_tables("records/overfitting_noise")
+TEXT_RECORDS = [
+    table
+    for folder in ("small_sweep", "small_sweep/dropout-0.1")
+    for table in recorded_tables(f"records/train/{folder}")
+    if "_seeds-" in table  # of train.small_study
+]
 
 
 rule overfitting_verdicts:
@@ -278,6 +284,7 @@ rule overfitting_verdicts:
         tables=made_by("sim_overfitting_study"),
         records=OVERFITTING_RECORDS,
         noise=OVERFITTING_NOISE,
+        text=TEXT_RECORDS,
     output:
         f"{R}/analysis/overfitting.json",
     log:
@@ -288,7 +295,7 @@ rule overfitting_verdicts:
         "../envs/analysis.yaml"
     shell:
         "python -m analysis.overfitting_verdicts --tables {input.tables:q} --records {input.records:q}"
-        " --noise {input.noise:q} --out {output:q} > {log:q} 2>&1"
+        " --noise {input.noise:q} --text {input.text:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule plot_overfitting:

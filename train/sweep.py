@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, run
+from common.cli import Parser, allow_only, run
 from common.files import locked, write_csv
-from common.settings import NONNEGATIVE, add_flags, combinations, from_flags
+from common.settings import NONNEGATIVE, Number, add_flags, combinations, from_flags
 from train.language.settings import SWEPT, Settings
 from train.runtime import device_flags
 
@@ -23,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     settings, out = from_flags(Settings, arguments), arguments.out
     device_flags.check_folders(arguments, settings.corpus)
     device_flags.check_out(out)
+    allow_only(arguments, ["at_best"], not settings.mem_len, "with --mem-len 0")
     work = arguments.work or out.with_suffix(".work")
     if work.resolve() == out.resolve().parent:
         raise InputError(f"--work is {str(work)!r}, the folder of --out, allowed: another one")
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     from tqdm import tqdm
 
     from common import provenance
-    from train.language import corpora, panel
+    from train.language import corpora, panel, side_by_side
     from train.language.trainer import Trainer
     from train.runtime import distributed
 
@@ -41,15 +42,29 @@ def main(argv: list[str] | None = None) -> int:
     ):
         corpus = corpora.load(settings.corpus, arguments.data_dir, arguments.cache_dir)
         for settings in runs:  # refuse the work of another sweep before anything is said or done
-            panel.finished(work, settings, corpus.sha256)
+            panel.finished(work, settings, corpus.sha256, arguments.at_best)
         compiled = device_flags.compiled(arguments, device)
+        if arguments.side_by_side:
+            side_by_side.check(settings, compiled, peers.size)
+        if arguments.at_best and peers.size > 1:
+            raise InputError("--at-best, allowed only with one process")
         trainer = Trainer(settings, corpus, device, compiled=compiled, ranks=peers)
         device_flags.check_out(work / "runs.csv")
         records, quiet = [], not arguments.progress or peers.rank > 0
         # outlives the bar of a run, which is one line below
         bar = tqdm(total=len(runs), unit="run", disable=quiet, smoothing=0)
-        loop_settings = {"checkpoint_seconds": arguments.checkpoint_seconds, "progress": arguments.progress}
-        for record in panel.sweep(trainer, runs, work, 60 * arguments.max_minutes, **loop_settings):
+        loop_settings = {
+            "checkpoint_seconds": arguments.checkpoint_seconds,
+            "progress": arguments.progress,
+            "at_best": arguments.at_best,
+        }
+        seconds = 60 * arguments.max_minutes
+        if arguments.side_by_side:
+            n_stacked = side_by_side.n_side_by_side(arguments.side_by_side, settings, device)
+            made = panel.side_by_side(trainer, runs, work, n_stacked, seconds, **loop_settings)
+        else:
+            made = panel.sweep(trainer, runs, work, seconds, **loop_settings)
+        for record in made:
             records.append(record)
             bar.update()
             if peers.rank:
@@ -69,6 +84,8 @@ def main(argv: list[str] | None = None) -> int:
             )
         if not records:
             return 0
+        order = [[getattr(settings, name) for name in SWEPT] for settings in runs]
+        records.sort(key=lambda record: order.index([record["settings"][name] for name in SWEPT]))
         made_with = {**provenance.describe_device(device), "compiled": compiled, "n_processes": peers.size}
         panel.write(out, records, len(runs), {"corpus": corpora.describe(corpus), "made_with": made_with})
         if len(records) == len(runs):
@@ -93,6 +110,19 @@ def parser() -> Parser:
         default=0.0,
         metavar="M",
         help="begin no run after so long; 0: no end",
+    )
+    files.add_argument(
+        "--at-best",
+        action="store_true",
+        help="where a run's validation loss is least, measure its gradient, the noise and the sharpness",
+    )
+    files.add_argument(
+        "--side-by-side",
+        type=Number(int, 0, 256),
+        default=0,
+        metavar="N",
+        help="train up to N runs of a small model at a time in one program, twice as fast for small batches; "
+        "may change last digits; 0: one run after another",
     )
     device_flags.add_flags(files)
     return parser

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TEXT = (
-    "batches case component corpus correction dataset dtype error model norm optimizer part places problem "
+    "batches case component corpus correction dataset dtype ended_by error model norm optimizer part places problem "
     "published rule scaling shuffle status study supports swept swept_beta task term variant verdict embedding"
 )
 """Columns that hold words; every other one holds numbers, empty where there is none."""

@@ -47,37 +47,63 @@ def _product_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
+def add_gradients(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    gradients: tuple[Tensor, Tensor, Tensor] | None,
+) -> Tensor:
+    """Sum of the cross-entropies as in `cross_entropy_sum`, and its gradients at once, outside autograd.
+
+    Parameters
+    ----------
+    hidden, weight, bias, targets
+        See `cross_entropy_sum`.
+    gradients : (Tensor, Tensor, Tensor), optional
+        With respect to hidden, which is overwritten; to weight and bias, which are added to.
+
+    Returns
+    -------
+    Tensor, shape ()
+        In nats.
+    """
+    n_rows, low = rows_at_a_time(len(weight), hidden.device), _product_dtype(hidden)
+    low_hidden, low_weight, low_bias = hidden.to(low), weight.to(low), bias.to(low)
+    losses = []
+    for start in range(0, len(hidden), n_rows):
+        rows, target = low_hidden[start : start + n_rows], targets[start : start + n_rows, None]
+        # full precision from here to d_logits, even where products are in bfloat16; (n_rows, n_tokens)
+        logits = functional.linear(rows, low_weight, low_bias).to(weight.dtype)
+        p = functional.softmax(logits, dim=1)
+        # log of the normaliser: the largest logit has probability exp(max) / Z
+        log_z = logits.amax(1, keepdim=True) - p.amax(1, keepdim=True).log()
+        losses.append((log_z - logits.gather(1, target)).sum())
+        if gradients:
+            d_hidden, d_weight, d_bias = gradients
+            d_logits = p.scatter_add_(1, target, p.new_full((1, 1), -1.0).expand_as(target))
+            d_bias += d_logits.sum(0)
+            d_logits = d_logits.to(low)
+            d_hidden[start : start + n_rows] = d_logits @ low_weight
+            if low == d_weight.dtype:
+                d_weight.addmm_(d_logits.T, rows)
+            else:
+                d_weight += d_logits.T @ rows
+    return torch.stack(losses).sum()
+
+
 class _CrossEntropySum(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, needs_grad: bool
     ) -> Tensor:
-        n_rows, low = rows_at_a_time(len(weight), hidden.device), _product_dtype(hidden)
-        low_hidden, low_weight, low_bias = hidden.to(low), weight.to(low), bias.to(low)
-        losses = []
+        gradients = None
         if needs_grad:
-            d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(weight)
-            d_bias = torch.zeros_like(bias)
-        for start in range(0, len(hidden), n_rows):
-            rows, target = low_hidden[start : start + n_rows], targets[start : start + n_rows, None]
-            # full precision from here to d_logits, even where products are in bfloat16; (n_rows, n_tokens)
-            logits = functional.linear(rows, low_weight, low_bias).to(weight.dtype)
-            p = functional.softmax(logits, dim=1)
-            # log of the normaliser: the largest logit has probability exp(max) / Z
-            log_z = logits.amax(1, keepdim=True) - p.amax(1, keepdim=True).log()
-            losses.append((log_z - logits.gather(1, target)).sum())
-            if needs_grad:
-                d_logits = p.scatter_add_(1, target, p.new_full((1, 1), -1.0).expand_as(target))
-                d_bias += d_logits.sum(0)
-                d_logits = d_logits.to(low)
-                d_hidden[start : start + n_rows] = d_logits @ low_weight
-                if low == d_weight.dtype:
-                    d_weight.addmm_(d_logits.T, rows)
-                else:
-                    d_weight += d_logits.T @ rows
-        if needs_grad:
-            ctx.save_for_backward(d_hidden, d_weight, d_bias)
-        return torch.stack(losses).sum()
+            gradients = torch.empty_like(hidden), torch.zeros_like(weight), torch.zeros_like(bias)
+        loss = add_gradients(hidden, weight, bias, targets, gradients)
+        if gradients:
+            ctx.save_for_backward(*gradients)
+        return loss
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -54,7 +54,7 @@ def train(
     s, started, saved = settings, time.perf_counter(), time.perf_counter()
     n_windows, n_batches, ranks = len(trainer.inputs), trainer.n_batches, trainer.ranks
     n_steps = s.n_epochs * n_batches
-    interval = max(1, round(min(n_batches / s.evaluations_per_epoch, n_steps)))
+    interval = evaluation_interval(s, n_batches)
     n_words = s.batch_size * s.tgt_len  # in a step
     trainer.start(s)
     noise = trainer.noise_estimator()
@@ -112,19 +112,48 @@ def train(
     if run_state.best_values is not None:
         trainer.load_values(run_state.best_values)
         test_loss = trainer.loss("test")
-    return run_state.rows, {
+    return run_state.rows, outcome_of(trainer, run_state, test_loss)
+
+
+def evaluation_interval(settings: Settings, n_batches: int) -> int:
+    """Return the steps from one evaluation to the next.
+
+    Parameters
+    ----------
+    settings : Settings
+    n_batches : int
+        Steps in an epoch.
+    """
+    n_steps = settings.n_epochs * n_batches
+    return max(1, round(min(n_batches / settings.evaluations_per_epoch, n_steps)))
+
+
+def outcome_of(trainer: Trainer, run_state: RunState, test_loss: float) -> dict[str, Any]:
+    """Return what is said of a run as a whole.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    run_state : RunState
+        At the end.
+    test_loss : float
+        Nats a word, with the parameters of the least validation loss; nan if there are none.
+    """
+    n_words = trainer.settings.batch_size * trainer.settings.tgt_len
+    training_seconds = run_state.seconds - run_state.evaluation_seconds
+    return {
         "status": run_state.rows[-1]["status"],
         "ended_by": run_state.end,
         "min_valid_perplexity": perplexity(run_state.best_loss),
         "test_perplexity": perplexity(test_loss),
         "step_of_min": run_state.best_step,
-        "epoch_of_min": run_state.best_step / n_batches,
+        "epoch_of_min": run_state.best_step / trainer.n_batches,
         "n_steps": run_state.step,
         "n_params": trainer.n_params,
-        "n_windows": n_windows,
-        "n_batches": n_batches,
+        "n_windows": len(trainer.inputs),
+        "n_batches": trainer.n_batches,
         "n_dropped_windows": trainer.n_dropped,
         "seconds": run_state.seconds,
         "evaluation_seconds": run_state.evaluation_seconds,
-        "tokens_per_second": run_state.step * n_words / (run_state.seconds - run_state.evaluation_seconds),
+        "tokens_per_second": run_state.step * n_words / training_seconds,
     }

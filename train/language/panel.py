@@ -20,10 +20,17 @@ OUTCOME = (
     "test_perplexity"
 )
 """What the row of a run says beside its settings; the seconds go to the JSON file, where no two runs agree."""
+STACK = "side_by_side.pt"
+"""File of the state of the runs that are trained side by side."""
 
 
 def sweep(
-    trainer: "Trainer", runs: list[Settings], work: Path, max_seconds: float = 0.0, **loop_settings: Any
+    trainer: "Trainer",
+    runs: list[Settings],
+    work: Path,
+    max_seconds: float = 0.0,
+    at_best: bool = False,
+    **loop_settings: Any,
 ) -> Iterator[dict[str, Any]]:
     """Make the runs that `work` does not hold yet.
 
@@ -35,6 +42,8 @@ def sweep(
         Folder of finished runs and of the state of the current one.
     max_seconds : float
         Begin no further run after so long; 0: no end.
+    at_best : bool
+        Measure the gradient, its noise and the sharpness where the validation loss is least.
     **loop_settings
         `checkpoint_seconds`, `progress` of `train.language.loop.train`.
 
@@ -52,7 +61,7 @@ def sweep(
 
     started, first = time.perf_counter(), not trainer.ranks.rank
     for settings in runs:
-        record = finished(work, settings, trainer.corpus.sha256)
+        record = finished(work, settings, trainer.corpus.sha256, at_best)
         if record:
             yield record
             continue
@@ -60,13 +69,68 @@ def sweep(
             return
         checkpoint = work / f"{name_of(settings)}.pt"
         rows, outcome = loop.train(trainer, settings, checkpoint, **loop_settings)
-        identity = {**asdict(settings), "corpus_sha256": trainer.corpus.sha256}
-        record = {"settings": identity, "outcome": outcome, "evaluations": rows}
+        record = _record(trainer, settings, rows, outcome, at_best)
         if first:
             write_json(checkpoint.with_suffix(".json"), record)
             loop.checkpoints.remove(checkpoint)
-            record = finished(work, settings, trainer.corpus.sha256) or record
+            record = finished(work, settings, trainer.corpus.sha256, at_best) or record
         yield record
+
+
+def side_by_side(
+    trainer: "Trainer",
+    runs: list[Settings],
+    work: Path,
+    n_stacked: int,
+    max_seconds: float = 0.0,
+    at_best: bool = False,
+    **loop_settings: Any,
+) -> Iterator[dict[str, Any]]:
+    """Make the runs that `work` does not hold yet, several at a time; parameters and errors as in `sweep`.
+
+    Parameters
+    ----------
+    n_stacked : int
+        See `train.language.side_by_side.train`.
+
+    Yields
+    ------
+    dict
+        The record of each run: old ones in the order of `runs`, then new ones as they end.
+    """
+    from train.language import side_by_side
+
+    started, missing = time.perf_counter(), []
+    for settings in runs:
+        record = finished(work, settings, trainer.corpus.sha256, at_best)
+        if record:
+            yield record
+        else:
+            missing.append(settings)
+    training = side_by_side.train(trainer, missing, n_stacked, work / STACK, **loop_settings)
+    while not 0 < max_seconds <= time.perf_counter() - started:
+        ended = next(training, None)
+        if ended is None:
+            return
+        record = _record(trainer, *ended, at_best)
+        write_json(work / f"{name_of(ended[0])}.json", record)
+        yield finished(work, ended[0], trainer.corpus.sha256, at_best) or record
+
+
+def _record(
+    trainer: "Trainer", settings: Settings, rows: list[dict[str, Any]], outcome: dict[str, Any], at_best: bool
+) -> dict[str, Any]:
+    """Return the record of a run that has just ended: the trainer holds its best parameters."""
+    identity = {**asdict(settings), "corpus_sha256": trainer.corpus.sha256}
+    record = {"settings": identity, "outcome": outcome, "evaluations": rows}
+    if at_best:
+        from train.language import best_point
+
+        measured = (
+            best_point.measure(trainer) if outcome["step_of_min"] else dict.fromkeys(best_point.COLUMNS)
+        )
+        record["at_best"] = measured
+    return record
 
 
 def name_of(settings: Settings) -> str:
@@ -75,17 +139,21 @@ def name_of(settings: Settings) -> str:
 
 
 def row_of(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the row of a run: the settings of its evaluations, then `OUTCOME`."""
+    """Return the row of a run: the settings of its evaluations, then `OUTCOME`, then what was measured at the best."""
     settings, outcome = record["settings"], record["outcome"]
-    return {name: settings[name] for name in Settings.__dataclass_fields__ if name in settings} | {
-        name: outcome[name] for name in OUTCOME.split()
-    }
+    return (
+        {name: settings[name] for name in Settings.__dataclass_fields__ if name in settings}
+        | {name: outcome[name] for name in OUTCOME.split()}
+        | record.get("at_best", {})
+    )
 
 
 def clear(work: Path, runs: list[Settings]) -> None:
     """Remove what this sweep wrote to `work`, by name: the folder may be anyone's, and it goes only if it is empty."""
     names = [
         "runs.csv",
+        STACK,
+        f"{STACK}.previous",
         *(name_of(run) + suffix for run in runs for suffix in (".json", ".pt", ".pt.previous")),
     ]
     for name in names:
@@ -135,7 +203,9 @@ def perplexity(record: dict[str, Any]) -> float:
     return float("inf") if value is None else value  # JSON knows no infinity
 
 
-def finished(work: Path, settings: Settings, corpus_sha256: str) -> dict[str, Any] | None:
+def finished(
+    work: Path, settings: Settings, corpus_sha256: str, at_best: bool = False
+) -> dict[str, Any] | None:
     """Read the record of a run, if it is there."""
     path, identity = work / f"{name_of(settings)}.json", {**asdict(settings), "corpus_sha256": corpus_sha256}
     if not path.exists():
@@ -151,4 +221,8 @@ def finished(work: Path, settings: Settings, corpus_sha256: str) -> dict[str, An
                 f"{path}: is of another sweep ({name} is {there.get(name)!r} there, {value!r} here); "
                 "delete its folder to start over"
             )
+    if at_best != ("at_best" in record):
+        raise InputError(
+            f"{path}: is of a sweep {'without' if at_best else 'with'} --at-best; delete it to start over"
+        )
     return record

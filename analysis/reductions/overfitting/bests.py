@@ -1,6 +1,6 @@
 """R1 to R3: where the best beta is, how it moves with the batch size, and what it gains."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,6 @@ import numpy as np
 from adam_minibatch_noise.theory import Array
 from analysis.reductions.overfitting.cubes import Cube, at_lr, choose_lr, has_best, interval, mean_of, tuned
 from analysis.reductions.overfitting.rules import BASELINES, FIXED_LRS, MIN_BATCH_SIZES, verdict
-from sim.small_networks.study import CURVES
 
 CLAIMED = {"beta2": -1, "beta1": 1, "diagonal": 1}
 """Sign of the slope that the published claim says; of the diagonal, its rule of thumb for large batches."""
@@ -71,15 +70,17 @@ def _slopes(
     return {"variant": cube.variant, "curve": curve, **what, **said}, rows
 
 
-def published(cube: Cube, curve: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """R1: slopes at each of `FIXED_LRS`, and the bests.
+def published(
+    cube: Cube, curve: str, lrs: Sequence[float] = FIXED_LRS
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """R1: slopes at each of some learning rates, and the bests.
 
     Returns
     -------
     slopes, bests : lists of dict
     """
     slopes, bests = [], []
-    for lr in FIXED_LRS:
+    for lr in lrs:
         found = np.flatnonzero(np.isclose(cube.lrs, lr))
         if not found.size:
             continue
@@ -109,18 +110,22 @@ def tuned_best(cube: Cube, curve: str) -> tuple[dict[str, Any], list[dict[str, A
     return said, rows
 
 
-def gains(cube: Cube, curve: str) -> list[dict[str, Any]]:
+def gains(cube: Cube, part: Cube, curve: str, baselines: Sequence[float] = BASELINES) -> list[dict[str, Any]]:
     """R3: what the best pair of a curve gains over each baseline at each batch size, percent, validation and test.
 
     Parameters
     ----------
     cube : Cube
         Of all pairs: a baseline need not lie on the curve.
+    part : Cube
+        Of the pairs on the curve.
     curve : str
+    baselines : sequence of float, optional
+        Values of beta2 at beta1 = 0.9; along other curves than that of beta2 the first alone counts.
     """
-    baselines = [(0.9, beta2) for beta2 in (BASELINES if curve == "beta2" else BASELINES[:1])]
-    places = [cube.pairs.index(pair) for pair in baselines]
-    own = np.array([cube.pairs.index(pair) for pair in CURVES[curve] if pair in cube.pairs])
+    over = baselines if curve == "beta2" else baselines[:1]
+    places = [cube.pairs.index((0.9, beta2)) for beta2 in over]
+    own = np.array([cube.pairs.index(pair) for pair in part.pairs])
 
     def statistic(one: np.ndarray, other: np.ndarray) -> Array:
         return gain_of_best(cube, own, places, one, other)
@@ -128,11 +133,11 @@ def gains(cube: Cube, curve: str) -> list[dict[str, Any]]:
     shape = len(METRICS), len(places), cube.sizes.size
     value, low, high = (each.reshape(shape) for each in interval(statistic, cube.halves))
     return [
-        {"variant": cube.variant, "curve": curve, "metric": metric, "baseline": baseline[1], "batch_size": int(size),
+        {"variant": cube.variant, "curve": curve, "metric": metric, "baseline": baseline, "batch_size": int(size),
          "gain": value[i, j, k], "low": low[i, j, k], "high": high[i, j, k],
          "verdict": verdict(low[i, j, k], high[i, j, k])}
         for i, metric in enumerate(METRICS)
-        for j, baseline in enumerate(baselines)
+        for j, baseline in enumerate(over)
         for k, size in enumerate(cube.sizes)
     ]  # fmt: skip
 
@@ -161,7 +166,7 @@ def gain_of_best(
     for a, b in ((one, other), (other, one)):
         chosen = choose_lr(cube, a)
         known = at_lr(mean_of(cube, "min_valid_loss", a), chosen)[..., own]
-        known_best = has_best(cube.of_pairs(own), a)
+        known_best = has_best(cube.of_pairs(own.tolist()), a)
         top = own[np.where(np.isnan(known), np.inf, known).argmin(axis=-1)]
         for metric in METRICS:
             cost = cube.cost(at_lr(cube.values[metric][b], chosen[..., None, :, :]))  # (..., S, B, P)

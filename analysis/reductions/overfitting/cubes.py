@@ -18,7 +18,7 @@ METRICS = (
 )  # fmt: skip
 BATCH = 250
 """Resamples computed at a time: some hundred megabytes."""
-TEXT = ("characters", "words")
+TEXT = ("characters", "words", "transformer-xl")
 """Tasks whose losses are compared as perplexities."""
 
 
@@ -94,7 +94,7 @@ class Cube:
     @property
     def replacement(self) -> bool:
         """Whether batches are drawn with replacement."""
-        return bool(VARIANTS[self.variant].settings.get("replacement", False))
+        return self.variant in VARIANTS and bool(VARIANTS[self.variant].settings.get("replacement", False))
 
     def cost(self, loss: Array) -> Array:
         """Turn losses into what is compared: perplexities for text."""
@@ -115,10 +115,11 @@ def cubes_of(table: "pd.DataFrame") -> dict[str, Cube]:
         By variant, in the order of the study.
     """
     groups = dict(tuple(table.groupby("variant")))
-    return {name: _cube(name, groups[name]) for name in VARIANTS if name in groups}
+    return {name: cube_of(name, groups[name]) for name in VARIANTS if name in groups}
 
 
-def _cube(name: str, table: "pd.DataFrame") -> Cube:
+def cube_of(name: str, table: "pd.DataFrame") -> Cube:
+    """Arrange the runs of one variant, called `name`; columns as in `cubes_of`."""
     table = table.assign(pair=_pairs(name, table))
     table = table.drop_duplicates(["seed", "batch_size", "lr", "pair"])
     sizes, lrs = np.sort(table["batch_size"].unique()).astype(int), np.sort(table["lr"].unique())
@@ -150,7 +151,7 @@ def _cube(name: str, table: "pd.DataFrame") -> Cube:
 
 def _pairs(name: str, table: "pd.DataFrame") -> list[Any]:
     """Return what the runs of a variant differ in beside seed, batch size and learning rate, a row each."""
-    if not VARIANTS[name].optimizers:
+    if name not in VARIANTS or not VARIANTS[name].optimizers:
         return list(zip(table["beta1"].fillna(0.0), table["beta2"], strict=True))
     names = {(case["optimizer"], case["beta2"]): label for label, case in OPTIMIZERS.items()}
     return [names[run] for run in zip(table["optimizer"], table["beta2"], strict=True)]

@@ -43,11 +43,11 @@ R9  The rule of thumb on trial (variants that end in -map, all pairs of betas at
     tuned). As there are few seeds, intervals are Student's, of the logarithm of the ratio of two losses of a seed
     (first written as the ratio itself; changed on seeds 0 to 3 of digits-map, whose ratios have a long upper tail).
     Map: the loss of each pair over that of the pair of least mean loss; a pair is alike if its interval reaches 0.
-    Gains, pairs chosen with their learning rates on one half of the seeds and judged on the other, both ways round: the best of
-    beta1 = beta2 over the best of all others (holds: the best lies on the diagonal) and over (.9, .999); the highest
-    beta1 = beta2 at which no run diverged or is unfinished over (.9, .999); the best of all over (.9, .999). Ranks: the
-    rank correlation over the pairs of C_total, exact, with minus the loss, seed by seed, and that of the memory of
-    beta2 alone. A pair with an unfinished run has no loss.
+    Gains, pairs chosen with their learning rates on one half of the seeds and judged on the other, both ways round:
+    the best of beta1 = beta2 over the best of all others (holds: the best lies on the diagonal) and over (.9,
+    .999); the highest beta1 = beta2 at which no run diverged or is unfinished over (.9, .999); the best of all over
+    (.9, .999). Ranks: the rank correlation over the pairs of C_total, exact, with minus the loss, seed by seed, and
+    that of the memory of beta2 alone. A pair with an unfinished run has no loss.
 R10 Kinds of noise (R6), each of `KINDS` against its reference, along beta2, on the seeds that both have, resampled
     together: slope (R2), gain of the best beta2 over .999 (R3) at the smallest batch and averaged over batch sizes,
     rank correlations of the chain (R6). Reported: both values with the verdict of each, and their difference. `same`:

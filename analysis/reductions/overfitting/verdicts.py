@@ -1,5 +1,6 @@
 """All rules applied to a table of runs: what the article, the claims and the figures say."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from analysis.reductions.overfitting.maps import maps
 from analysis.reductions.overfitting.mechanism import links
 from analysis.reductions.overfitting.optimizers import compare
 from analysis.reductions.overfitting.rankings import DEFAULT, fit_own_rule, points_of, rank, test_own_rule
-from analysis.reductions.overfitting.rules import HOLDS, OPEN, OPPOSITE, R7_FROM
+from analysis.reductions.overfitting.rules import BASELINES, FIXED_LRS, HOLDS, OPEN, OPPOSITE, R7_FROM
 from sim.small_networks.study import MAIN_CURVES, VARIANTS
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def judge(table: "pd.DataFrame", noise: "pd.DataFrame | None" = None) -> dict[st
                     result[key] += rows
             if curve not in MAIN_CURVES or len(part.pairs) < 3:
                 continue
-            _curve(result, cube, part, curve)
+            judge_curve(result, cube, part, curve)
             if noise is not None:
                 result["components"] += components(part, curve, noise)
             if curve == "beta2":
@@ -94,13 +95,31 @@ def judge(table: "pd.DataFrame", noise: "pd.DataFrame | None" = None) -> dict[st
     return result
 
 
-def _curve(result: dict[str, list[dict[str, Any]]], cube: Cube, part: Cube, curve: str) -> None:
-    slopes, bests = published(part, curve)
+def judge_curve(
+    result: dict[str, list[dict[str, Any]]],
+    cube: Cube,
+    part: Cube,
+    curve: str,
+    lrs: Sequence[float] = FIXED_LRS,
+    baselines: Sequence[float] = BASELINES,
+) -> None:
+    """Apply R1 to R4 and R6 to a curve, and add what they say to the lists of `result` (`judge`).
+
+    Parameters
+    ----------
+    result : dict of lists
+    cube, part : Cube
+        Of all pairs of betas, and of those on the curve.
+    curve : str
+    lrs, baselines : sequences of float, optional
+        Learning rates of R1, values of beta2 of R3.
+    """
+    slopes, bests = published(part, curve, lrs)
     said, tuned_bests = tuned_best(part, curve)
     result["slopes"] += [*slopes, said]
     result["bests"] += [*bests, *tuned_bests]
-    if (0.9, 0.999) in cube.pairs and (0.9, 0.957) in cube.pairs:
-        result["gains"] += gains(cube, curve)
+    if all((0.9, beta2) in cube.pairs for beta2 in baselines):
+        result["gains"] += gains(cube, part, curve, baselines)
     rules, worse = rank(part, curve)
     result["rules"] += rules
     result["worse"] += worse

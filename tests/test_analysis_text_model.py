@@ -1,0 +1,122 @@
+"""The rules of the study on the runs of the small Transformer-XL, on made-up runs with a known answer."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from adam_minibatch_noise.errors import InputError
+from analysis import overfitting_verdicts
+from analysis.reductions.overfitting import text_model
+from train import small_study
+
+SIZES, LRS = tuple(small_study.LENGTH), text_model.LRS
+LOG_BEST = {8: 3.0, 128: 2.0, 1024: 1.0, 4217: 0.64}
+"""log10 of the best memory that `falling` puts in: it falls with the batch size."""
+
+
+def falling(size, lr, beta1, beta2):
+    return 3.8 + 0.1 * (-np.log10(1 - beta2) - LOG_BEST[size]) ** 2 + 0.05 * abs(np.log10(lr / 2e-3))
+
+
+def table(loss, n_seeds=4, sizes=SIZES, lrs=LRS, dropout=0.0, ended=lambda *run: "patience", curve="beta2"):
+    rng, rows = np.random.default_rng(0), []
+    beta1s, beta2s = small_study.CURVES[curve]
+    for seed in range(n_seeds):
+        for size in sizes:
+            for lr in lrs:
+                for beta1, beta2 in [(a, b) for a in beta1s for b in beta2s]:
+                    value = loss(size, lr, beta1, beta2) + 0.01 * seed + 1e-4 * rng.normal()
+                    rows.append(
+                        {"dropout": dropout, "n_windows": 4217, "batch_size": size, "lr": lr, "beta1": beta1,
+                         "beta2": beta2, "seed": seed, "status": "ok", "ended_by": ended(size, lr, beta2, seed),
+                         "epoch_of_min": 4.0, "min_valid_perplexity": np.exp(value),
+                         "test_perplexity": np.exp(value + 0.4), "gradient_l1": value, "gradient_squared": 0.1,
+                         "sharpness": -value, "trace_covariance": 40.0}
+                    )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_rules_find_what_was_put_in():
+    made = text_model.judge(table(falling))
+    assert {row["lr"]: row["verdict"] for row in made["slopes"]} == {
+        **dict.fromkeys(LRS, "holds"),
+        "tuned": "holds",
+    }
+    bests = {row["batch_size"]: row["best"] for row in made["bests"] if row["lr"] == "tuned"}
+    assert bests == pytest.approx({8: 0.999, 128: 0.99, 1024: 0.9, 4217: 0.769}, abs=1e-9)
+    over_default = {
+        row["batch_size"]: row
+        for row in made["gains"]
+        if (row["baseline"], row["metric"]) == (0.999, "min_valid_loss")
+    }
+    wanted = 100 * (1 - np.exp(falling(4217, 2e-3, 0.9, 0.769) - falling(4217, 2e-3, 0.9, 0.999)))
+    assert over_default[4217]["gain"] == pytest.approx(wanted, abs=0.05)
+    assert over_default[4217]["verdict"] == "holds"
+    assert over_default[8]["gain"] == pytest.approx(0, abs=0.05)
+    links = {row["link"]: row["rank_correlation"] for row in made["links"]}
+    assert links["low |g|_1 and low loss"] == pytest.approx(1)
+    assert links["low sharpness and low loss"] == pytest.approx(-1)
+    assert [row["noise_scale"] for row in made["noise"]] == pytest.approx([400] * 4)
+    assert {row["rule"] for row in made["rules"]} >= {"C_total, exact", "longest memory"}
+
+
+def test_curve_of_beta1_takes_the_default_from_the_other_curve():
+    flat = table(lambda size, lr, beta1, beta2: 3.8 + 0.1 * abs(beta1 - 0.9), curve="beta1")
+    default = table(lambda *run: 3.8)
+    made = text_model.judge(pd.concat([flat, default]))
+    bests = [row["best"] for row in made["bests"] if (row["curve"], row["lr"]) == ("beta1", "tuned")]
+    assert bests == pytest.approx([0.9] * 4)
+
+
+def test_too_few_seeds_and_unfinished_cells_give_no_verdict_but_are_listed():
+    made = text_model.judge(table(falling, n_seeds=2))
+    assert not made["slopes"]
+    assert len(made["cells"]) == len(SIZES) * len(LRS) * len(small_study.BETA2)
+    late = text_model.judge(
+        table(falling, ended=lambda size, *run: "n_epochs" if size == 4217 else "patience")
+    )
+    assert {row["n_unfinished"] for row in late["cells"] if row["batch_size"] == 4217} == {4}
+    assert {row["verdict"] for row in late["slopes"]} == {"open"}  # three batch sizes are left
+    corners = text_model.judge(table(falling, sizes=(8, 4217)))
+    assert {row["verdict"] for row in corners["slopes"]} == {"open"}
+    assert [row["batch_size"] for row in corners["noise"]] == [8, 4217]
+
+
+def test_dropout_is_compared_in_its_own_cell():
+    def kinder(size, lr, beta1, beta2):
+        return 3.7 - 0.02 * (beta2 == 0.9)
+
+    runs = pd.concat([table(falling), table(kinder, sizes=(128,), lrs=(0.002,), dropout=0.1)])
+    made = text_model.judge(runs)
+    assert made["slopes"] == text_model.judge(table(falling))["slopes"]
+    found = {(row["dropout"], row["metric"], row["beta2"]): row for row in made["dropout"]}
+    assert len(found) == 2 * 2 * len(small_study.BETA2)
+    assert found[0.1, "test_loss", 0.9]["gain"] == pytest.approx(100 * (1 - np.exp(-0.02)), abs=0.02)
+    assert found[0.1, "test_loss", 0.9]["verdict"] == "holds"
+    wanted = 100 * (1 - np.exp(falling(128, 2e-3, 0.9, 0.769) - falling(128, 2e-3, 0.9, 0.999)))
+    assert found[0.0, "min_valid_loss", 0.769]["gain"] == pytest.approx(wanted, abs=0.05)
+    assert found[0.0, "min_valid_loss", 0.999]["gain"] == 0
+
+
+def test_program_adds_a_part_and_refuses_a_table_without_the_measurements(tmp_path):
+    study, text, out = tmp_path / "s.csv", tmp_path / "t.csv", tmp_path / "v.json"
+    columns = [*overfitting_verdicts.COLUMNS]
+    row = dict.fromkeys(columns, 1.0) | {"variant": "digits", "task": "digits", "status": "ok"}
+    pd.DataFrame([row]).to_csv(study, index=False)
+    table(falling, n_seeds=2).to_csv(text, index=False)
+    flags = ["--tables", str(study), "--out", str(out)]
+    overfitting_verdicts.main([*flags, "--text", str(text)])
+    assert len(json.loads(out.read_text())["text"]["cells"]) == 60
+    out.unlink()
+    table(falling, n_seeds=2).drop(columns="sharpness").to_csv(text, index=False)
+    with pytest.raises(InputError, match="'sharpness' is missing"):
+        overfitting_verdicts.main([*flags, "--text", str(text)])
+    assert not out.exists()
+
+
+def test_study_and_rules_name_the_same_learning_rates_and_baselines():
+    assert set(text_model.LRS) == set(small_study.LRS)
+    assert set(text_model.BASELINES) <= set(small_study.BETA2)
+    assert len({panel.settings.seed for panel in small_study.panels()}) * 2 == text_model.FEWEST_SEEDS
