@@ -91,10 +91,14 @@ def draw_bests(lists: Lists) -> "Figure":
         ends = rows.assign(low=axes.memory(rows["low"]), high=axes.memory(rows["high"]))
         axes.bars(axis, ends, "batch_size", ("low", "high"), "black")
         said = slopes.loc[variant]
-        axis.annotate(
-            f"slope {said['slope']:.2f} [{said['low']:.2f}, {said['high']:.2f}]", (0.5, 1.0), xycoords="axes fraction",
-            fontsize=6.5, ha="center", va="top",
-        )  # fmt: skip
+        text = (
+            f"slope {said['slope']:.2f} [{said['low']:.2f}, {said['high']:.2f}]"
+            if np.isfinite(said["slope"])
+            else "no minimum at most batch sizes"
+        )
+        axis.annotate(text, (0.5, 1.0), xycoords="axes fraction", fontsize=6.5, ha="center", va="top")
+        sizes = bests.loc[bests["variant"] == variant, "batch_size"]
+        axis.set_xlim(sizes.min() / 1.6, sizes.max() * 1.6)
         if np.isfinite(critical.get(variant, np.nan)):
             axis.axvline(critical[variant], color="0.6", lw=0.8, ls="--")
     outside.draw_sweep(panels[-2])
