@@ -14,6 +14,8 @@ from sim.small_networks.study import OPTIMIZERS
 CHANGES, ORDER = "C_total and loss change less", "C_total and low loss"
 CLAIMED_LESS = (("invariant-adam", "adam"), ("adam-short", "adam"))
 """Pairs of optimisers of which the theory says that the first cares less about the batch."""
+RULE_OF = {"invariant-adamw": "invariant-adam"}
+"""Update rule of a trained optimiser whose name is another; without weight decay they are the same."""
 
 
 def compare(cube: Cube) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -75,12 +77,12 @@ def c_total(cube: Cube) -> Array:
     point = points_of(cube)
     result = np.empty(point.lam.shape)
     for p, name in enumerate(cube.pairs):
-        case = OPTIMIZERS[name]
-        rule = case["optimizer"].replace("invariant-adamw", "invariant-adam"), {"beta2": case["beta2"]}
+        run = OPTIMIZERS[name]
+        rule = RULE_OF.get(run["optimizer"], run["optimizer"]), {"beta2": run["beta2"]}
         for i, size in enumerate(cube.sizes.tolist()):
             most = max(1, MAX_STEPS * size // cube.n_samples)
             epochs = int(np.clip(np.nan_to_num(np.rint(point.n_epochs[i, p]), nan=1, posinf=most), 1, most))
-            noise_scale, micro = float(point.noise_scale[i, p]), case.get("micro_batch_size", size)
+            noise_scale, micro = float(point.noise_scale[i, p]), run.get("micro_batch_size", size)
             (row,) = bias_rows(cube.n_samples, (size,), noise_scale, epochs, micro, {name: rule})
             result[i, p] = row["c_total_exact"]
     return result
