@@ -131,6 +131,8 @@ def draw_gains(lists: Lists) -> "Figure":
             part = part.assign(place=part["batch_size"] * shift)
             axis.plot(part["place"], part["gain"], marks[metric], color=palette[metric], label=names[metric])
             axes.bars(axis, part, "place", ("low", "high"), palette[metric])
+        sizes = gains.loc[gains["variant"] == variant, "batch_size"]
+        axis.set_xlim(sizes.min() / 1.6, sizes.max() * 1.6)
     sweep = pd.read_csv(outside.SWEEP).pivot(index="batch_size", columns="beta2", values="bits_per_byte")
     panels[-1].plot(sweep.index, 100 * (1 - sweep.min(axis=1) / sweep[0.999]), "ks", ms=4.5)
     for axis in panels:
