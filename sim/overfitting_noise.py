@@ -37,7 +37,10 @@ class Settings:
     )
 
 
-EXAMPLES = ("python -m sim.overfitting_noise --variant regression --n-seeds 2 --out regression.csv",)
+EXAMPLES = (
+    "python -m sim.overfitting_noise --variant regression --n-seeds 2 --out regression.csv",
+    "python -m sim.overfitting_noise --variant digits --batch-sizes 4 --lrs 0.003 --n-seeds 2 --out digits.csv",
+)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -78,10 +78,6 @@ def test_expected_corr_rejects(name, changes, words):
             lambda: turning_points.sweep("beta1", [0.1], optimizer="nesterov"),
             "nesterov is not the same for every",
         ),
-        (
-            lambda: turning_points.sweep("beta1", [0.1], optimizer="invariant-adam"),
-            "an optimizer of whole batches",
-        ),
     ],
 )
 def test_turning_points_reject(call, words):
