@@ -120,7 +120,8 @@ def test_make_installs_with_the_pinned_uv_and_from_its_cache_if_the_index_is_sil
         line for line in log if line.startswith("uv pip install -q -c envs/hashes.txt -b envs/hashes.txt")
     ]
     assert ["--offline" in line for line in installs] == ([False] if index == "answers" else [False, True])
-    stages = "--group sim --group train --group analysis --group paper --group workflow --group cluster --group docs --group test"
+    groups = ("sim", "train", "analysis", "paper", "workflow", "cluster", "docs", "test")
+    stages = " ".join(f"--group {group}" for group in groups)
     assert all(line.endswith("-e . " + stages) for line in installs)
     assert ("uv's cache alone" in done.stderr) == (index != "answers")
 
