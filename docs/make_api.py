@@ -6,6 +6,8 @@ The page of a package lists what the package offers. The trainers of `callbacks`
 import importlib.util
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -20,25 +22,33 @@ TRAINERS = {"transformers": "TrainerCallback", "lightning.pytorch": "Callback"}
 """Packages that a checkout does not install, and the class of each that the library inherits from."""
 
 
-def stand_in_for_trainers() -> None:
-    """Let `callbacks` be imported where a trainer is not installed: its class has no methods then."""
+@contextmanager
+def stand_in_for_trainers() -> Iterator[None]:
+    """Let `callbacks` be imported where a trainer is not installed: its class is empty then. It is undone after."""
+    before = set(sys.modules)
     for name, inherited in TRAINERS.items():
         package = name.partition(".")[0]
         if package not in sys.modules and importlib.util.find_spec(package) is None:
             module = ModuleType(name)
             setattr(module, inherited, type(inherited, (), {"__module__": name}))
             sys.modules |= {package: sys.modules.get(package, ModuleType(package)), name: module}
+    try:
+        yield
+    finally:
+        for name in set(sys.modules) - before:
+            if name.startswith((*TRAINERS, "lightning", f"{LIBRARY}.callbacks")):
+                del sys.modules[name]
 
 
 def write_pages(folder: Path) -> None:
     """Write a page for each module of the library that others may import from, an index and the data of the search."""
     import pdoc
 
-    stand_in_for_trainers()
     pdoc.render.configure(docformat="numpy", footer_text=LIBRARY)
     to_html = pdoc.render.env.filters["to_html"]
     pdoc.render.env.filters["to_html"] = lambda text: to_html(CITATION.sub(r"\1", text))
-    pdoc.pdoc(LIBRARY, *(f"!{LIBRARY}.{name}" for name in NOT_SHOWN), output_directory=folder)
+    with stand_in_for_trainers():
+        pdoc.pdoc(LIBRARY, *(f"!{LIBRARY}.{name}" for name in NOT_SHOWN), output_directory=folder)
 
 
 def parser() -> Parser:
