@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from common.settings import used
+from common.settings import names, used
 from sim.feature_noise.settings import Settings
 
 LEFT_OUT = ("n_epochs", "n_test", "n_records")
@@ -14,8 +14,8 @@ ENDS = ("case", "n_seeds", "train_error", "test_error", "test_error_std", "signa
 
 
 def columns(settings: Settings) -> dict[str, Any]:
-    """Return the settings of a run as columns of a table, None for those without a meaning there."""
-    row = {name: value for name, value in used(settings).items() if name not in LEFT_OUT}
+    """Return the settings of a run as columns of a table."""
+    row = {name: getattr(settings, name) for name in names(Settings) if name not in LEFT_OUT}
     return row | {"n_steps": settings.total_steps}
 
 
