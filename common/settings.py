@@ -197,7 +197,8 @@ def inherited(
     if only_with is not None:
         metadata["only_with"] = _alternatives(only_with)
     if also_with:
-        metadata["only_with"] = tuple({**also_with, **other} for other in metadata["only_with"] or ({},))
+        of_parent: tuple[Mapping[str, Sequence[Any]], ...] = metadata["only_with"] or ({},)
+        metadata["only_with"] = tuple({**also_with, **conditions} for conditions in of_parent)
     return dataclasses.field(default=parent.default if default is None else default, metadata=metadata)
 
 

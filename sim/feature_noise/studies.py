@@ -318,7 +318,7 @@ def _at_learning_rates(runs):
     }
 
 
-@_study("optimizer", "weight_decay", "batch_size", "micro_batch_size", "activation", "q")
+@_study("optimizer", "weight_decay", "batch_size", "activation", "q")
 def activations(base: Settings) -> Cases:
     """Whether the failure needs its activation: max(z, 0)^q for q = 2, 3, 4 and SiLU; at four learning rates.
 
