@@ -26,7 +26,6 @@ class Settings(run_settings.Settings):
 EXAMPLES = (
     "python -m sim.feature_noise_run --n-samples 16 --patch-length 81 --n-noise 16 --noise-std 0.25 --n-filters 4 "
     "--lr 1e-4 --n-epochs 200 --n-test 100",
-    "python -m sim.feature_noise_run --batch-size 100 --optimizer adam --weight-decay 1e-5 --n-steps 20000 --n-seeds 5",
     "python -m sim.feature_noise_run --batch-size 100 --optimizer invariant-adamw --micro-batch-size 2 --n-steps 20000",
 )
 

@@ -31,5 +31,7 @@ measure decay --study decay --n-epochs 1000 --n-seeds 3 --n-records 1 --n-test 2
 measure optimizers --study optimizers --n-seeds 5 --n-records 1 --cases 'published lr'
 measure activations --study activations --n-seeds 5 --n-records 1 --cases 'published lr'
 measure optimizers_rule --study optimizers --n-seeds 5 --n-records 1 --cases 'by rule'
-measure optimizers_lr --study optimizers --n-seeds 5 --n-records 1 --cases 'lr x' 'lr /'
 measure activations_lr --study activations --n-seeds 5 --n-records 1 --cases 'lr x' 'lr /'
+measure optimizers_lr_x4 --study optimizers --n-seeds 5 --n-records 1 --cases 'lr x 4'
+measure optimizers_lr_over4 --study optimizers --n-seeds 5 --n-records 1 --cases 'lr / 4'
+measure optimizers_lr_x16 --study optimizers --n-seeds 5 --n-records 1 --cases 'lr x 16'
