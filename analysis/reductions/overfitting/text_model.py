@@ -9,6 +9,9 @@ library's default, and the best value of the published table at its smallest bat
 A curve is judged with `FEWEST_SEEDS` seeds at each of the batch sizes that have any, a slope with all four batch sizes.
 A best learning rate at an end of `LRS` is counted (`at_edge` of R2); where the best of all is there, the grid is to be
 extended by a factor of three before the verdict of R2 counts, and until then it is shown with this remark.
+`small_study.FURTHER_LRS` are these extensions; tuning chooses among all learning rates of a batch size.
+
+R9 on the pairs that there are, a cross and the diagonal of a map: (beta1, .999), (.9, beta2) and beta1 = beta2.
 
 Dropout: at batch size 128 and lr 0.002, with and without, the gain in percent of perplexity of each beta2 over 0.999,
 paired by seed, on validation and test, with the bootstrap interval over seeds; holds: above 0; opposite: below 0.
@@ -21,6 +24,7 @@ import numpy as np
 from adam_minibatch_noise.theory import Array
 from analysis.reductions.overfitting.bests import METRICS
 from analysis.reductions.overfitting.cubes import Cube, cube_of, interval
+from analysis.reductions.overfitting.maps import DEFAULT, maps
 from analysis.reductions.overfitting.rules import verdict
 from analysis.reductions.overfitting.verdicts import FEWEST_SEEDS, judge_curve
 
@@ -73,19 +77,27 @@ def judge(table: "pd.DataFrame") -> dict[str, list[dict[str, Any]]]:
     -------
     dict of lists of dict
         `cells`: means over the seeds of each cell that exists; `slopes`, `bests`, `gains`, `rules`, `worse`, `links`,
-        `noise` as `verdicts.judge`; `dropout`.
+        `noise` as `verdicts.judge`; `map_cells`, `thumb`: R9, see `maps.maps`; `dropout`.
     """
     runs = runs_of(table)
     names = ("slopes", "bests", "gains", "rules", "worse", "links", "noise")
     result: dict[str, list[dict[str, Any]]] = {"cells": cells_of(runs), **{name: [] for name in names}}
     plain = runs[runs["dropout"] == 0]
+    on_diagonal = plain["beta1"] == plain["beta2"]
     for swept, other in (("beta2", "beta1"), ("beta1", "beta2")):
         on_curve = plain[plain[other] == FIXED[other]]
+        if swept == "beta1":  # (.999, .999) is of the diagonal; (.9, .9) is of both
+            on_curve = on_curve[on_curve["beta1"] != on_curve["beta2"]]
         if on_curve.empty:
             continue
         part = cube_of(NAME, on_curve)
         if part.seeds.size >= FEWEST_SEEDS and len(part.pairs) >= 3:
             judge_curve(result, part, part, swept, LRS, BASELINES if swept == "beta2" else BASELINES[:1])
+    result["map_cells"], result["thumb"] = [], []
+    if (on_diagonal & (plain["beta1"] != FIXED["beta1"])).any():
+        whole = cube_of(NAME, plain)
+        if whole.seeds.size >= FEWEST_SEEDS and DEFAULT in whole.pairs:
+            result["map_cells"], result["thumb"] = maps(whole, LRS)
     result["dropout"] = with_and_without_dropout(runs)
     return result
 
