@@ -30,6 +30,7 @@ from analysis.reductions.overfitting.cubes import Cube, cube_of, interval
 from analysis.reductions.overfitting.maps import DEFAULT, maps
 from analysis.reductions.overfitting.rules import verdict
 from analysis.reductions.overfitting.verdicts import FEWEST_SEEDS, judge_curve
+from analysis.reductions.sweeps import with_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,12 +119,18 @@ def _cube(runs: "pd.DataFrame", there: "pd.MultiIndex") -> Cube | None:
 
 
 def cells_of(runs: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Say of each cell how many runs there are, how many are unfinished or diverged, and what they reach on average."""
+    """Say of each cell how many runs there are, how many are unfinished or diverged, and what they reach on average.
+
+    `perplexity` with Student's interval, `low` and `high`, is the mean over seeds of the least validation perplexity.
+    """
     keys = ["dropout", "batch_size", "lr", "beta1", "beta2"]
     reached = ["min_valid_loss", "test_loss", "epoch_of_min", "gradient_l1", "sharpness"]
     groups = runs.groupby(keys)
     cells = groups[reached].mean()
     cells["n_runs"] = groups.size()
+    spread = groups["min_valid_perplexity"].agg(lambda values: with_error(values.to_numpy(float)))
+    for i, name in enumerate(("perplexity", "low", "high")):
+        cells[name] = [of_cell[i] for of_cell in spread]
     for status in ("unfinished", "diverged"):
         cells[f"n_{status}"] = (runs["status"] == status).groupby([runs[key] for key in keys]).sum()
     return [
