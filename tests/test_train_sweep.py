@@ -248,7 +248,7 @@ def test_learning_rate_beyond_single_precision_is_a_run_that_diverged(tmp_path):
     ],
 )
 def test_recorded_run_begins_again_as_recorded(panel, flags_of_run, n_evaluations, rtol, tmp_path):
-    """The first evaluations, to the digit on a processor like that of the record, elsewhere to rounding, which grows."""
+    """The first evaluations: to the digit on a processor like that of the record, elsewhere to rounding."""
     panel = RECORDS / panel
     settings = json.loads(Path(f"{panel}.json").read_text())["settings"]
     if settings.pop("corpus_sha256") != corpora.load("pydoc").sha256:
