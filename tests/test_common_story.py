@@ -85,7 +85,9 @@ def test_verdicts_on_the_language_model_are_said_where_there_are_any(tmp_path):
     slopes = [{"curve": "beta2", "lr": lr, "verdict": verdict} for lr, verdict in rates.items()]
     slopes += [{"curve": "beta1", "lr": "tuned", "verdict": "holds"}]
     path.write_text(json.dumps(json.loads(path.read_text()) | {"text": {"slopes": slopes}}))
-    wanted = "it falls at learning rate 0.001, rises at learning rate 0.006, and shows no clear trend when that is"
+    wanted = (
+        "it falls at learning rate 0.001, rises at learning rate 0.006, and shows no clear trend when that is"
+    )
     assert story.answer(results)[2].endswith(f"{wanted} tuned.")
 
 
