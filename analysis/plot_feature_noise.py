@@ -173,7 +173,7 @@ def draw_decay(table: "pd.DataFrame") -> "Figure":
     ]
     for column, (title, part, hue, order) in zip(panels.T, columns, strict=True):
         names = list(dict.fromkeys(part.sort_values(order)[hue]))
-        beside = {name: 1.14 ** (i - (len(names) - 1) / 2) for i, name in enumerate(names)}  # bars side by side
+        beside = {name: 1.14 ** (i - (len(names) - 1) / 2) for i, name in enumerate(names)}
         part = part.assign(place=part["weight_decay"] * part[hue].map(beside))
         for axis, y in zip(column, ("train_error", "test_error"), strict=True):
             axes.log_span(axis, part["place"])
