@@ -102,6 +102,29 @@ def test_no_stop_while_another_error_of_a_callback_is_reported(monkeypatch):
     assert reported == [KeyError]
 
 
+@pytest.mark.parametrize("waits", ["__enter__", "__exit__"])
+def test_no_stop_before_what_a_with_has_set_can_be_undone(waits):
+    """As of `torch.no_grad`: else no later test of this process would have gradients."""
+    changed = []
+
+    class Changes:
+        def __enter__(self):
+            changed.append(True)
+            works(0.1 * (waits == "__enter__"))
+
+        def __exit__(self, *_):
+            works(0.1 * (waits == "__exit__"))
+            changed.clear()
+
+    def main(argv):
+        with Changes():
+            pass
+        works(10)
+
+    assert attempt(main, [], 0.03) == ("stopped", "")
+    assert changed == []
+
+
 SIM = "--n-samples 4 --n-params 2 --batch-size 1"
 CNN = (
     "--n-samples 8 --patch-length 17 --n-noise 2 --noise-std 0.5 --n-filters 2 --init-std 0.3 --lr 1e-3 --n-epochs 2"
