@@ -166,15 +166,17 @@ def pad_y_limits(axis: "Axes", n_below: int, n_above: int) -> None:
 
 def share_y_limits(panels: Sequence["Axes"], cells: "pd.DataFrame") -> None:
     """Give all panels the same axis, up to `TOP` times the least mean: what is worse leaves at the top."""
-    least, limits = cells["mean"].min(), [axis.get_ylim() for axis in panels]
-    if least == least:  # something is measured
-        top = min(max(limits)[1], TOP * least)
-        bottom = max(min(limits)[0], least - 0.15 * (top - least))
+    import numpy as np
+
+    least, limits = cells["mean"].min(), np.array([axis.get_ylim() for axis in panels])
+    if np.isfinite(least):
+        top = min(limits.max(), TOP * least)
+        bottom = max(limits.min(), least - 0.15 * (top - least))
         for axis in panels:
             axis.set_ylim(bottom, top)
             axis.label_outer()
             for line in axis.lines:  # rings, which the edge does not clip
-                line.set_visible(line.get_clip_on() or max(line.get_ydata()) <= top)
+                line.set_visible(line.get_clip_on() or np.max(line.get_ydata()) <= top)
 
 
 def main(argv: list[str] | None = None) -> None:
