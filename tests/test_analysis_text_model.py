@@ -96,6 +96,14 @@ def test_diagonal_is_judged_beside_the_default():
     assert not text_model.judge(table(loss))["thumb"]
 
 
+def test_learning_rate_with_one_beta_of_a_curve_does_not_count():
+    """The default is best by far at a learning rate at which no other beta1 was tried."""
+    some = table(lambda size, lr, beta1, beta2: 3.8 + 0.1 * abs(beta1 - 0.5), lrs=(0.002,), curve="beta1")
+    made = text_model.judge(pd.concat([some, table(lambda size, lr, *betas: 3.9 - (lr == 0.001))]))
+    bests = {(row["curve"], row["lr"], row["best"]) for row in made["bests"] if row["curve"] == "beta1"}
+    assert bests == {("beta1", 0.002, 0.5), ("beta1", "tuned", 0.5)}
+
+
 def test_too_few_seeds_and_unfinished_cells_give_no_verdict_but_are_listed():
     made = text_model.judge(table(falling, n_seeds=2))
     assert not made["slopes"]

@@ -61,9 +61,11 @@ class Panel:
 
     @property
     def name(self) -> str:
-        """Table within the folder of the records, without its suffix."""
+        """Table within the folder of the records, without its suffix; what is on no curve is in a folder of its own."""
         s = self.settings
-        folder = f"dropout-{s.dropout}/" if s.dropout else ""
+        folder = f"dropout-{s.dropout}/" if s.dropout else "diagonal/" if self.curve == "diagonal" else ""
+        if s.lr not in LRS:
+            folder = "further_rates/"
         return f"{folder}{self.curve}_b{s.batch_size}_lr{s.lr}_seeds-{s.seed}"
 
     def command(self, folder: Path, device: str = "cpu") -> list[str]:

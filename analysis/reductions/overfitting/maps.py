@@ -58,7 +58,8 @@ def maps(
     known = np.isfinite(point.n_epochs)
     c_total = np.where(known, c_total, np.nan)
     cells, thumb = [], []
-    for lr in (*fixed_lrs, TUNED):
+    lrs: list[float | str] = [*fixed_lrs, TUNED]
+    for lr in lrs:
         if lr != TUNED and not np.isclose(cube.lrs, lr).any():
             continue
         loss = _by_seed(cube, lr)

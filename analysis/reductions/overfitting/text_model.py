@@ -7,6 +7,9 @@ lr 0.006, beta2 0.99, seven epochs) chose the lengths of the runs; its noise sca
 R1 to R4 and R6 are those of `rules`, with the learning rates `LRS` in R1 and the baselines `BASELINES` in R3: the
 library's default, and the best value of the published table at its smallest batch. Losses are compared as perplexities.
 A curve is judged with `FEWEST_SEEDS` seeds at each of the batch sizes that have any, a slope with all four batch sizes.
+A batch size and learning rate count on a curve if at least `FEWEST_BETAS` of its betas have that many seeds there: else
+one beta would be tuned over more learning rates than another. (Added when the first records were there, of which the
+curves of beta1 and the diagonal had one learning rate only.)
 A best learning rate at an end of `LRS` is counted (`at_edge` of R2); where the best of all is there, the grid is to be
 extended by a factor of three before the verdict of R2 counts, and until then it is shown with this remark.
 `small_study.FURTHER_LRS` are these extensions; tuning chooses among all learning rates of a batch size.
@@ -27,6 +30,7 @@ from analysis.reductions.overfitting.cubes import Cube, cube_of, interval
 from analysis.reductions.overfitting.maps import DEFAULT, maps
 from analysis.reductions.overfitting.rules import verdict
 from analysis.reductions.overfitting.verdicts import FEWEST_SEEDS, judge_curve
+from analysis.reductions.sweeps import with_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 NAME = "transformer-xl"
 LRS = (0.001, 0.002, 0.006)
 BASELINES = (0.999, 0.972)
+FEWEST_BETAS = 3
 FIXED = {"beta1": 0.9, "beta2": 0.999}
 """Where the beta that is not swept is held."""
 COLUMNS = (
@@ -84,31 +89,48 @@ def judge(table: "pd.DataFrame") -> dict[str, list[dict[str, Any]]]:
     result: dict[str, list[dict[str, Any]]] = {"cells": cells_of(runs), **{name: [] for name in names}}
     plain = runs[runs["dropout"] == 0]
     on_diagonal = plain["beta1"] == plain["beta2"]
-    for swept, other in (("beta2", "beta1"), ("beta1", "beta2")):
-        on_curve = plain[plain[other] == FIXED[other]]
-        if swept == "beta1":  # (.999, .999) is of the diagonal; (.9, .9) is of both
-            on_curve = on_curve[on_curve["beta1"] != on_curve["beta2"]]
-        if on_curve.empty:
-            continue
-        part = cube_of(NAME, on_curve)
-        if part.seeds.size >= FEWEST_SEEDS and len(part.pairs) >= 3:
+    curves = {
+        "beta2": plain["beta1"] == FIXED["beta1"],
+        "beta1": (plain["beta2"] == FIXED["beta2"]) & ~on_diagonal,
+        "diagonal": on_diagonal,
+    }
+    complete = {name: _complete(plain[on_curve]) for name, on_curve in curves.items()}
+    for swept in ("beta2", "beta1"):
+        part = _cube(plain[curves[swept]], complete[swept])
+        if part and len(part.pairs) >= FEWEST_BETAS:
             judge_curve(result, part, part, swept, LRS, BASELINES if swept == "beta2" else BASELINES[:1])
-    result["map_cells"], result["thumb"] = [], []
-    if (on_diagonal & (plain["beta1"] != FIXED["beta1"])).any():
-        whole = cube_of(NAME, plain)
-        if whole.seeds.size >= FEWEST_SEEDS and DEFAULT in whole.pairs:
-            result["map_cells"], result["thumb"] = maps(whole, LRS)
+    whole = _cube(plain, complete["diagonal"])
+    result["map_cells"], result["thumb"] = maps(whole, LRS) if whole and DEFAULT in whole.pairs else ([], [])
     result["dropout"] = with_and_without_dropout(runs)
     return result
 
 
+def _complete(runs: "pd.DataFrame") -> "pd.MultiIndex":
+    """Return the batch sizes and learning rates at which enough betas of a curve have enough seeds."""
+    n_seeds = runs.groupby(["batch_size", "lr", "beta1", "beta2"])["seed"].nunique()
+    n_betas = (n_seeds >= FEWEST_SEEDS).groupby(["batch_size", "lr"]).sum()
+    return n_betas.index[n_betas >= FEWEST_BETAS]
+
+
+def _cube(runs: "pd.DataFrame", there: "pd.MultiIndex") -> Cube | None:
+    """Arrange the runs at some batch sizes and learning rates; None if there are none."""
+    chosen = runs[runs.set_index(["batch_size", "lr"]).index.isin(there)]
+    return None if chosen.empty else cube_of(NAME, chosen)
+
+
 def cells_of(runs: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Say of each cell how many runs there are, how many are unfinished or diverged, and what they reach on average."""
+    """Say of each cell how many runs there are, how many are unfinished or diverged, and what they reach on average.
+
+    `perplexity` with Student's interval, `low` and `high`, is the mean over seeds of the least validation perplexity.
+    """
     keys = ["dropout", "batch_size", "lr", "beta1", "beta2"]
     reached = ["min_valid_loss", "test_loss", "epoch_of_min", "gradient_l1", "sharpness"]
     groups = runs.groupby(keys)
     cells = groups[reached].mean()
     cells["n_runs"] = groups.size()
+    spread = groups["min_valid_perplexity"].agg(lambda values: with_error(values.to_numpy(float)))
+    for i, name in enumerate(("perplexity", "low", "high")):
+        cells[name] = [of_cell[i] for of_cell in spread]
     for status in ("unfinished", "diverged"):
         cells[f"n_{status}"] = (runs["status"] == status).groupby([runs[key] for key in keys]).sum()
     return [
