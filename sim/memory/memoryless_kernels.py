@@ -43,13 +43,15 @@ def memory_kernels(formulas: Formulas) -> Kernels:
         batches = np.zeros((n, d))  # the gradient of each one's batch
         for i in range(n):
             for k in range(i // n_micro * n_micro, (i // n_micro + 1) * n_micro):
-                batches[i] += gradients[k] / n_micro
+                for j in range(d):
+                    batches[i, j] += gradients[k, j] / n_micro
         whole, bends = np.empty(flat), np.empty(flat)
         functions(batches.reshape(n * d), rule.settings, whole, bends)
         for a in range(n_averages):
             if not rule.of_micro_batches[a]:
-                values[a] = whole[a].reshape((n, d))
-                slopes[a] = bends[a].reshape((n, d))
+                for i in range(n):
+                    for j in range(d):
+                        values[a, i, j], slopes[a, i, j] = whole[a, i * d + j], bends[a, i * d + j]
 
     @njit(nogil=True, error_model="numpy")
     def run_with_memory(derivatives, arrays, batches, lr, rule, weight_decay, trajectory):
@@ -125,7 +127,8 @@ def memory_kernels(formulas: Formulas) -> Kernels:
         updates = np.empty((n_lags - first, d))
         update(z.reshape((n_averages, updates.size)), rule.settings, updates.reshape(updates.size))
         for i in range(len(updates)):
-            updates[i] += away
+            for j in range(d):
+                updates[i, j] += away[j]
         main, corr = updates[-1].copy(), np.zeros(d)
         if with_corr:
             sums = _weighted_sums(updates, window, n_distinct, rule, t)
