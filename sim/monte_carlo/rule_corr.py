@@ -116,6 +116,17 @@ def corr_of_rule(
     return corr
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def _mean_rows(rows, n, means):
+    """Write the mean of each `n` rows in turn; assignments to slices would take longer to compile than the kernel."""
+    for k in range(len(means)):
+        for j in range(means.shape[1]):
+            total = rows[k * n, j]
+            for i in range(1, n):
+                total += rows[k * n + i, j]
+            means[k, j] = total / n
+
+
 @cache
 def _kernel(formulas: Formulas, least_squares: bool) -> Callable[..., None]:
     """Compile the kernel of one set of formulas and one kind of problem."""
@@ -144,12 +155,9 @@ def _kernel(formulas: Formulas, least_squares: bool) -> Callable[..., None]:
                     for r in members:
                         total = total + load(rows, (r, c), zero) * weights[r]
                     store(micro, (k, c), total)
-                micro[k, epoch.n_params :] = 1.0  # a padding of zeros would be 0/0
-            for k in range(m):
-                batch[k] = micro[k * n_micro]
-                for i in range(1, n_micro):
-                    batch[k] += micro[k * n_micro + i]
-                batch[k] /= n_micro
+                for j in range(epoch.n_params, width):
+                    micro[k, j] = 1.0  # a padding of zeros would be 0/0
+            _mean_rows(micro, n_micro, batch)
             flat = m * width
             functions(
                 batch.reshape(flat), rule.settings, psi_batch.reshape((n_averages, flat)),
@@ -163,11 +171,7 @@ def _kernel(formulas: Formulas, least_squares: bool) -> Callable[..., None]:
                 )  # fmt: skip
             for a in range(n_averages):
                 if rule.of_micro_batches[a]:
-                    for k in range(m):
-                        psi_batch[a, k] = psi[a, k * n_micro]
-                        for i in range(1, n_micro):
-                            psi_batch[a, k] += psi[a, k * n_micro + i]
-                        psi_batch[a, k] /= n_micro
+                    _mean_rows(psi[a], n_micro, psi_batch[a])
                 seen[:] = 0.0
                 for k in range(m):
                     past, current, decay = rule.past[a, k], rule.current[a, k], rule.decay[a]
@@ -199,9 +203,11 @@ def _kernel(formulas: Formulas, least_squares: bool) -> Callable[..., None]:
                         for j in range(width):
                             sums[a, j] += weight * slope[j] * product[j]
             for a in range(n_averages):
-                z_end[a] = averages[a, m - 1]
+                for j in range(width):
+                    z_end[a, j] = averages[a, m - 1, j]
             partials(z_end, rule.settings, ends)
-            values[p] = 0.0
+            for j in range(width):
+                values[p, j] = 0.0
             for a in range(n_averages):
                 for j in range(width):
                     values[p, j] += ends[a, j] * sums[a, j]
