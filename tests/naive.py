@@ -84,15 +84,3 @@ def adam_run(features, targets, theta, batch_size, lr, beta1, beta2, eps_root, o
             theta = theta - lr * first / np.sqrt(second + eps_root)
         path.append(theta)
     return np.array(path)
-
-
-def sgd_run(features, targets, theta, batch_size, lr, beta1, orders):
-    """Parameters after each epoch of SGD with momentum; all past gradients are kept."""
-    gradients, path = [], []
-    for order in orders:
-        for batch in np.asarray(order).reshape(-1, batch_size):
-            errors = features[batch] @ theta - targets[batch]
-            gradients.append(features[batch].T @ errors / batch_size)
-            theta = theta - lr * sum(beta1**lag * g for lag, g in enumerate(reversed(gradients)))
-        path.append(theta)
-    return np.array(path)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.ranges import BETA, NONNEGATIVE, within
 from sim.monte_carlo.corr_kernels import (
     SMALLEST_ROOT,
     Units,
@@ -228,11 +229,9 @@ def check_settings(n_samples, batch_size, beta1, beta2, eps_root):
     """Complain of a setting outside its range."""
     if not (batch_size >= 1 and n_samples % batch_size == 0):
         raise InputError(f"batch_size is {batch_size}, allowed: a divisor of n_samples = {n_samples}")
-    for name, value in [("beta1", beta1), ("beta2", beta2)]:
-        if not 0 <= value < 1:
-            raise InputError(f"{name} is {value}, allowed: 0 <= {name} < 1")
-    if not 0 <= eps_root < np.inf:
-        raise InputError(f"eps_root is {eps_root}, allowed: finite and >= 0")
+    within("beta1", beta1, BETA)
+    within("beta2", beta2, BETA)
+    within("eps_root", eps_root, NONNEGATIVE)
 
 
 def check_finite(**arrays):
