@@ -14,6 +14,7 @@ import torch
 
 from adam_minibatch_noise import theory
 from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.expansion.averaging import moving_average
 from adam_minibatch_noise.expansion.constants import exact_c_total
 from adam_minibatch_noise.expansion.registry import make_rule
 from adam_minibatch_noise.expansion.second_order import second_order_terms
@@ -89,7 +90,7 @@ def test_equal_betas_leave_c1_and_c3_alone():
 def test_bias_corrections_match_exact_rationals(beta):
     """0^0 is 1: with beta = 0 the newest step has all the weight; near 1 the weights are equal."""
     for t in (0, 1, 9):
-        accept("ema_weights", theory.ema_weights(beta, t), exact_weights(beta, t))
+        accept("ema_weights", moving_average(beta).at(t), exact_weights(beta, t))
         accept("ema_weights", bias_correction(beta, t + 1), 1 - Fraction(beta) ** (t + 1))
 
 
