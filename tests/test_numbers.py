@@ -21,7 +21,7 @@ from adam_minibatch_noise.expansion.second_order import second_order_terms
 from adam_minibatch_noise.expansion.weight_sums import main_sums, weight_sums
 from adam_minibatch_noise.optimizers.adam import Adam, bias_correction
 from adam_minibatch_noise.optimizers.invariant_adam import BatchSizeInvariantAdamW
-from sim.losses.landscapes import quadratic_landscape
+from sim.losses.landscapes import landscape_of
 from sim.losses.problems import LeastSquares, Quadratics, make_least_squares
 from sim.memory import memoryless
 from sim.monte_carlo import trajectories
@@ -276,7 +276,7 @@ def test_runs_of_one_parameter_and_full_batch_match_50_digits(beta1, beta2):
 )
 def test_memory_matches_50_digits(beta1, beta2):
     """One sample, one parameter: the algorithm with memory on a parabola."""
-    landscape = quadratic_landscape(LeastSquares(np.array([[1.5]]), np.array([0.5]), np.array([1.0])))
+    landscape = landscape_of(LeastSquares(np.array([[1.5]]), np.array([0.5]), np.array([1.0])))
     exact = exact_adam(
         lambda theta, _: mpmath.mpf(1.5) * (mpmath.mpf(1.5) * theta - mpmath.mpf(0.5)), float(landscape.start[0]),
         5, 1e-3, beta1, beta2, 1e-6,

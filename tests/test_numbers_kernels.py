@@ -12,7 +12,7 @@ from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.expansion.one_order import rule_corr
 from adam_minibatch_noise.expansion.registry import make_rule
 from sim.losses import cnn
-from sim.losses.first_order import cnn_loss
+from sim.losses.landscapes import cnn_landscape
 from sim.losses.problems import LeastSquares, Quadratics
 from sim.memory import memoryless
 from sim.monte_carlo import corr, corr_cnn, parallel_mean
@@ -424,7 +424,7 @@ def test_derivatives_of_the_network_match_50_digits(case, rng):
     check(name, cnn.gradients(weights, data, q), "gradient")
     products = cnn.hessian_vector_products(weights, vector, data, q)
     check(name, products, "hessian", lambda h: h @ v, lambda size: size @ abs(v))
-    slopes = cnn_loss(weights, data, q)
+    slopes = cnn_landscape(weights, data, q)
     for r, of_sample in enumerate(exact):
         gradient = np.zeros(weights.size)
         loss = slopes.gradient(slopes.start, slopes.arrays, r, gradient)

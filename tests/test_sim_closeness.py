@@ -11,7 +11,7 @@ from adam_minibatch_noise.expansion.registry import make_rule
 from common.cli import run
 from sim import closeness
 from sim.losses import cnn
-from sim.losses.landscapes import cnn_landscape, quadratic_landscape
+from sim.losses.landscapes import cnn_landscape, landscape_of
 from sim.losses.problems import Quadratics
 from sim.memory import closeness_study, memoryless
 from sim.memory.order_of_error import fit_slope
@@ -69,8 +69,11 @@ def naive_derivatives(landscape, problem, seed=0):
             return cnn.gradients(weights, data, q).reshape(len(labels), -1), hessians
 
         return derivatives
-    gradients, hessians, start = landscape.arrays
-    return lambda theta: (gradients + (hessians @ (theta - start)), hessians)
+    if problem == "least-squares":
+        rows, targets = landscape.arrays
+        return lambda theta: (rows * (rows @ theta - targets)[:, None], rows[:, :, None] * rows[:, None])
+    gradients, hessians = landscape.arrays
+    return lambda theta: (gradients + hessians @ theta, hessians)
 
 
 def naive_main(gradients, rule, settings, theta):
@@ -147,7 +150,7 @@ def test_main_and_corr_match_naive_at_any_step(name, t):
 
 
 def test_rounding_does_not_pile_up():
-    landscape = quadratic_landscape(Quadratics(np.full((1, 1), 1.0), np.zeros((1, 1, 1))))
+    landscape = landscape_of(Quadratics(np.full((1, 1), 1.0), np.zeros((1, 1, 1))))
     n_steps, lr = 20_000, 0.1  # no power of two: every plain subtraction would round
     batches = np.zeros((n_steps, 1), int)
     for correction in (None, 0.0):

@@ -20,7 +20,7 @@ from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.expansion.update_rule import UpdateRule
 from adam_minibatch_noise.theory import Array
 from sim.losses import cnn
-from sim.losses.landscapes import Landscape, cnn_landscape, quadratic_landscape
+from sim.losses.landscapes import Landscape, cnn_landscape, landscape_of
 from sim.losses.problems import GENERATORS
 from sim.memory.memoryless import distance, memory_of
 from sim.memory.order_of_error import fit_slope
@@ -100,7 +100,7 @@ def make_landscape(problem: str, seed: int) -> Landscape:
     if problem == "cnn":
         data = cnn.make_data(N_SAMPLES, 4, n_noise=2, noise_std=0.7, feature_noise=0.2, seed=seed)
         return cnn_landscape(cnn.make_weights(2, 4, init_std=0.5, seed=seed), data)
-    return quadratic_landscape(GENERATORS[problem](N_SAMPLES, 5, 0.5, seed))
+    return landscape_of(GENERATORS[problem](N_SAMPLES, 5, 0.5, seed))
 
 
 def learning_rates(lr_max: float, n_decades: float, n_lr: int, horizon: float) -> tuple[Array, np.ndarray]:

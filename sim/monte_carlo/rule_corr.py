@@ -119,18 +119,17 @@ def corr_of_rule(
 @cache
 def _kernel(formulas: Formulas, least_squares: bool) -> Callable[..., None]:
     """Compile the kernel of one set of formulas and one kind of problem."""
-    functions, update, partials = formulas
+    evaluate, update, partials = formulas
 
     @njit(nogil=True, error_model="numpy")
     def kernel(rows, weights, hessians, epoch, orders, zero, values):
         rule, n_micro, size = epoch.rule, epoch.n_micro, epoch.size
         (n_averages, m), width = epoch.last.shape, rows.shape[1]
-        of_micro = rule.of_micro_batches.any()
         micro = np.empty((m * n_micro, width))  # gradients of micro-batches
         batch = np.empty((m, width))
         shape = (n_averages, m * n_micro, width)
-        psi, slopes = np.empty(shape), np.empty(shape)
-        psi_batch, slopes_batch = np.empty((n_averages, m, width)), np.empty((n_averages, m, width))
+        values_of_micro, slopes = np.empty(shape), np.empty(shape)
+        psi, bends = np.empty((n_averages, m, width)), np.empty((n_averages, m, width))
         averages, updates = np.empty((n_averages, m, width)), np.empty((m, width))
         sums, u, product = np.empty((n_averages, width)), np.empty((1, width)), np.empty(width)
         dots, seen = np.empty((1, size + 3)), np.empty(width)
@@ -150,29 +149,13 @@ def _kernel(formulas: Formulas, least_squares: bool) -> Callable[..., None]:
                 for i in range(1, n_micro):
                     batch[k] += micro[k * n_micro + i]
                 batch[k] /= n_micro
-            flat = m * width
-            functions(
-                batch.reshape(flat), rule.settings, psi_batch.reshape((n_averages, flat)),
-                slopes_batch.reshape((n_averages, flat)),
-            )  # fmt: skip
-            if of_micro:
-                flat = m * n_micro * width
-                functions(
-                    micro.reshape(flat), rule.settings, psi.reshape((n_averages, flat)),
-                    slopes.reshape((n_averages, flat)),
-                )  # fmt: skip
+            evaluate(micro, batch, rule, values_of_micro, slopes, psi, bends)
             for a in range(n_averages):
-                if rule.of_micro_batches[a]:
-                    for k in range(m):
-                        psi_batch[a, k] = psi[a, k * n_micro]
-                        for i in range(1, n_micro):
-                            psi_batch[a, k] += psi[a, k * n_micro + i]
-                        psi_batch[a, k] /= n_micro
                 seen[:] = 0.0
                 for k in range(m):
                     past, current, decay = rule.past[a, k], rule.current[a, k], rule.decay[a]
                     for j in range(width):
-                        value = psi_batch[a, k, j]
+                        value = psi[a, k, j]
                         averages[a, k, j] = past * seen[j] + current * value
                         seen[j] = decay * seen[j] + value
             update(averages.reshape((n_averages, m * width)), rule.settings, updates.reshape(m * width))
@@ -195,7 +178,8 @@ def _kernel(formulas: Formulas, least_squares: bool) -> Callable[..., None]:
                         store(product, (c,), total)
                     for a in range(n_averages):
                         weight = epoch.last[a, k] / n_micro
-                        slope = slopes[a, k * n_micro + i] if rule.of_micro_batches[a] else slopes_batch[a, k]
+                        of_micro = n_micro > 1 and rule.of_micro_batches[a]
+                        slope = slopes[a, k * n_micro + i] if of_micro else bends[a, k]
                         for j in range(width):
                             sums[a, j] += weight * slope[j] * product[j]
             for a in range(n_averages):
