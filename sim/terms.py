@@ -18,28 +18,16 @@ noise is too large, or one is off by fewer than 100 random orders, which decide 
 1: a formula is violated; 2: bad usage.
 """
 
-import argparse
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, add_output_flags, run, write_result
+from common.cli import Parser, make_parser, run, write_result
 from common.files import to_table
-from common.settings import COUNT, POSITIVE, Number, add_flags, from_flags, inherited, setting
-from sim.losses.optimizer_settings import (
-    OF_MICRO_BATCHES,
-    OPTIMIZER_COLUMNS,
-    OptimizerSettings,
-    having,
-    rule_of,
-    used_by,
-)
-from sim.losses.problem_settings import (
-    ProblemSettings,
-    check_batch_size,
-    make_problem,
-)
+from common.settings import COUNT, POSITIVE, Number, from_flags, inherited, setting
+from sim.losses.optimizer_settings import OPTIMIZER_COLUMNS, OptimizerSettings, rule_of, used_by
+from sim.losses.problem_settings import ProblemSettings, check_batch_size, make_problem
 from sim.monte_carlo.averaging_settings import FEWEST_PERMUTATIONS, TOO_FEW, AveragingSettings
 
 if TYPE_CHECKING:
@@ -53,13 +41,6 @@ _GENERATED = {"problem_file": (None,), "cnn": (False,)}
 _OF_TERMS, _OF_CORR = {"study": ("terms",)}, {"study": ("terms", "lines")}
 
 
-def _of_corr(name: str) -> Any:
-    return inherited(OptimizerSettings, name, only_with={**_OF_CORR, **having(name)})
-
-
-_RANDOM = _OF_TERMS | {"method": ("montecarlo",)}
-
-
 @dataclass(frozen=True)
 class Settings(AveragingSettings, OptimizerSettings, ProblemSettings):
     """A small problem, an optimiser, and what to measure."""
@@ -70,21 +51,8 @@ class Settings(AveragingSettings, OptimizerSettings, ProblemSettings):
     noise: float = inherited(ProblemSettings, "noise", only_with=_GENERATED)
     batch_size: int = inherited(OptimizerSettings, "batch_size", default=4)
     optimizer: str = inherited(OptimizerSettings, "optimizer", only_with=_OF_CORR)
-    beta1: float | None = _of_corr("beta1")
-    beta2: float | None = _of_corr("beta2")
-    beta3: float | None = _of_corr("beta3")
-    eps_root: float | None = _of_corr("eps_root")
-    eps: float | None = _of_corr("eps")
-    delta: float | None = _of_corr("delta")
-    alpha: float | None = _of_corr("alpha")
-    power: float | None = _of_corr("power")
-    weight_decay: float | None = _of_corr("weight_decay")
-    micro_batch_size: int | None = inherited(
-        OptimizerSettings, "micro_batch_size", only_with={**_OF_CORR, **OF_MICRO_BATCHES}
-    )
     method: str = inherited(AveragingSettings, "method", only_with=_OF_TERMS)
-    n_permutations: int = inherited(AveragingSettings, "n_permutations", default=2000, only_with=_RANDOM)
-    seed: int = inherited(AveragingSettings, "seed", only_with=_RANDOM)
+    n_permutations: int = inherited(AveragingSettings, "n_permutations", default=2000)
     cnn: bool = setting(
         False,
         "instead of --problem: --n-samples samples of the CNN",
@@ -118,12 +86,9 @@ EXAMPLES = (
 )
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the command line."""
-    parser = Parser(prog="python -m sim.terms", description=__doc__.split("\n\n")[0], examples=EXAMPLES)
-    add_flags(parser, Settings)
-    add_output_flags(parser.add_argument_group("files"))
-    return parser
+    return make_parser("sim.terms", __doc__, Settings, EXAMPLES)
 
 
 def main(argv: list[str] | None = None) -> int:

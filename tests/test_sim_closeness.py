@@ -14,7 +14,7 @@ from sim.losses import cnn
 from sim.losses.landscapes import cnn_landscape, landscape_of
 from sim.losses.problems import Quadratics
 from sim.memory import closeness_study, memoryless
-from sim.memory.order_of_error import fit_slope
+from sim.memory.order_of_error import fit_slope, learning_rates
 from sim.monte_carlo.sampling import draw_batches
 from tests.naive_update_rules import UPDATES
 
@@ -165,7 +165,7 @@ def test_rounding_does_not_pile_up():
 
 
 def slope(problem, name, correction):
-    lr, n_steps = closeness_study.learning_rates(lr_max=5e-4, n_decades=1.5, n_lr=4, horizon=0.03)
+    lr, n_steps = learning_rates(lr_max=5e-4, n_decades=1.5, n_lr=4, horizon=0.03)
     landscape = closeness_study.make_landscape(problem, 0)
     batches = steps(name, draw_batches(12, 2, n_steps[-1], 0))
     gaps = [
@@ -196,7 +196,7 @@ def test_fit_slope_matches_polyfit():
 
 
 def test_learning_rates_keep_the_horizon():
-    lr, n_steps = closeness_study.learning_rates(lr_max=1e-2, n_decades=3, n_lr=10, horizon=0.3)
+    lr, n_steps = learning_rates(lr_max=1e-2, n_decades=3, n_lr=10, horizon=0.3)
     np.testing.assert_allclose(lr * n_steps, 0.3, rtol=1e-14)
     np.testing.assert_allclose(np.log10(lr[0] / lr[-1]), 3, atol=0.02)
 

@@ -1,4 +1,4 @@
-"""Batches of kappa micro-batches: settings scaled to them, and the numbers of micro-batches that they divide."""
+"""Batches of kappa micro-batches: settings scaled to them, and runs over them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,58 +13,22 @@ from sim.batch_invariance.cases import CASES, N_SAMPLES, RULES
 from sim.losses.landscapes import Landscape
 from sim.memory.memoryless import with_memory
 
-MAX_MICRO_BATCHES = 1_000_000
-"""Most micro-batches of a run: its trajectory is held in memory."""
 EPS_ROOT = 1e-300
 """Below all squares but 0: where there was no gradient yet, nothing moves."""
-
-
-def horizons(kappas: Sequence[int], lr_max: float, n_decades: float, n_lr: int, horizon: float) -> list[int]:
-    """Choose the number of micro-batches for every learning rate, all multiples of the largest kappa, rising.
-
-    Parameters
-    ----------
-    kappas : sequence of int
-    lr_max, n_decades : float
-        Largest learning rate and how many decades they fall by, > 0.
-    n_lr : int
-        >= 3.
-    horizon : float
-        Learning rate times micro-batches, > 0.
-
-    Returns
-    -------
-    list of int
-
-    Raises
-    ------
-    InputError
-        If two of them are the same, one is 0 or above `MAX_MICRO_BATCHES`, or the kappas do not divide the largest.
-    """
-    largest = max(kappas)
-    for kappa in kappas:
-        if largest % kappa:
-            raise InputError(f"--kappas has {kappa}, allowed: divisors of the largest, {largest}")
-    ratio = 10 ** min(n_decades / (n_lr - 1), 300 / n_lr)  # below 1e308: it is refused far below
-    first = min(horizon / lr_max / largest, MAX_MICRO_BATCHES + 1)
-    counts = [largest * round(first * min(ratio**i, MAX_MICRO_BATCHES + 1)) for i in range(n_lr)]
-    if counts[0] <= 0 or counts[-1] > MAX_MICRO_BATCHES or len(set(counts)) < n_lr:
-        raise InputError(
-            f"--horizon {horizon:g} at learning rates from {lr_max:g} down takes {counts[0]} to "
-            f"{counts[-1]} micro-batches, allowed: 1 to {MAX_MICRO_BATCHES}, each number once"
-        )
-    return counts
 
 
 def check_kappas(
     kappas: Sequence[int], names: Sequence[str], lr_max: float, betas: tuple[float, float]
 ) -> None:
-    """Refuse batches above the full one of a case of `CASES`, and betas that would fall below 0.
+    """Refuse batches above the full one of a case of `CASES`, or of no divisor of the largest, and betas below 0.
 
     Raises
     ------
     InputError
     """
+    for kappa in kappas:
+        if max(kappas) % kappa:
+            raise InputError(f"--kappas has {kappa}, allowed: divisors of the largest, {max(kappas)}")
     largest = min(N_SAMPLES // CASES[name].micro_batch_size for name in names)
     if max(kappas) > largest:
         raise InputError(

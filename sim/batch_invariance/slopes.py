@@ -16,6 +16,7 @@ from sim.batch_invariance.cases import CASES, RULES, Case
 from sim.batch_invariance.kappas import run_over, scaled
 from sim.batch_invariance.small_lr_limit import limit_trajectory
 from sim.losses.landscapes import Landscape
+from sim.losses.noise_summary import gradient_noise_scale
 from sim.memory.order_of_error import fit_slope
 from sim.monte_carlo.parallel_mean import in_threads
 from sim.monte_carlo.sampling import draw_batches
@@ -31,9 +32,7 @@ def noise_to_signal_at_start(loss: Landscape, batch_size: int) -> float:
     gradients = np.array(
         [loss.loss_and_gradient(loss.start, np.array([r]))[1] for r in range(loss.n_samples)]
     )
-    mean = gradients.mean(axis=0)
-    share = float(batch_variance_factor(loss.n_samples, batch_size))
-    return float(share * gradients.var(axis=0).sum() / (mean @ mean))
+    return float(batch_variance_factor(loss.n_samples, batch_size)) * gradient_noise_scale(gradients)
 
 
 def relative_distance(trajectory: Array, reference: Array) -> float:
@@ -169,7 +168,7 @@ def slope_rows(
         Of `CASES`.
     kappas : list of int
     counts : list of int
-        Of `sim.batch_invariance.kappas.horizons`.
+        Of `sim.memory.order_of_error.learning_rates`, rising.
     betas : (float, float)
         At kappa = 1 and `lr_max`; 1 - beta falls with the learning rate.
     lr_max, horizon : float

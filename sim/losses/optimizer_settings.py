@@ -20,10 +20,11 @@ def having(name: str) -> dict[str, tuple[str, ...]]:
     return {"optimizer": tuple(one for one in optimizer_names() if name in settings_of(one))}
 
 
+OWN_DEFAULT = "; default: the optimizer's own"
+
+
 def _of_optimizer(name: str, help: str, kind: Number) -> Any:
-    return setting(
-        None, f"{help}; default: the optimizer's own", kind, group="optimizer", only_with=having(name)
-    )
+    return setting(None, help + OWN_DEFAULT, kind, group="optimizer", only_with=having(name))
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,6 @@ N_STDERR, N_MEMORIES = 4.0, 100
 """A slope that is off by less, besides, or at fewer steps in units of the memory, decides nothing."""
 N_SAMPLES, BATCH_SIZE = 12, 2
 """6 batches an epoch out of 66 possible ones: small, so that past batches at the current theta are few."""
-MAX_STEPS = 1_000_000
-"""Most steps of a run: its trajectory is held in memory."""
 
 
 @dataclass(frozen=True)
@@ -103,39 +101,6 @@ def make_landscape(problem: str, seed: int) -> Landscape:
     return landscape_of(GENERATORS[problem](N_SAMPLES, 5, 0.5, seed))
 
 
-def learning_rates(lr_max: float, n_decades: float, n_lr: int, horizon: float) -> tuple[Array, np.ndarray]:
-    """Choose learning rates at even ratios, each a whole number of steps from `horizon` = lr * n_steps.
-
-    Parameters
-    ----------
-    lr_max, n_decades, horizon : float
-        > 0.
-    n_lr : int
-        >= 3.
-
-    Returns
-    -------
-    lr : (n_lr,) ndarray
-        Falling.
-    n_steps : (n_lr,) ndarray of int
-
-    Raises
-    ------
-    InputError
-        If a run would have no step or more than `MAX_STEPS`.
-    """
-    n_steps = horizon / lr_max * 10 ** np.linspace(0, n_decades, n_lr)
-    if not (n_steps[0] >= 0.5 and n_steps[-1] <= MAX_STEPS):
-        raise InputError(
-            f"--horizon {horizon:g} at learning rates {lr_max:g} to {lr_max * 10**-n_decades:.3g} takes "
-            f"{n_steps[0]:.3g} to {n_steps[-1]:.3g} steps, allowed: 1 to {MAX_STEPS}"
-        )
-    n_steps = np.rint(n_steps).astype(int)
-    if len(np.unique(n_steps)) < n_lr:
-        raise InputError(f"--n-lr is {n_lr}, allowed: fewer, or no two runs of the same number of steps")
-    return horizon / n_steps, n_steps
-
-
 def measure_curves(
     problems: Sequence[str],
     rules: Sequence[UpdateRule],
@@ -154,7 +119,7 @@ def measure_curves(
         As in `make_landscape`.
     rules : sequence of UpdateRule
     lr, n_steps : (n_lr,) ndarray
-        Of `learning_rates`.
+        Of `sim.memory.order_of_error.learning_rates`.
     seed : int
         Of problems and batches.
     progress : callable

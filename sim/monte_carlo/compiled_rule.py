@@ -88,7 +88,7 @@ def _compiled(formula: str, functions: tuple[str, ...], settings: tuple[str, ...
     slopes = [(f"slopes[{a}, i]", slope) for a, (_, slope) in enumerate(psi)]
     write_psi = _loop("g, settings, values, slopes", "g.size", {"g": "g[i]"}, settings, values + slopes)
 
-    @njit(nogil=True, error_model="numpy")
+    @njit(nogil=True, error_model="numpy", forceinline=True)
     def evaluate(micro, batches, rule, values, slopes, psi, bends):
         n_averages, flat = len(psi), batches.size
         out = psi.reshape((n_averages, flat)), bends.reshape((n_averages, flat))
@@ -144,4 +144,4 @@ def _loop(
     ]
     names: dict[str, Any] = {"math": __import__("math")}
     exec("\n".join(lines), names)
-    return njit(nogil=True, error_model="numpy")(names["loop"])
+    return njit(nogil=True, error_model="numpy", forceinline=True)(names["loop"])
