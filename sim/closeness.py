@@ -16,7 +16,7 @@ from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.expansion.registry import make_rule, optimizer_names, settings_of
 from common.cli import Parser, make_parser, run, write_result
 from common.files import to_table
-from common.optimizer_flag import optimizer_reader
+from common.optimizer_flag import read_optimizer
 from common.settings import POSITIVE, SEED, Number, from_flags, inherited, setting, used
 from sim.losses.optimizer_settings import OPTIMIZER_COLUMNS, OptimizerSettings
 from sim.losses.problems import GENERATORS
@@ -41,7 +41,7 @@ class Settings:
 
     problem: str = setting("all", "per-sample losses", choices=(*PROBLEMS, "all"))
     optimizer: tuple[str, ...] = setting(
-        DEFAULT, "with memory; help: lists each with its settings", optimizer_reader(), choices=OPTIMIZERS
+        DEFAULT, "with memory; help: lists each with its settings", read_optimizer, choices=OPTIMIZERS
     )
     beta1: float = _of("beta1", 0.9)
     beta2: float = _of("beta2", 0.95)

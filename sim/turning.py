@@ -13,7 +13,7 @@ from adam_minibatch_noise.expansion import turning_points as library
 from adam_minibatch_noise.expansion.registry import make_rule, optimizer_names, settings_of
 from common.cli import Parser, make_parser, run, write_result
 from common.files import to_table, write_csv
-from common.optimizer_flag import optimizer_reader
+from common.optimizer_flag import read_optimizer
 from common.settings import BETA, COUNT, POSITIVE, from_flags, inherited, setting
 from sim.losses.optimizer_settings import OF_MICRO_BATCHES, OptimizerSettings, having
 
@@ -38,9 +38,7 @@ class Settings:
     )
     noise_scales: tuple[float, ...] = setting((1e2, 2e2, 3e2, 5e2, 1e3), "B_simple", POSITIVE, unit="samples")
     n_epochs: tuple[int, ...] = setting((1, 2, 5, 10, 20, 50), "of the last step: its epoch", COUNT)
-    optimizer: str = setting(
-        "adam", "with a C_total; help: lists all", optimizer_reader(), choices=OPTIMIZERS
-    )
+    optimizer: str = setting("adam", "with a C_total; help: lists all", read_optimizer, choices=OPTIMIZERS)
     sweeps: tuple[str, ...] = setting(
         BETAS, "what to sweep; by default of these what the optimizer has", choices=sorted(library.BETAS)
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from adam_minibatch_noise.errors import InputError
-from adam_minibatch_noise.expansion.one_order import rule_corr
+from adam_minibatch_noise.expansion.one_order import rule_corr, rule_updates
 from adam_minibatch_noise.expansion.registry import REFUSED, make_rule, optimizer_names, settings_of
 from adam_minibatch_noise.expansion.second_order import second_order_terms
 from adam_minibatch_noise.expansion.weight_sums import batch_correlation, weight_sums
@@ -98,6 +98,7 @@ def test_corr_is_the_derivative_of_the_memory(name, settings, rng):
         gradients, hessians = gradients.mean(axis=1), hessians.mean(axis=1)
     got = rule_corr(rule, gradients, hessians, THETA)
     np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(rule_updates(rule, gradients, THETA)[:t], steps, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES)
