@@ -18,7 +18,11 @@ from common.settings import BETA, COUNT, POSITIVE, from_flags, inherited, settin
 from sim.losses.optimizer_settings import OF_MICRO_BATCHES, OptimizerSettings, having
 
 BETAS = ("beta2", "beta1")
-SWEPT = {"beta1": ("beta2", "beta3"), "beta2": ("beta1", "beta3"), "beta3": ("beta1", "beta2")}
+SWEPT: dict[str, tuple[str, ...]] = {
+    "beta1": ("beta2", "beta3"),
+    "beta2": ("beta1", "beta3"),
+    "beta3": ("beta1", "beta2"),
+}
 """With which sweeps a beta has a value of its own."""
 OPTIMIZERS = tuple(name for name in optimizer_names() if make_rule(name).is_scale_invariant)
 """The others have no C_total."""

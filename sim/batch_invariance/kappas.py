@@ -82,7 +82,6 @@ def run_over(micro_batches: np.ndarray, landscape: Landscape, run: Run, every: i
     (n_micro_batches / every + 1, n_params) ndarray
         theta after 0, every, 2 every, ... micro-batches.
     """
-    batches = micro_batches.reshape(-1, run.kappa, micro_batches.shape[1])
-    if not run.rule.of_micro_batches:
-        batches = batches.reshape(len(batches), -1)
-    return with_memory(landscape, run.rule, batches, run.lr)[:: every // run.kappa]
+    size = micro_batches.shape[1]
+    shape = (-1, run.kappa, size) if run.rule.of_micro_batches else (-1, run.kappa * size)
+    return with_memory(landscape, run.rule, micro_batches.reshape(shape), run.lr)[:: every // run.kappa]
