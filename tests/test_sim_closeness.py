@@ -76,15 +76,10 @@ def naive_derivatives(landscape, problem, seed=0):
     return lambda theta: (gradients + hessians @ theta, hessians)
 
 
-def naive_main(gradients, rule, settings, theta):
+def naive_main(gradients, name, theta):
     """F_t from the gradients of steps 0..t, as the authors of the optimiser state it."""
-    gradients = gradients if rule_of(rule).of_micro_batches else gradients[:, None]
-    return UPDATES[rule](gradients, theta, **settings)
-
-
-def naive_corr(gradients, hessians, rule, settings, theta):
-    """Corr_t from one order of the batches (`test_library_update_rules`)."""
-    return rule_corr(make_rule(rule, settings), gradients, hessians, theta)
+    gradients = gradients if rule_of(name).of_micro_batches else gradients[:, None]
+    return UPDATES[name](gradients, theta, **SETTINGS[name])
 
 
 @each_case
@@ -96,8 +91,8 @@ def test_without_memory_matches_naive(problem, name, correction):
     derivatives, theta = naive_derivatives(landscape, problem), landscape.start
     for t in range(len(batches)):
         gradients, hessians = batch_means(derivatives, theta, batches[: t + 1])
-        step = lr * naive_main(gradients, name, SETTINGS[name], theta)
-        step += correction * lr**2 * naive_corr(gradients, hessians, name, SETTINGS[name], theta)
+        step = lr * naive_main(gradients, name, theta)
+        step += correction * lr**2 * rule_corr(rule_of(name), gradients, hessians, theta)
         theta = theta - step
         np.testing.assert_allclose(trajectory[t + 1], theta, rtol=1e-12, atol=1e-12)
     assert np.abs(theta - landscape.start).max() > 0.01
@@ -111,7 +106,7 @@ def test_with_memory_matches_naive(problem, name):
     derivatives, theta, gradients = naive_derivatives(landscape, problem), landscape.start, []
     for t in range(len(batches)):
         gradients.append(batch_means(derivatives, theta, batches[t : t + 1])[0][0])  # at its own theta
-        theta = theta - lr * naive_main(np.array(gradients), name, SETTINGS[name], theta)
+        theta = theta - lr * naive_main(np.array(gradients), name, theta)
         np.testing.assert_allclose(trajectory[t + 1], theta, rtol=1e-12, atol=1e-12)
 
 
@@ -145,8 +140,8 @@ def test_main_and_corr_match_naive_at_any_step(name, t):
     gradients, hessians = naive_derivatives(landscape, "quadratics")(theta)
     main, corr = memoryless.main_and_corr(gradients, hessians, rule_of(name), batches, theta)
     g, h = gradients[batches].mean(axis=-2), hessians[batches].mean(axis=-3)
-    np.testing.assert_allclose(main, naive_main(g, name, SETTINGS[name], theta), rtol=1e-12, atol=1e-13)
-    np.testing.assert_allclose(corr, naive_corr(g, h, name, SETTINGS[name], theta), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(main, naive_main(g, name, theta), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(corr, rule_corr(rule_of(name), g, h, theta), rtol=1e-12, atol=1e-12)
 
 
 def test_rounding_does_not_pile_up():
