@@ -149,7 +149,7 @@ def forms(curves: "list[Curve]", settings: Settings) -> dict[str, Any]:
     return {
         "rows": points,
         "value": {**recorded(settings), "slopes": fits, "points": points},
-        "table": to_table(list(fits[0]), [list(fit.values()) for fit in fits]),
+        "table": to_table(list(fits[0]), fits),
     }
 
 

@@ -142,7 +142,7 @@ def forms(comparison: "Comparison", noise: "NoiseSummary", settings: dict[str, A
     if verdict != "no bound":
         verdict += f": largest excess {comparison.excess.max():.3g} (violated above 1)"
     lines = [
-        to_table(names, [["-" if cell is None else cell for cell in row.values()] for row in table]),
+        to_table(names, table),
         verdict,
         f"the limit n -> infinity leaves out up to {share:.3g} times the exact second-order value here",
         *noise.lines(),

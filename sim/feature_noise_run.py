@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
         args,
         rows=every,
         value=ends[0] if len(ends) == 1 else {"runs": ends},
-        table=to_table(SHOWN, [[row[name] for name in SHOWN] for row in every]),
+        table=to_table(SHOWN, every),
     )
 
 

@@ -106,9 +106,8 @@ def forms(
 ) -> dict[str, Any]:
     """Return both studies as `write_result` takes them, in every form; `n_points` is that of a curve."""
     columns = ["case", "lam", "rule", "kappa", "slope", "slope_stderr", "distance", "limit", "verdict"]
-    fits = [[row[column] for column in columns] for row in slopes[n_points - 1 :: n_points]]  # smallest lr
-    lines = [["-" if value is None else value for value in point.values()] for point in breaks]
-    table = f"{to_table(columns, fits)}\n\n{to_table(list(breaks[0]), lines)}"
+    fits = slopes[n_points - 1 :: n_points]  # smallest lr
+    table = f"{to_table(columns, fits)}\n\n{to_table(list(breaks[0]), breaks)}"
     return {"rows": slopes, "value": {"slopes": slopes, "spread": spread, "breaks": breaks}, "table": table}
 
 

@@ -62,7 +62,6 @@ def forms(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
     lam_max = float(RADIUS) ** 2
     columns = ("case", "batch_size", "lam", "c_total_limit", "c_total_exact")
-    lines = [[row[name] for name in columns] for row in rows]
     notice = (
         f"from lambda = {lam_max:.3f} on the noise is outside the range of the expansion: C_total is its second order, "
         "with no bound on the rest"
@@ -70,7 +69,7 @@ def forms(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "rows": rows,
         "value": {"rows": rows, "lam_max": lam_max},
-        "table": f"{to_table(columns, lines)}\n{notice}",
+        "table": f"{to_table(columns, rows)}\n{notice}",
     }
 
 

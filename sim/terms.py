@@ -220,7 +220,6 @@ def forms(
     from sim.losses.noise_summary import NO_BOUND_KNOWN, range_notice
 
     columns = [name for name in rows[0] if name not in settings]
-    lines = [["-" if row[name] is None else row[name] for name in columns] for row in rows]
     judged = [row["excess"] for row in rows if row["excess"] is not None]
     notices = [f"largest excess {max(judged):.3g} (violated above 1)"] if judged else []
     too_much = [rho for rho in outside if rho >= rho_max]
@@ -228,7 +227,7 @@ def forms(
     notices += [NO_BOUND_KNOWN] if len(too_much) < len(outside) else []
     value = settings | {"rho_max": rho_max, "rho_outside_range": outside}
     value |= {"rows": [{name: row[name] for name in columns} for row in rows]}
-    return {"rows": rows, "value": value, "table": "\n".join([to_table(columns, lines), *notices])}
+    return {"rows": rows, "value": value, "table": "\n".join([to_table(columns, rows), *notices])}
 
 
 if __name__ == "__main__":

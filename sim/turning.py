@@ -114,14 +114,9 @@ def forms(rows: list[dict[str, Any]], turning: list[dict[str, Any]], largest: fl
         f"{RADIUS:.3f}: C_total is its second order, with no bound on the rest"
     )
     value = {"turning": turning, "map": rows, "lam_max": lam_max, "n_outside_range": n_outside}
-    table = f"{tables(turning)}\n\n{tables(longest_memory)}\n{notice}"
+    tables = [to_table(list(part[0]), part) for part in (turning, longest_memory)]
+    table = f"{tables[0]}\n\n{tables[1]}\n{notice}"
     return {"rows": rows, "value": value, "table": table}
-
-
-def tables(rows: list[dict[str, Any]]) -> str:
-    """Lay out rows that share their keys; a dash for what does not exist."""
-    lines = [["-" if value is None else value for value in row.values()] for row in rows]
-    return to_table(list(rows[0]), lines)
 
 
 if __name__ == "__main__":

@@ -194,6 +194,7 @@ def test_learning_rates_keep_the_horizon():
     lr, n_steps = learning_rates(lr_max=1e-2, n_decades=3, n_lr=10, horizon=0.3)
     np.testing.assert_allclose(lr * n_steps, 0.3, rtol=1e-14)
     np.testing.assert_allclose(np.log10(lr[0] / lr[-1]), 3, atol=0.02)
+    assert not (learning_rates(1e-2, 3, 10, 0.3, multiple=8)[1] % 8).any()
 
 
 def test_draw_batches_reshuffles_every_epoch():
