@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         s.batch_size,
         s.n_epochs,
         s.micro_batch_size,
-        getattr(problem, "theta", None),
+        problem.theta,
     )
     noise = summarize_noise(problem, s.batch_size, rule, s.n_epochs, s.micro_batch_size)
     write_result(

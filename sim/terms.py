@@ -31,7 +31,6 @@ from sim.losses.problem_settings import ProblemSettings, check_batch_size, make_
 from sim.monte_carlo.averaging_settings import FEWEST_PERMUTATIONS, TOO_FEW, AveragingSettings
 
 if TYPE_CHECKING:
-    from adam_minibatch_noise.theory import Array
     from sim.losses.problems import Quadratics
     from sim.monte_carlo.orders import Progress
     from sim.monte_carlo.term_results import Result
@@ -95,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     """Measure, compare, write; return 1 if a formula is violated."""
     args = parser().parse_args(argv)
     settings = from_flags(Settings, args)
-    problem, theta = make_quadratics(settings)
+    problem = make_quadratics(settings)
     from sim.losses.noise_summary import NO_BOUND_KNOWN, RADIUS, largest_noise, radius_of
     from sim.monte_carlo.term_results import off
 
@@ -107,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
     labels = recorded(settings, problem)
     rows = [
         labels | {"rho": rho} | row
-        for rho, measured in zip(rhos, measure(problem, settings, amplitudes, theta), strict=True)
+        for rho, measured in zip(rhos, measure(problem, settings, amplitudes), strict=True)
         for result in measured
         for row in result.rows()
     ]
@@ -130,8 +129,8 @@ def main(argv: list[str] | None = None) -> int:
     return int(off(rows))
 
 
-def make_quadratics(settings: Settings) -> "tuple[Quadratics, Array | None]":
-    """Make the problem that the settings name, every Hessian written out, and its parameters where they are known."""
+def make_quadratics(settings: Settings) -> "Quadratics":
+    """Make the problem that the settings name, every Hessian written out."""
     from sim.losses.cnn_problem import cnn_problem
     from sim.losses.problems import LeastSquares
     from sim.monte_carlo.orders import CHUNK
@@ -142,15 +141,15 @@ def make_quadratics(settings: Settings) -> "tuple[Quadratics, Array | None]":
         raise InputError(f"--n-samples is {s.n_samples}, allowed: n_samples n_params^2 <= {64 * CHUNK}")
     if s.cnn:
         check_batch_size(s.batch_size, s.n_samples)
-        return cnn_problem(s.n_samples, s.n_filters, s.patch_length, s.problem_seed), None
+        return cnn_problem(s.n_samples, s.n_filters, s.patch_length, s.problem_seed)
     problem = make_problem(s, s.batch_size)
     if problem.n_samples * problem.n_params**2 > 64 * CHUNK:
         raise InputError(f"{s.problem_file}: is too large, allowed: n_samples n_params^2 <= {64 * CHUNK}")
-    return (problem.quadratics(), problem.theta) if isinstance(problem, LeastSquares) else (problem, None)
+    return problem.quadratics() if isinstance(problem, LeastSquares) else problem
 
 
 def measure(
-    problem: "Quadratics", settings: Settings, amplitudes: list[float | None], theta: "Array | None" = None
+    problem: "Quadratics", settings: Settings, amplitudes: list[float | None]
 ) -> "list[list[Result]]":
     """Run the study at each amplitude of the noise (None: as it is), showing progress."""
     from tqdm import tqdm
@@ -158,9 +157,7 @@ def measure(
     total = len(amplitudes) * count_orders(problem, settings)
     with tqdm(total=total, unit=" orders", unit_scale=True, disable=None, leave=False) as bar:
         return [
-            run_study(
-                problem if amplitude is None else problem.with_noise(amplitude), settings, bar.update, theta
-            )
+            run_study(problem if amplitude is None else problem.with_noise(amplitude), settings, bar.update)
             for amplitude in amplitudes
         ]
 
@@ -181,9 +178,7 @@ def count_orders(problem: "Quadratics", settings: Settings) -> int:
     return settings.n_permutations
 
 
-def run_study(
-    problem: "Quadratics", settings: Settings, progress: "Progress", theta: "Array | None" = None
-) -> "list[Result]":
+def run_study(problem: "Quadratics", settings: Settings, progress: "Progress") -> "list[Result]":
     """Measure and predict what the settings ask for."""
     from sim.monte_carlo import term_studies
 
@@ -192,13 +187,9 @@ def run_study(
         return term_studies.moments(problem, s.batch_size, progress)
     rule = rule_of(s)
     if s.study == "lines":
-        return term_studies.lines(
-            problem, rule, s.batch_size, s.n_epochs, progress, theta, s.micro_batch_size
-        )
+        return term_studies.lines(problem, rule, s.batch_size, s.n_epochs, progress, s.micro_batch_size)
     orders = (s.n_permutations if s.method == "montecarlo" else None), s.seed
-    return term_studies.terms(
-        problem, rule, s.batch_size, s.n_epochs, *orders, progress, theta, s.micro_batch_size
-    )
+    return term_studies.terms(problem, rule, s.batch_size, s.n_epochs, *orders, progress, s.micro_batch_size)
 
 
 def recorded(settings: Settings, problem: "Quadratics") -> dict[str, Any]:

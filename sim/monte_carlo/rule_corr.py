@@ -51,7 +51,6 @@ def corr_of_rule(
     rule: UpdateRule,
     batch_size: int,
     micro_batch_size: int | None = None,
-    theta: Array | None = None,
 ) -> Callable[[np.ndarray], Array]:
     """Make the function that maps orders of the samples to values of Corr_n.
 
@@ -63,8 +62,6 @@ def corr_of_rule(
         A divisor of the number of samples.
     micro_batch_size : int, optional
         A divisor of `batch_size`, of a rule that averages over micro-batches.
-    theta : (n_params,) ndarray, optional
-        The point itself, for a rule with weight decay.
 
     Returns
     -------
@@ -75,7 +72,7 @@ def corr_of_rule(
     Raises
     ------
     InputError
-        For a size that does not divide, or weight decay without `theta`.
+        For a size that does not divide, or weight decay of a problem without `theta`.
     """
     size = micro_batch_size if rule.of_micro_batches and micro_batch_size else batch_size
     if batch_size < 1 or problem.n_samples % batch_size or size < 1 or batch_size % size:
@@ -84,7 +81,7 @@ def corr_of_rule(
             f"{problem.n_samples}"
         )
     n_batches, zero = problem.n_samples // batch_size, zero_vector(panel_lanes(problem.n_params))
-    decay = rule.require_parameters(theta)
+    decay = rule.require_parameters(problem.theta)
     last = np.array([weights.at(n_batches - 1) for weights in rule.weights]) / size
     if isinstance(problem, LeastSquares):
         rows, weights, hessians = problem.features, problem.residuals, np.zeros((0, 0, 0))
