@@ -147,10 +147,25 @@ def rule_rows(found: "Advice") -> list[list[str]]:
                 rule["formula"],
                 rule["applies"],
                 rule["source"],
-                rule["evidence"],
+                counted(rule["verdicts"]),
             ]
         )
     return rows
+
+
+def counted(verdicts: dict[str, list[str]]) -> str:
+    """On how many kinds of data a rule has which verdict of the study; ``--format json`` names them with their costs.
+
+    Parameters
+    ----------
+    verdicts : dict of str to list of str
+        `Evidence.verdicts`.
+    """
+    from adam_minibatch_noise.advice.evidence import NOT_MEASURED
+
+    n_kinds = sum(map(len, verdicts.values()))
+    parts = [f"{verdict} on {len(tasks)}" for verdict, tasks in verdicts.items() if tasks]
+    return f"{', '.join(parts)} of {n_kinds} kinds of data" if parts else NOT_MEASURED
 
 
 RULE_HEADS = ["rule", "betas", "lr", "C_total", "formula", "applies to", "source", "our study"]

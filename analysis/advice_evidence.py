@@ -35,7 +35,8 @@ def main(argv: list[str] | None = None) -> None:
         verdicts.RECORDS: "records/overfitting",
         verdicts.HERE: "a small study, made by the workflow",
     }[part]
-    write_json(args.out, summarize(source, judged))
+    text = verdicts.read(args.verdicts, verdicts.TEXT)[1]
+    write_json(args.out, summarize(source, judged, text))
 
 
 if __name__ == "__main__":

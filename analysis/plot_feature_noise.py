@@ -173,13 +173,15 @@ def draw_decay(table: "pd.DataFrame") -> "Figure":
     ]
     for column, (title, part, hue, order) in zip(panels.T, columns, strict=True):
         names = list(dict.fromkeys(part.sort_values(order)[hue]))
+        beside = {name: 1.14 ** (i - (len(names) - 1) / 2) for i, name in enumerate(names)}
+        part = part.assign(place=part["weight_decay"] * part[hue].map(beside))
         for axis, y in zip(column, ("train_error", "test_error"), strict=True):
-            axes.log_span(axis, part["weight_decay"])
-            _curves(axis, part, "weight_decay", y, hue, names)
+            axes.log_span(axis, part["place"])
+            _curves(axis, part, "place", y, hue, names)
             axes.log_axis(axis, "x")
             axis.set(ylim=ERROR, xlabel="weight decay γ")
         column[0].set_title(title)
-        column[0].legend(title=None, loc="upper left", fontsize=7)
+        column[0].legend(title=None, loc="upper left")
         column[1].get_legend().remove()
     panels[0, 0].set_ylabel("training error")
     panels[1, 0].set_ylabel("test error")

@@ -2,9 +2,9 @@
 
 --figure bests: the best beta2 against the batch size, at fixed and at tuned learning rates; gains: what it gains over
 the default; rules: what it costs to follow the theory or a rule of the field; mechanism: the chain from C_total over
-sharpness to the validation loss; maps: the loss over both betas at tuned learning rates, maps_fixed: at one. Bars are
-95 % bootstrap intervals over seeds. Recorded runs are drawn where there are any, and those of this configuration
-otherwise.
+sharpness to the validation loss; maps: the loss over both betas at tuned learning rates, maps_fixed: at one; text: the
+perplexity of a Transformer-XL against beta2. Bars are 95 % intervals over seeds, by bootstrap, for text Student's.
+Recorded runs are drawn where there are any, and those of this configuration otherwise.
 """
 
 import argparse
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Lists = dict[str, "pd.DataFrame"]
-FIGURES = ("bests", "gains", "rules", "mechanism", "maps", "maps_fixed")
+FIGURES = ("bests", "gains", "rules", "mechanism", "maps", "maps_fixed", "text")
 FIXED_LR = 3e-3
 """Of the maps at one learning rate."""
 ONLY_COMPARED = ("digits-wrong-10", "words-frozen", "words-one-hot", "digits-replacement")
@@ -28,6 +28,8 @@ ONLY_COMPARED = ("digits-wrong-10", "words-frozen", "words-one-hot", "digits-rep
 N_COLUMNS = 3
 HEIGHT = 1.5
 TUNED = "tuned"
+TEXT_TOP = 26
+"""End of the axis of the Transformer-XL, in percent."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -189,6 +191,64 @@ def draw_maps(lists: Lists, lr: float | str = TUNED) -> "Figure":
     return beta_maps.draw(cells, thumb, titles_of(lists, "cells"))
 
 
+def draw_text(lists: Lists) -> "Figure":
+    """Draw the perplexity of the Transformer-XL against beta2: a panel a batch size, a curve a learning rate."""
+    import matplotlib.pyplot as plt
+
+    from analysis.drawing import axes, style
+
+    cells = lists.get("cells")
+    if cells is None or cells.empty:
+        figure = plt.figure(figsize=(style.WIDTH, 0.5))
+        figure.text(0.5, 0.5, "no runs of the Transformer-XL are recorded", ha="center", va="center")
+        return figure
+    cells = cells[(cells["dropout"] == 0) & (cells["beta1"] == 0.9) & (cells["beta2"] != 0.95)]
+    n_betas = cells.groupby(["batch_size", "lr"])["beta2"].transform("nunique")
+    cells = cells[n_betas > 1].assign(memory=axes.memory(cells["beta2"]))
+    sizes, rates = sorted(cells["batch_size"].unique()), sorted(cells["lr"].unique())
+    palette, marks = style.colours(rates), style.markers(rates)
+    figure, panels = plt.subplots(
+        1, len(sizes), figsize=(style.WIDTH, 2.75), sharex=True, sharey=True, squeeze=False
+    )
+    top = TEXT_TOP
+    for axis, size in zip(panels[0], sizes, strict=True):
+        part = cells[cells["batch_size"] == size]
+        best = part.loc[part["perplexity"].idxmin()]
+        for rate in rates:
+            rows = part[part["lr"] == rate].copy()
+            for name in ("perplexity", "low", "high"):
+                rows[name] = 100 * (rows[name] / best["perplexity"] - 1)
+            axis.plot(
+                rows["memory"], rows["perplexity"], f"{marks[rate]}-", ms=3.5, lw=1.1, color=palette[rate],
+                label=f"{rate:g}",
+            )  # fmt: skip
+            axes.bars(axis, rows, "memory", ("low", "high"), palette[rate])
+        axis.plot(best["memory"], 0, "o", ms=11, mfc="none", color="black", mew=1, clip_on=False)
+        axis.axhline(0, color="0.6", lw=0.7, zorder=0)
+        axis.set_title(f"batch size {size}" + (" (all)" if size == sizes[-1] else ""), fontsize=8.5)
+    for axis in panels[0]:
+        axis.set(
+            xscale="log", xlim=(cells["memory"].min() / 1.6, cells["memory"].max() * 1.6), ylim=(-2, top)
+        )
+        axes.beta_axis(axis, "beta2", betas=(0.9, 0.99, 0.999))
+    panels[0, 0].set_ylabel("perplexity above the best, %")
+    handles = {
+        label: handle
+        for axis in panels[0]
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+        if len(handle.get_xdata())
+    }
+    order = [f"{rate:g}" for rate in rates]
+    figure.legend(
+        [handles[label] for label in order],
+        order,
+        loc="outside lower center",
+        ncols=len(order),
+        title="learning rate",
+    )
+    return figure
+
+
 def _rows_of_points(
     left: "pd.DataFrame", variants: dict[str, str], rows: str, of_left: Any, of_right: Any, right: Any = None
 ) -> tuple["Figure", Any]:
@@ -269,7 +329,7 @@ def main(argv: list[str] | None = None) -> None:
     from analysis.drawing import style
     from analysis.inputs import tables, verdicts
 
-    part = verdicts.read(args.verdicts)[1]
+    part = verdicts.read(args.verdicts, verdicts.TEXT if args.figure == "text" else "")[1]
     style.apply()
     with tables.refuse_malformed([args.verdicts]):
         lists = {name: pd.DataFrame(rows) for name, rows in part.items()}
@@ -279,6 +339,7 @@ def main(argv: list[str] | None = None) -> None:
             "rules": draw_rules,
             "mechanism": draw_mechanism,
             "maps": draw_maps,
+            "text": draw_text,
             "maps_fixed": functools.partial(draw_maps, lr=FIXED_LR),
         }
         figure = draw[args.figure](lists)

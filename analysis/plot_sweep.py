@@ -6,6 +6,7 @@ batch size of which none is, crosses at the top for values of which a run diverg
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 MAX_PANELS = 4
 """Most batch sizes that get a panel of their own."""
 MISSING_GREY = "0.6"
+TOP = 1.3
+"""End of the axis of perplexity, as a multiple of the least mean."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,21 @@ def pad_y_limits(axis: "Axes", n_below: int, n_above: int) -> None:
     axis.set_ylim(low - share_low * height, high + share_high * height)
 
 
+def share_y_limits(panels: Sequence["Axes"], cells: "pd.DataFrame") -> None:
+    """Give all panels the same axis, up to `TOP` times the least mean: what is worse leaves at the top."""
+    import numpy as np
+
+    least, limits = cells["mean"].min(), np.array([axis.get_ylim() for axis in panels])
+    if np.isfinite(least):
+        top = min(limits.max(), TOP * least)
+        bottom = max(limits.min(), least - 0.15 * (top - least))
+        for axis in panels:
+            axis.set_ylim(bottom, top)
+            axis.label_outer()
+            for line in axis.lines:  # rings, which the edge does not clip
+                line.set_visible(line.get_clip_on() or np.max(line.get_ydata()) <= top)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Reduce, draw, write."""
     args = parser().parse_args(argv)
@@ -195,6 +213,7 @@ def _draw(args: argparse.Namespace) -> None:
         pad_y_limits(
             axis, *(max((1 + look[size].place for size in edge["batch_size"]), default=0) for edge in edges)
         )
+    share_y_limits(axes[0], cells)
     axes[0, 0].set_ylabel("minimal validation perplexity")
     corpus = f" on {titles.CORPORA.get(*[runs['corpus'].iloc[0]] * 2)}" if len(runs) else ""
     figure.suptitle(f"Transformer-XL{corpus}; {sweeps.error_words(cells)}", fontsize=9)
@@ -230,7 +249,7 @@ def _legend(figure: "Figure", cells: "pd.DataFrame", look: dict[int, Look], alon
             handles.append(Line2D([], [], ls="", marker=marker, mfc="none", color="0.3", ms=size, mew=0.8))
     title = None if all(its.begun for its in look.values()) else "grey: no run yet"
     legend = figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(len(handles), 6), title=title, title_fontsize=8
+        handles, labels, loc="outside lower center", ncols=min(len(handles), 4), title=title, title_fontsize=8
     )
     for text, its in zip(legend.get_texts(), look.values() if not alone else (), strict=False):
         text.set_color("black" if its.begun else MISSING_GREY)

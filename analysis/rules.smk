@@ -270,11 +270,10 @@ rule plot_feature_noise:
 
 OVERFITTING_RECORDS = recorded_tables("records/overfitting")
 OVERFITTING_NOISE = recorded_tables("records/overfitting_noise")
-TEXT_RECORDS = [
+TEXT_RECORDS = [  # of train.small_study
     table
-    for folder in ("small_sweep", "small_sweep/dropout-0.1")
-    for table in recorded_tables(f"records/train/{folder}")
-    if "_seeds-" in table  # of train.small_study
+    for folder in ("", "/further_rates", "/diagonal", "/dropout-0.1")
+    for table in recorded_tables(f"records/train/small_sweep{folder}")
 ]
 
 
@@ -311,7 +310,7 @@ rule plot_overfitting:
     benchmark:
         f"{R}/benchmarks/analysis/plot_overfitting/{{part}}.tsv"
     wildcard_constraints:
-        part="bests|gains|rules|mechanism|maps|maps_fixed",
+        part="bests|gains|rules|mechanism|maps|maps_fixed|text",
     priority: FIRST
     conda:
         "../envs/analysis.yaml"

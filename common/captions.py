@@ -57,8 +57,14 @@ def files_of_article(*sources: str) -> list[str]:
 
 
 def titles(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return the title of each file."""
-    return {file: figure["title"] for name, figure in figures.items() for file in files(name, figure)}
+    """Return the title of each file; of a figure of recorded runs and of this configuration's it says which."""
+    return {
+        file: figure["title"]
+        + ("" if len(added) == 1 else ", recorded" if text.startswith("Recorded") else ", here")
+        for name, figure in figures.items()
+        for added in [files(name, figure)]
+        for file, text in added.items()
+    }
 
 
 def captions(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

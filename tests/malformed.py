@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import string
+import sys
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
@@ -134,15 +135,33 @@ def _limits(cpu_seconds):
         yield
         return
     size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    handler = signal.signal(signal.SIGPROF, lambda *_: _raise(Stopped))
+    before, hook = resource.getrlimit(resource.RLIMIT_AS), sys.unraisablehook
+
+    def unless_stopped(unraisable):
+        if not issubclass(unraisable.exc_type, Stopped):
+            hook(unraisable)
+
+    def stop(_signal, frame):
+        names = set()
+        while frame is not None and frame.f_code is not cli.run.__code__:
+            names.add(frame.f_code.co_name)
+            frame = frame.f_back
+        # neither before nor after the run; a `with` left half way would not be undone: gradients stay off, say
+        if frame is not None and not names & {"__enter__", "__exit__", unless_stopped.__name__}:
+            raise Stopped
+
+    handler = signal.signal(signal.SIGPROF, stop)
+    # Python swallows what is raised in a callback, such as a weak reference's or __del__, and reports it here; the
+    # timer comes again
+    sys.unraisablehook = unless_stopped
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, before[1]))
-    signal.setitimer(signal.ITIMER_PROF, cpu_seconds, cpu_seconds)  # again, if a library swallows the first
+    signal.setitimer(signal.ITIMER_PROF, cpu_seconds, cpu_seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, handler)
+        sys.unraisablehook = hook
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 

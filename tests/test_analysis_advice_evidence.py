@@ -70,6 +70,18 @@ def test_the_advice_says_what_the_verdicts_say(tmp_path, monkeypatch):
     assert "(Costs: how far the loss at the beta2 that the theory names lies above" in answer.text
 
 
+def test_language_model_is_a_task_beside_the_others(tmp_path):
+    out, text = (
+        tmp_path / "evidence.json",
+        {"rules": [row("transformer-xl", "default .999", 0.8, 0.95, 0.14)]},
+    )
+    verdicts = write(tmp_path, {"records": JUDGED, "text": text})
+    advice_evidence.main(["--verdicts", str(verdicts), "--out", str(out)])
+    found = json.loads(out.read_text())
+    assert found["rules"]["default"]["holds"] == ["small Transformer-XL (costs 0.1 %)"]
+    assert found["source"] == "records/overfitting and records/train/small_sweep"
+
+
 def test_without_records_the_runs_made_here_count(tmp_path):
     out = tmp_path / "evidence.json"
     verdicts = write(tmp_path, {"here": JUDGED, "records": {}})
@@ -104,6 +116,7 @@ def changed(**changes):
     [
         ("{", "is no JSON"),
         ([1], "holds no verdicts"),
+        ({"records": JUDGED, "text": {"rules": 3}}, "the verdicts are not those of"),
         ({}, "the verdicts are not those of analysis.overfitting_verdicts: KeyError('variants')"),
         ({"records": [3]}, "the verdicts are not those"),
         ({"records": {"variants": [], "rules": JUDGED["rules"]}}, "the verdicts are not those"),

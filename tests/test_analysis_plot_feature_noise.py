@@ -97,6 +97,9 @@ def test_steps_have_a_named_curve_a_batch_and_learning_rate(tmp_path, monkeypatc
 def test_decay_has_a_column_an_optimiser(tmp_path, monkeypatch):
     figure = drawn("decay", write_tables(tmp_path), monkeypatch, tmp_path)
     assert [len(axis.containers) for axis in figure.axes] == [3, 3, 4, 3, 3, 4]  # curves with bars
+    for axis in figure.axes:
+        places = [x for points, _ in curves(axis) for x in points[:, 0]]
+        assert len(set(places)) == len(places)  # no bar behind another
     plt.close(figure)
 
 

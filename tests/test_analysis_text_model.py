@@ -23,10 +23,11 @@ def falling(size, lr, beta1, beta2):
 def table(loss, n_seeds=4, sizes=SIZES, lrs=LRS, dropout=0.0, ended=lambda *run: "patience", curve="beta2"):
     rng, rows = np.random.default_rng(0), []
     beta1s, beta2s = small_study.CURVES[curve]
+    pairs = [(a, b) for a in beta1s for b in beta2s] or [(b, b) for b in beta2s]
     for seed in range(n_seeds):
         for size in sizes:
             for lr in lrs:
-                for beta1, beta2 in [(a, b) for a in beta1s for b in beta2s]:
+                for beta1, beta2 in pairs:
                     value = loss(size, lr, beta1, beta2) + 0.01 * seed + 1e-4 * rng.normal()
                     rows.append(
                         {"dropout": dropout, "n_windows": 4217, "batch_size": size, "lr": lr, "beta1": beta1,
@@ -68,6 +69,39 @@ def test_curve_of_beta1_takes_the_default_from_the_other_curve():
     made = text_model.judge(pd.concat([flat, default]))
     bests = [row["best"] for row in made["bests"] if (row["curve"], row["lr"]) == ("beta1", "tuned")]
     assert bests == pytest.approx([0.9] * 4)
+
+
+def test_diagonal_is_judged_beside_the_default():
+    """0.05 above the other pairs at (.999, .999), 0.05 below them at (.95, .95)."""
+
+    def loss(size, lr, beta1, beta2):
+        return 3.8 + 0.05 * (beta1 == 0.999) - 0.05 * (beta1 == 0.95) + 0.01 * (beta2 == 0.769)
+
+    runs = pd.concat([table(loss), table(loss, curve="diagonal")])
+    made = text_model.judge(runs)
+    assert made["slopes"] == text_model.judge(table(loss))["slopes"]
+    found = {(row["lr"], row["batch_size"], row["quantity"]): row for row in made["thumb"]}
+    for lr, size in ((0.002, 8), ("tuned", 4217)):
+        best = found[lr, size, "best of the diagonal over the default"]
+        assert (best["value"], best["verdict"]) == (
+            pytest.approx(100 * (1 - np.exp(-0.05)), abs=0.1),
+            "holds",
+        )
+        highest = found[lr, size, "highest of the diagonal over the default"]
+        assert (highest["value"], highest["verdict"]) == (
+            pytest.approx(100 * (1 - np.exp(0.05)), abs=0.1),
+            "opposite",
+        )
+    assert {(row["beta1"], row["beta2"]) for row in made["map_cells"]} >= {(0.9, 0.769), (0.95, 0.95)}
+    assert not text_model.judge(table(loss))["thumb"]
+
+
+def test_learning_rate_with_one_beta_of_a_curve_does_not_count():
+    """The default is best by far at a learning rate at which no other beta1 was tried."""
+    some = table(lambda size, lr, beta1, beta2: 3.8 + 0.1 * abs(beta1 - 0.5), lrs=(0.002,), curve="beta1")
+    made = text_model.judge(pd.concat([some, table(lambda size, lr, *betas: 3.9 - (lr == 0.001))]))
+    bests = {(row["curve"], row["lr"], row["best"]) for row in made["bests"] if row["curve"] == "beta1"}
+    assert bests == {("beta1", 0.002, 0.5), ("beta1", "tuned", 0.5)}
 
 
 def test_too_few_seeds_and_unfinished_cells_give_no_verdict_but_are_listed():
@@ -118,5 +152,6 @@ def test_program_adds_a_part_and_refuses_a_table_without_the_measurements(tmp_pa
 
 def test_study_and_rules_name_the_same_learning_rates_and_baselines():
     assert set(text_model.LRS) == set(small_study.LRS)
+    assert not set(small_study.FURTHER_LRS.values()) & set(small_study.LRS)
     assert set(text_model.BASELINES) <= set(small_study.BETA2)
     assert len({panel.settings.seed for panel in small_study.panels()}) * 2 == text_model.FEWEST_SEEDS

@@ -3,11 +3,13 @@
 import io
 import os
 import sys
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adam_minibatch_noise.errors import InputError
 from tests import malformed
 from tests.malformed import attempt, flags_of, main_of, many, only_parse, parser_of, refuses
 from tests.test_architecture import PROGRAMS
@@ -42,6 +44,85 @@ def test_any_text_for_any_flag_is_taken_or_refused(program):
         assert len(err.strip().splitlines()) == (status == 2), err
 
     check()
+
+
+def works(cpu_seconds):
+    end = time.process_time() + cpu_seconds
+    while time.process_time() < end:
+        pass
+
+
+class Forgotten:
+    """Works in a callback in which Python swallows what is raised, then raises `error`, if any."""
+
+    def __init__(self, error=None):
+        self.error = error
+
+    def __del__(self):
+        works(0.1)
+        if self.error:
+            raise self.error
+
+
+@pytest.mark.parametrize("n_callbacks", [1, 3])
+def test_stop_that_a_callback_swallows_comes_again(n_callbacks):
+    def main(argv):
+        for _ in range(n_callbacks):
+            Forgotten()
+        works(10)
+
+    hook = sys.unraisablehook
+    assert attempt(main, [], 0.03) == ("stopped", "")
+    assert sys.unraisablehook is hook
+
+
+def test_stop_that_a_callback_swallows_leaves_the_line_of_complaint_alone():
+    def main(argv):
+        Forgotten()
+        raise InputError("a complaint")
+
+    status, err = attempt(main, [], 0.06)
+    assert (status, err.strip().splitlines()) == (2, ["error: a complaint"])
+
+
+def test_no_stop_while_another_error_of_a_callback_is_reported(monkeypatch):
+    """Nor is that error lost."""
+    reported = []
+
+    def slow_hook(unraisable):
+        works(0.1)
+        reported.append(unraisable.exc_type)
+
+    def main(argv):
+        Forgotten(KeyError())
+        works(10)
+
+    monkeypatch.setattr(sys, "unraisablehook", slow_hook)
+    assert attempt(main, [], 0.15) == ("stopped", "")
+    assert reported == [KeyError]
+
+
+@pytest.mark.parametrize("waits", ["__enter__", "__exit__"])
+def test_no_stop_before_what_a_with_has_set_can_be_undone(waits):
+    """As of `torch.no_grad`: else no later test of this process would have gradients."""
+    changed = []
+
+    class Changes:
+        def __enter__(self):
+            changed.append(True)
+            works(0.1 * (waits == "__enter__"))
+
+        def __exit__(self, *_):
+            works(0.1 * (waits == "__exit__"))
+            changed.clear()
+
+    def main(argv):
+        with Changes():
+            pass
+        works(10)
+
+    assert attempt(main, [], 0.03) == ("stopped", "")
+    assert changed == []
 
 
 SIM = "--n-samples 4 --n-params 2 --batch-size 1"
@@ -114,7 +195,6 @@ def extremes(flag):
     return [word for word in ends if low <= kind(word) <= high]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # stopped inside a callback
 @pytest.mark.slow
 @pytest.mark.parametrize("program", SMALL)
 def test_extremes_that_the_parser_takes_end_well(program):

@@ -46,10 +46,22 @@ def test_rejects_markup_that_the_report_could_not_show(caption, words):
 
 def test_what_a_file_adds_follows_the_caption():
     figures = {
-        "plot": {"title": "T", "caption": "Words.", "files": {"here_plot": "Here.", "there_plot": "There."}}
+        "plot": {
+            "title": "T",
+            "caption": "Words.",
+            "files": {"here_plot": "Runs of today.", "old_plot": "Recorded runs."},
+        }
     }
-    assert captions.captions(figures) == {"here_plot": "Words. Here.", "there_plot": "Words. There."}
-    assert captions.titles(figures) == {"here_plot": "T", "there_plot": "T"}
+    assert captions.captions(figures) == {
+        "here_plot": "Words. Runs of today.",
+        "old_plot": "Words. Recorded runs.",
+    }
+    assert captions.titles(figures) == {"here_plot": "T, here", "old_plot": "T, recorded"}
+
+
+def test_no_two_figures_of_the_report_have_the_same_title():
+    titles = captions.titles(captions.read())
+    assert len(set(titles.values())) == len(titles)
 
 
 def test_files_of_the_article_are_found_in_its_text(tmp_path):

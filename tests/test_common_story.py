@@ -77,6 +77,20 @@ def test_sentences_follow_the_numbers(tmp_path):
     assert "tuned it falls with the batch size on 1 and rises on 1, and no memory shorter" in other
 
 
+def test_verdicts_on_the_language_model_are_said_where_there_are_any(tmp_path):
+    results = results_with(tmp_path, [("digits", "tuned", "open")], [])
+    assert "Transformer-XL" not in story.answer(results)[2]
+    path = tmp_path / "analysis/overfitting.json"
+    rates = {0.001: "holds", 0.006: "opposite", "tuned": "open"}
+    slopes = [{"curve": "beta2", "lr": lr, "verdict": verdict} for lr, verdict in rates.items()]
+    slopes += [{"curve": "beta1", "lr": "tuned", "verdict": "holds"}]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"text": {"slopes": slopes}}))
+    wanted = (
+        "it falls at learning rate 0.001, rises at learning rate 0.006, and shows no clear trend when that is"
+    )
+    assert story.answer(results)[2].endswith(f"{wanted} tuned.")
+
+
 def test_opening_shows_the_main_figures_once_they_are_there(tmp_path):
     from docutils.core import publish_parts
 

@@ -37,8 +37,14 @@ def test_the_table_shows_numbers_rules_and_advice(capsys, monkeypatch, with_rich
     for rule in FIELD_RULES.values():
         assert rule.title.split()[0] in out
     assert "Measure the noise scale at the batch size you mean to use" in out
-    assert "not yet measured" in out or "on" in out
+    assert "kinds of data" in out
     assert ("━" in out) == with_rich
+
+
+def test_the_table_counts_the_kinds_of_data_and_does_not_list_them():
+    verdicts = {"holds": ["digits (costs 2 %)", "words"], "open": [], "opposite": ["characters"]}
+    assert command.counted(verdicts) == "holds on 2, opposite on 1 of 3 kinds of data"
+    assert command.counted({"holds": [], "open": [], "opposite": []}) == "not yet measured"
 
 
 @pytest.mark.parametrize(

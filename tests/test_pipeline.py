@@ -222,6 +222,12 @@ def test_report_shows_every_figure_with_its_caption_without_a_network(report, ch
 @pytest.mark.skipif(not browser.PROGRAM, reason="chromium is not installed (Debian: chromium)")
 def test_report_shows_configuration_and_run_times(report, checkout, tmp_path):
     with browser.Page(report.as_uri(), tmp_path) as page:
+        page.wait_for("document.querySelector('#rulegraph canvas, #rulegraph svg')")
+        opening = page.run(
+            "(box => [box.top, box.left, box.height])(document.querySelector('.document').getBoundingClientRect())"
+        )
+        assert opening[2] > page.run("innerHeight")  # or its top would be seen wherever it stands
+        assert min(opening) >= 0  # nothing above the window, where no one can scroll
         open_menu(page, "Statistics")
         page.wait_for("document.querySelectorAll('canvas.marks, svg.marks').length == 2")
         open_menu(page, "Configuration")

@@ -64,7 +64,8 @@ def assert_alike(some, others, rtol):
             assert outcome[name] == same, name
 
 
-def test_gradients_are_those_of_single_models(corpus, double):
+@pytest.mark.parametrize("all_at_once", [False, True], ids=["as on a CPU", "as on a GPU"])
+def test_gradients_are_those_of_single_models(all_at_once, corpus, double):
     settings = replace(SMALL, n_layer=2, d_model=16)
     trainer = Trainer(settings, corpus, CPU)
     rows, single, batches = [], [], torch.arange(3 * 16).view(3, 16)[:, ::2]
@@ -74,6 +75,7 @@ def test_gradients_are_those_of_single_models(corpus, double):
         nll, _ = trainer.gradient(batches[seed])
         single.append((nll, trainer.values.grad.clone()))
     models = stacked.StackedModels(trainer.model, ALIGNMENT, replace(settings, micro_batch_size=3))
+    models.all_at_once = all_at_once
     models.arrange(rows)
     nll = models.gradient(trainer.inputs[batches], trainer.targets[batches])
     for i, (wanted_nll, grad) in enumerate(single):

@@ -7,7 +7,7 @@ was when it is given again. `analysis.reductions.overfitting.text_model` holds t
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,12 @@ from train.language.settings import Settings
 
 BETA2 = (0.769, 0.9, 0.972, 0.99, 0.999)
 BETA1 = (0.0, 0.5, 0.8, 0.95, 0.972)
-CURVES = {"beta2": ((0.9,), BETA2), "beta1": (BETA1, (0.999,))}
-"""Values of beta1 and of beta2 of each curve."""
+DIAGONAL = (0.769, 0.95, 0.972, 0.99, 0.999)
+CURVES = {"beta2": ((0.9,), BETA2), "beta1": (BETA1, (0.999,)), "diagonal": ((), DIAGONAL)}
+"""Values of beta1 and of beta2 of each curve; on the diagonal beta1 is beta2, and (0.9, 0.9) is on the first curve."""
 LRS = (0.002, 0.006, 0.001)
+FURTHER_LRS = {8: 0.0003, 4217: 0.018, 1024: 0.018, 128: 0.0003}
+"""A factor of three beyond `LRS`, on the side where the best one of the batch size is to be expected."""
 SEEDS = (0, 2)
 """First seeds of the panels, each of two: 0 to 3 in all; even and odd ones are the two halves of the rules."""
 MODEL: dict[str, Any] = {
@@ -58,13 +61,15 @@ class Panel:
 
     @property
     def name(self) -> str:
-        """Table within the folder of the records, without its suffix."""
+        """Table within the folder of the records, without its suffix; what is on no curve is in a folder of its own."""
         s = self.settings
-        folder = f"dropout-{s.dropout}/" if s.dropout else ""
+        folder = f"dropout-{s.dropout}/" if s.dropout else "diagonal/" if self.curve == "diagonal" else ""
+        if s.lr not in LRS:
+            folder = "further_rates/"
         return f"{folder}{self.curve}_b{s.batch_size}_lr{s.lr}_seeds-{s.seed}"
 
-    def command(self, folder: Path) -> list[str]:
-        """Return the arguments of Python that make the table."""
+    def command(self, folder: Path, device: str = "cpu") -> list[str]:
+        """Return the arguments of Python that make the table in `folder` on `device`."""
         s, defaults = self.settings, Settings()
         beta1, beta2 = CURVES[self.curve]
         flags = [
@@ -73,8 +78,10 @@ class Panel:
             if name not in ("beta1", "beta2", "seed")
             and (name == "lr" or getattr(s, name) != getattr(defaults, name))
         ]
-        swept = f"--beta1 {' '.join(map(str, beta1))} --beta2 {' '.join(map(str, beta2))} --seed {s.seed} {s.seed + 1}"
-        how = "--at-best" + ("" if s.dropout or s.batch_size > 32 else " --side-by-side 10")
+        first = f"--beta1 {' '.join(map(str, beta1))}" if beta1 else "--diagonal"
+        swept = f"{first} --beta2 {' '.join(map(str, beta2))} --seed {s.seed} {s.seed + 1}"
+        stacked = not s.dropout and (s.batch_size <= 32 or device == "cuda")
+        how = "--at-best" + (" --side-by-side 10" if stacked else " --no-compile") + f" --device {device}"
         return f"-m train.sweep {' '.join(flags)} {swept} {how} --out {folder / self.name}.csv".split()
 
 
@@ -85,16 +92,21 @@ def panels() -> Iterator[Panel]:
         shared = {**MODEL, **LENGTH[batch_size], "dropout": dropout}
         return Panel(curve, Settings(**shared, batch_size=batch_size, lr=lr, seed=seed))
 
-    for lr in LRS:
+    def curve(name: str, lrs: Sequence[float]) -> Iterator[Panel]:
+        for lr in lrs:
+            for seed in SEEDS:
+                for batch_size in BATCH_SIZES:
+                    yield panel(name, batch_size, lr, seed)
+
+    yield from curve("beta2", LRS)
+    for batch_size, lr in FURTHER_LRS.items():
         for seed in SEEDS:
-            for batch_size in BATCH_SIZES:
-                yield panel("beta2", batch_size, lr, seed)
+            yield panel("beta2", batch_size, lr, seed)
     for seed in SEEDS:
         yield panel("beta2", 128, LRS[0], seed, WITH_DROPOUT)
     for lr in LRS:
-        for seed in SEEDS:
-            for batch_size in BATCH_SIZES:
-                yield panel("beta1", batch_size, lr, seed)
+        yield from curve("diagonal", [lr])
+        yield from curve("beta1", [lr])
 
 
 def parser() -> argparse.ArgumentParser:
@@ -110,6 +122,7 @@ def parser() -> argparse.ArgumentParser:
         default=Path("records/train/small_sweep"),
         help="of the tables; one that is there is not listed",
     )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="that the commands name")
     parser.add_argument("--n-panels", type=COUNT, metavar="N", help="list the next so many; default: all")
     return parser
 
@@ -119,7 +132,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser().parse_args(argv)
     missing = [panel for panel in panels() if not (args.folder / f"{panel.name}.csv").exists()]
     for panel in missing[: args.n_panels]:
-        print(*panel.command(args.folder))
+        print(*panel.command(args.folder, args.device))
     print(f"{len(missing)} of {sum(1 for _ in panels())} panels are missing", file=sys.stderr)
 
 

@@ -6,7 +6,9 @@ folder, `--work`. A sweep that was killed goes on from there; on the CPU it ends
 diverges is recorded as such, and the sweep goes on.
 """
 
+import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from adam_minibatch_noise.errors import InputError
@@ -27,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     work = arguments.work or out.with_suffix(".work")
     if work.resolve() == out.resolve().parent:
         raise InputError(f"--work is {str(work)!r}, the folder of --out, allowed: another one")
-    runs = combinations(Settings, arguments, SWEPT)
+    runs = runs_of(arguments)
 
     from tqdm import tqdm
 
@@ -43,6 +45,8 @@ def main(argv: list[str] | None = None) -> int:
         corpus = corpora.load(settings.corpus, arguments.data_dir, arguments.cache_dir)
         for settings in runs:  # refuse the work of another sweep before anything is said or done
             panel.finished(work, settings, corpus.sha256, arguments.at_best)
+        if arguments.side_by_side and arguments.compile is None:
+            arguments.compile = False
         compiled = device_flags.compiled(arguments, device)
         if arguments.side_by_side:
             side_by_side.check(settings, compiled, peers.size)
@@ -93,6 +97,19 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def runs_of(arguments: argparse.Namespace) -> list[Settings]:
+    """Return the settings of every run that the flags ask for.
+
+    Raises
+    ------
+    InputError
+        Values out of range; `--beta1` beside `--diagonal`.
+    """
+    allow_only(arguments, ["beta1"], not arguments.diagonal, "without --diagonal")
+    runs = combinations(Settings, arguments, SWEPT)
+    return [replace(run, beta1=run.beta2) for run in runs] if arguments.diagonal else runs
+
+
 def parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser(
@@ -101,6 +118,7 @@ def parser() -> Parser:
         examples=["python -m train.sweep --batch-size 32 --beta2 0.9 0.99 0.999 --seed 0 1 --out panel.csv"],
     )
     add_flags(parser, Settings, lists=SWEPT)
+    parser.add_argument("--diagonal", action="store_true", help="beta1 of a run is its beta2")
     files = parser.add_argument_group("files and machine")
     files.add_argument("--out", type=Path, required=True, metavar="FILE.csv", help="one row a run")
     files.add_argument("--work", type=Path, metavar="FOLDER", help="of a sweep under way; None: FILE.work")

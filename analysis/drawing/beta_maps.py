@@ -31,7 +31,7 @@ def draw(cells: "pd.DataFrame", thumb: "pd.DataFrame", titles: dict[str, str]) -
 
     n_columns = int(cells.groupby("variant")["batch_size"].nunique().max())
     figure, grid = plt.subplots(
-        len(titles), n_columns, figsize=(style.WIDTH, 2.15 * len(titles) + 0.7), squeeze=False
+        len(titles), n_columns, figsize=(style.WIDTH, 1.12 * len(titles) + 0.95), squeeze=False
     )
     norm = PowerNorm(0.5, vmin=0, vmax=LIMIT, clip=True)
     for row, (variant, title) in zip(grid, titles.items(), strict=True):
@@ -44,13 +44,17 @@ def draw(cells: "pd.DataFrame", thumb: "pd.DataFrame", titles: dict[str, str]) -
             of_size = (
                 "full batch" if own["lam"][own["batch_size"] == size].max() == 0 else f"batch size {size}"
             )
-            axis.set_title(f"{of_size}\nrank correlation {rank['value']:+.2f}", fontsize=8)
+            axis.set_title(f"{of_size}, ρ = {rank['value']:+.2f}".replace("-", "−"), fontsize=8)
         for axis in row[len(sizes) :]:
             axis.remove()
-        row[0].set_ylabel(f"{title}\n({int(own['n_seeds'].iloc[0])} seeds)\n" + r"$\beta_1$", fontsize=8)
-    for axis in grid[-1]:
-        axis.set_xlabel(r"$\beta_2$")
-    bar = figure.colorbar(image, ax=grid, shrink=0.6, aspect=30, label="loss over that of the best pair, %")
+        wrapped = title.replace(", ", ",\n")
+        row[0].set_ylabel(f"{wrapped}\n({int(own['n_seeds'].iloc[0])} seeds)\n" + r"$\beta_1$", fontsize=8)
+    for column in grid.T:
+        column[-1].set_xlabel(r"$\beta_2$")
+        labels = [[label.get_text() for label in axis.get_xticklabels()] for axis in column if axis.figure]
+        for axis, own, below in zip(column, labels, labels[1:], strict=False):
+            axis.tick_params(labelbottom=own != below)  # once below maps of the same betas
+    bar = figure.colorbar(image, ax=grid, shrink=0.8, aspect=30, label="loss over that of the best pair, %")
     bar.set_ticks([0, 1, 3, 10, 30, 100], labels=["0", "1", "3", "10", "30", f"≥ {LIMIT:g}"])
     bar.minorticks_off()
     handles = [
@@ -62,12 +66,12 @@ def draw(cells: "pd.DataFrame", thumb: "pd.DataFrame", titles: dict[str, str]) -
 
 
 MARKS = (
-    ("*", "black", "white", 10, "best pair"),
-    (".", "black", "black", 5, "not told from the best"),
-    ("s", "black", "none", 8, r"$\beta_1 = \beta_2$"),
-    ("D", "#D55E00", "none", 8, "default (0.9, 0.999)"),
-    ("^", "#D55E00", "#D55E00", 5, r"largest $C_{\rm total}$"),
-    ("x", "0.4", "none", 5, "unfinished or diverged"),
+    ("*", "black", "white", 8, "best pair"),
+    (".", "black", "black", 4, "not told from the best"),
+    ("s", "black", "none", 6.5, r"$\beta_1 = \beta_2$"),
+    ("D", "#D55E00", "none", 6, "default (0.9, 0.999)"),
+    ("^", "#D55E00", "#D55E00", 4.5, r"largest $C_{\rm total}$"),
+    ("x", "0.4", "none", 4, "unfinished or diverged"),
 )
 """Marker, colour, face, size and label of what is marked."""
 

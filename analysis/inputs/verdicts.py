@@ -7,20 +7,22 @@ from typing import Any
 
 from adam_minibatch_noise.errors import InputError
 
-RECORDS, HERE = "records", "here"
+RECORDS, HERE, TEXT = "records", "here", "text"
 
 
-def read(path: str | Path) -> tuple[str, Mapping[str, Any]]:
+def read(path: str | Path, part: str = "") -> tuple[str, Mapping[str, Any]]:
     """Return the verdicts on recorded runs if there are any, otherwise on those made here.
 
     Parameters
     ----------
     path : path
         JSON.
+    part : str
+        Return this part instead, whatever it holds: `TEXT` is that of the Transformer-XL.
 
     Returns
     -------
-    part : {"records", "here"}
+    part : {"records", "here", "text"}
     verdicts : mapping
         Lists by name, as `analysis.reductions.overfitting.verdicts.judge` returns them; may be empty.
 
@@ -36,5 +38,5 @@ def read(path: str | Path) -> tuple[str, Mapping[str, Any]]:
         raise InputError(f"{path}: is no JSON") from error
     if not isinstance(parts, dict):
         raise InputError(f"{path}: holds no verdicts of analysis.overfitting_verdicts")
-    part = RECORDS if parts.get(RECORDS) else HERE
+    part = part or (RECORDS if parts.get(RECORDS) else HERE)
     return part, parts.get(part) or {}

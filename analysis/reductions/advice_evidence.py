@@ -10,6 +10,8 @@ from adam_minibatch_noise.errors import InputError
 
 CURVE = "beta2"
 """Only beta2 is swept by all rules."""
+LANGUAGE_MODEL = "small Transformer-XL"
+"""Title of its part."""
 STUDIED = {
     "C_total, exact": "c_total",
     "constant in samples": "constant_memory",
@@ -22,7 +24,9 @@ STUDIED = {
 invariant Adam, another optimiser, is none of them."""
 
 
-def summarize(source: str, judged: Mapping[str, Any]) -> dict[str, Any]:
+def summarize(
+    source: str, judged: Mapping[str, Any], text: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Collect the tasks of each rule by verdict.
 
     A rule holds on a task where the interval of its rank correlation with the measured losses lies above 0, and is
@@ -35,6 +39,8 @@ def summarize(source: str, judged: Mapping[str, Any]) -> dict[str, Any]:
     judged : mapping
         What `analysis.overfitting_verdicts` writes for one set of tables: `variants` with variant and title, `rules`
         with variant, curve, rule, rank_low, rank_high and regret, in percent.
+    text : mapping, optional
+        Its part on the language model, with `rules`; may be empty.
 
     Returns
     -------
@@ -48,7 +54,11 @@ def summarize(source: str, judged: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         titles = {row["variant"]: str(row["title"]) for row in judged["variants"]}
-        rows = [row for row in judged["rules"] if row["curve"] == CURVE and row["rule"] in STUDIED]
+        more = text["rules"] if text else []
+        if more:
+            titles |= {row["variant"]: LANGUAGE_MODEL for row in more}
+            source += " and records/train/small_sweep"
+        rows = [row for row in [*judged["rules"], *more] if row["curve"] == CURVE and row["rule"] in STUDIED]
         found: dict[str, dict[str, list[str]]] = {}
         seen = set()
         for row in rows:

@@ -106,7 +106,8 @@ def memory_kernels(formulas: Formulas) -> Kernels:
         updates = np.empty((n_lags - first, d))
         update(z.reshape((n_averages, updates.size)), rule.settings, updates.reshape(updates.size))
         for i in range(len(updates)):
-            updates[i] += away
+            for j in range(d):
+                updates[i, j] += away[j]
         main, corr = updates[-1].copy(), np.zeros(d)
         if with_corr:
             sums = _weighted_sums(updates, window, n_distinct, rule, t)
@@ -137,7 +138,8 @@ def _means(values, n_micro):
         return values
     means = np.zeros((len(values) // n_micro, values.shape[1]))
     for i in range(len(values)):
-        means[i // n_micro] += values[i] / n_micro
+        for j in range(values.shape[1]):
+            means[i // n_micro, j] += values[i, j] / n_micro
     return means
 
 

@@ -101,10 +101,11 @@ def _compiled(formula: str, functions: tuple[str, ...], settings: tuple[str, ...
         write_psi(micro.reshape(flat), rule.settings, out[0], out[1])
         for a in range(n_averages):
             if rule.of_micro_batches[a]:
-                psi[a] = 0.0
-                for i in range(len(micro)):
-                    for j in range(micro.shape[1]):
-                        psi[a, i // n_micro, j] += values[a, i, j] / n_micro
+                for k in range(len(batches)):  # assignments to slices would take twice the seconds to compile
+                    for j in range(batches.shape[1]):
+                        psi[a, k, j] = 0.0
+                        for i in range(k * n_micro, (k + 1) * n_micro):
+                            psi[a, k, j] += values[a, i, j] / n_micro
 
     return Formulas(
         evaluate,

@@ -142,10 +142,10 @@ def _kernel(formulas: Formulas, least_squares: bool) -> Callable[..., None]:
                     store(micro, (k, c), total)
                 micro[k, epoch.n_params :] = 1.0  # a padding of zeros would be 0/0
             for k in range(m):
-                batch[k] = micro[k * n_micro]
-                for i in range(1, n_micro):
-                    batch[k] += micro[k * n_micro + i]
-                batch[k] /= n_micro
+                for j in range(width):
+                    batch[k, j] = 0.0
+                    for i in range(k * n_micro, (k + 1) * n_micro):
+                        batch[k, j] += micro[i, j] / n_micro
             evaluate(micro, batch, rule, values_of_micro, slopes, psi, bends)
             for a in range(n_averages):
                 seen[:] = 0.0

@@ -92,6 +92,42 @@ def add_gradients(
     return torch.stack(losses).sum()
 
 
+def add_stacked_gradients(
+    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, gradients: tuple[Tensor, Tensor, Tensor]
+) -> Tensor:
+    """As `add_gradients`, for k models at once: every argument has a leading axis for the model.
+
+    Parameters
+    ----------
+    hidden : Tensor, shape (k, n_rows, d_model)
+    weight : Tensor, shape (k, n_tokens, d_model)
+    bias : Tensor, shape (k, n_tokens)
+    targets : Tensor of int64, shape (k, n_rows)
+    gradients : (Tensor, Tensor, Tensor)
+        See `add_gradients`.
+
+    Returns
+    -------
+    Tensor, shape (k,)
+        In nats.
+    """
+    d_hidden, d_weight, d_bias = gradients
+    size = max(1, rows_at_a_time(weight.shape[1], hidden.device) // len(hidden))
+    losses = torch.zeros(len(hidden), dtype=hidden.dtype, device=hidden.device)
+    for rows, target, d_rows in zip(
+        hidden.split(size, 1), targets[:, :, None].split(size, 1), d_hidden.split(size, 1), strict=True
+    ):
+        logits = torch.baddbmm(bias[:, None], rows, weight.mT)
+        p = functional.softmax(logits, dim=2)
+        log_z = logits.amax(2, keepdim=True) - p.amax(2, keepdim=True).log()
+        losses += (log_z - logits.gather(2, target)).sum((1, 2))
+        d_logits = p.scatter_add_(2, target, p.new_full((1, 1, 1), -1.0).expand_as(target))
+        d_bias += d_logits.sum(1)
+        d_rows.copy_(torch.bmm(d_logits, weight))
+        d_weight.baddbmm_(d_logits.mT, rows)
+    return losses
+
+
 class _CrossEntropySum(torch.autograd.Function):
     @staticmethod
     def forward(

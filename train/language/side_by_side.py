@@ -164,14 +164,17 @@ def train(
         for i, run in enumerate(active):
             run.optimizer.step()
             run.state.add_step(nll[i], n_words)
+        due = [run for run in active if _is_due(run, trainer)]
+        if due and trainer.device.type == "cuda":
+            torch.cuda.synchronize()  # steps are still under way: their time is not that of the evaluation
         share = (time.perf_counter() - started) / len(active)
         ended = []
         for run in active:
             run.state.seconds += share
-            if _is_due(run, trainer):
-                _evaluate(run, trainer)
-                if run.state.end:
-                    ended.append(run)
+        for run in due:
+            _evaluate(run, trainer)
+            if run.state.end:
+                ended.append(run)
         bar.update(len(active))
         for run in ended:
             active.remove(run)

@@ -1,9 +1,9 @@
 """Several Transformer-XLs of one size side by side: their parameters in one array, their layers in one program.
 
 A small model spends its time in many small operations. Here each operation of the layers serves all models at once
-(a leading axis for the model, `torch.bmm` for the products), and the softmax goes model by model, so that its weights
-stay in the cache. What a model computes depends on its neighbours by rounding
-alone.
+(a leading axis for the model, `torch.bmm` for the products). On a CPU embedding and softmax go model by model, so that
+their weights stay in the cache; on a GPU they serve all models as well. What a model computes depends on its neighbours
+by rounding alone.
 """
 
 import math
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from train.language.cross_entropy import add_gradients
+from train.language.cross_entropy import add_gradients, add_stacked_gradients
 from train.language.transformer_xl import TransformerXL, relative_shift, sinusoids
 
 if TYPE_CHECKING:
@@ -40,16 +40,19 @@ class StackedModels:
     alignment : int
         Of each parameter in a vector of all, see `train.language.trainer.flatten`.
     settings : Settings
-        Numbers of layers and heads, and `micro_batch_size`, the most windows of a model at a time.
+        Numbers of layers and heads, and `micro_batch_size`, on a CPU the most windows of a model at a time.
 
     Attributes
     ----------
     values, grads : Tensor, shape (k, n_flat)
         A row a model, see `arrange`.
+    all_at_once : bool
+        Whether embedding and softmax, too, serve all models in one operation: on any device but a CPU.
     """
 
     def __init__(self, model: TransformerXL, alignment: int, settings: "Settings") -> None:
         self.settings = settings
+        self.all_at_once = next(model.parameters()).device.type != "cpu"
         self._places, start = {}, 0
         for name, param in model.named_parameters():
             self._places[name] = start, param.shape
@@ -70,8 +73,10 @@ class StackedModels:
 
     def windows_at_a_time(self, batch_size: int, tgt_len: int) -> int:
         """Return how many windows of each model go through the layers together."""
-        most = words_at_a_time(self.values.device) // (len(self.values) * tgt_len)
-        return min(batch_size, self.settings.micro_batch_size or batch_size, max(1, most))
+        most = max(1, words_at_a_time(self.values.device) // (len(self.values) * tgt_len))
+        if not self.all_at_once:
+            most = min(most, self.settings.micro_batch_size or most)
+        return min(batch_size, most)
 
     def gradient(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Put the gradients of the mean cross-entropies a word into `grads`.
@@ -97,10 +102,14 @@ class StackedModels:
 
     def _add_gradient(self, words: Tensor, targets: Tensor, tgt_len: int) -> Tensor:
         """Add the gradients of the sums of the cross-entropies, words and targets of shape (k, n_rows)."""
-        scale = math.sqrt(self._params[EMBEDDING].shape[2])
-        embedded = torch.stack(
-            [table[of_model] for table, of_model in zip(self._params[EMBEDDING], words, strict=True)]
-        )
+        scale, table = math.sqrt(self._params[EMBEDDING].shape[2]), self._params[EMBEDDING]
+        if self.all_at_once:
+            places = words[:, :, None].expand(-1, -1, table.shape[2])
+            embedded = table.gather(1, places)
+        else:
+            embedded = torch.stack(
+                [entries[of_model] for entries, of_model in zip(table, words, strict=True)]
+            )
         embedded = (embedded * scale).requires_grad_()
         inner = {
             name: param.detach().requires_grad_()
@@ -109,21 +118,21 @@ class StackedModels:
         }
         hidden = self._hidden(inner, embedded, tgt_len)
         d_hidden = torch.empty_like(hidden)
-        sums = [
-            add_gradients(
-                of_model,
-                self._params[OUTPUT][i],
-                self._params[OUTPUT_BIAS][i],
-                targets[i],
-                (d_hidden[i], self._grads[OUTPUT][i], self._grads[OUTPUT_BIAS][i]),
-            )
-            for i, of_model in enumerate(hidden.detach())
-        ]
+        softmax = self._params[OUTPUT], self._params[OUTPUT_BIAS], targets
+        gradients = d_hidden, self._grads[OUTPUT], self._grads[OUTPUT_BIAS]
+        if self.all_at_once:
+            sums = add_stacked_gradients(hidden.detach(), *softmax, gradients)
+        else:
+            of_models = zip(hidden.detach(), *softmax, zip(*gradients, strict=True), strict=True)
+            sums = torch.stack([add_gradients(*of_model) for of_model in of_models])
         d_embedded, *d_inner = torch.autograd.grad(hidden, [embedded, *inner.values()], d_hidden)
         torch._foreach_add_([self._grads[name] for name in inner], d_inner)
-        for grad, of_model, rows in zip(self._grads[EMBEDDING], words, d_embedded, strict=True):
-            grad.index_add_(0, of_model, rows, alpha=scale)
-        return torch.stack(sums).double()
+        if self.all_at_once:
+            self._grads[EMBEDDING].scatter_add_(1, places, d_embedded * scale)
+        else:
+            for grad, of_model, rows in zip(self._grads[EMBEDDING], words, d_embedded, strict=True):
+                grad.index_add_(0, of_model, rows, alpha=scale)
+        return sums.double()
 
     def _hidden(self, params: dict[str, Tensor], x: Tensor, tgt_len: int) -> Tensor:
         """Run the layers on embedded words (k, n_windows tgt_len, d_model): formulas of `transformer_xl.Layer`."""

@@ -1,5 +1,6 @@
 """R9: beta1 = beta2 on trial, on maps of all pairs of betas at a few batch sizes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,13 +33,17 @@ def student(values: Array) -> tuple[Array, Array, Array]:
     return mean, mean - half, mean + half
 
 
-def maps(cube: Cube) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def maps(
+    cube: Cube, fixed_lrs: Sequence[float] = FIXED_LRS
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Judge the map of a variant.
 
     Parameters
     ----------
     cube : Cube
         With all pairs of betas.
+    fixed_lrs : sequence of float
+        Learning rates judged by themselves, beside `TUNED`.
 
     Returns
     -------
@@ -53,7 +58,8 @@ def maps(cube: Cube) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     known = np.isfinite(point.n_epochs)
     c_total = np.where(known, c_total, np.nan)
     cells, thumb = [], []
-    for lr in (*FIXED_LRS, TUNED):
+    lrs: list[float | str] = [*fixed_lrs, TUNED]
+    for lr in lrs:
         if lr != TUNED and not np.isclose(cube.lrs, lr).any():
             continue
         loss = _by_seed(cube, lr)

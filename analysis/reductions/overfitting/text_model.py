@@ -7,8 +7,14 @@ lr 0.006, beta2 0.99, seven epochs) chose the lengths of the runs; its noise sca
 R1 to R4 and R6 are those of `rules`, with the learning rates `LRS` in R1 and the baselines `BASELINES` in R3: the
 library's default, and the best value of the published table at its smallest batch. Losses are compared as perplexities.
 A curve is judged with `FEWEST_SEEDS` seeds at each of the batch sizes that have any, a slope with all four batch sizes.
+A batch size and learning rate count on a curve if at least `FEWEST_BETAS` of its betas have that many seeds there: else
+one beta would be tuned over more learning rates than another. (Added when the first records were there, of which the
+curves of beta1 and the diagonal had one learning rate only.)
 A best learning rate at an end of `LRS` is counted (`at_edge` of R2); where the best of all is there, the grid is to be
 extended by a factor of three before the verdict of R2 counts, and until then it is shown with this remark.
+`small_study.FURTHER_LRS` are these extensions; tuning chooses among all learning rates of a batch size.
+
+R9 on the pairs that there are, a cross and the diagonal of a map: (beta1, .999), (.9, beta2) and beta1 = beta2.
 
 Dropout: at batch size 128 and lr 0.002, with and without, the gain in percent of perplexity of each beta2 over 0.999,
 paired by seed, on validation and test, with the bootstrap interval over seeds; holds: above 0; opposite: below 0.
@@ -21,8 +27,10 @@ import numpy as np
 from adam_minibatch_noise.theory import Array
 from analysis.reductions.overfitting.bests import METRICS
 from analysis.reductions.overfitting.cubes import Cube, cube_of, interval
+from analysis.reductions.overfitting.maps import DEFAULT, maps
 from analysis.reductions.overfitting.rules import verdict
 from analysis.reductions.overfitting.verdicts import FEWEST_SEEDS, judge_curve
+from analysis.reductions.sweeps import with_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +38,7 @@ if TYPE_CHECKING:
 NAME = "transformer-xl"
 LRS = (0.001, 0.002, 0.006)
 BASELINES = (0.999, 0.972)
+FEWEST_BETAS = 3
 FIXED = {"beta1": 0.9, "beta2": 0.999}
 """Where the beta that is not swept is held."""
 COLUMNS = (
@@ -73,30 +82,55 @@ def judge(table: "pd.DataFrame") -> dict[str, list[dict[str, Any]]]:
     -------
     dict of lists of dict
         `cells`: means over the seeds of each cell that exists; `slopes`, `bests`, `gains`, `rules`, `worse`, `links`,
-        `noise` as `verdicts.judge`; `dropout`.
+        `noise` as `verdicts.judge`; `map_cells`, `thumb`: R9, see `maps.maps`; `dropout`.
     """
     runs = runs_of(table)
     names = ("slopes", "bests", "gains", "rules", "worse", "links", "noise")
     result: dict[str, list[dict[str, Any]]] = {"cells": cells_of(runs), **{name: [] for name in names}}
     plain = runs[runs["dropout"] == 0]
-    for swept, other in (("beta2", "beta1"), ("beta1", "beta2")):
-        on_curve = plain[plain[other] == FIXED[other]]
-        if on_curve.empty:
-            continue
-        part = cube_of(NAME, on_curve)
-        if part.seeds.size >= FEWEST_SEEDS and len(part.pairs) >= 3:
+    on_diagonal = plain["beta1"] == plain["beta2"]
+    curves = {
+        "beta2": plain["beta1"] == FIXED["beta1"],
+        "beta1": (plain["beta2"] == FIXED["beta2"]) & ~on_diagonal,
+        "diagonal": on_diagonal,
+    }
+    complete = {name: _complete(plain[on_curve]) for name, on_curve in curves.items()}
+    for swept in ("beta2", "beta1"):
+        part = _cube(plain[curves[swept]], complete[swept])
+        if part and len(part.pairs) >= FEWEST_BETAS:
             judge_curve(result, part, part, swept, LRS, BASELINES if swept == "beta2" else BASELINES[:1])
+    whole = _cube(plain, complete["diagonal"])
+    result["map_cells"], result["thumb"] = maps(whole, LRS) if whole and DEFAULT in whole.pairs else ([], [])
     result["dropout"] = with_and_without_dropout(runs)
     return result
 
 
+def _complete(runs: "pd.DataFrame") -> "pd.MultiIndex":
+    """Return the batch sizes and learning rates at which enough betas of a curve have enough seeds."""
+    n_seeds = runs.groupby(["batch_size", "lr", "beta1", "beta2"])["seed"].nunique()
+    n_betas = (n_seeds >= FEWEST_SEEDS).groupby(["batch_size", "lr"]).sum()
+    return n_betas.index[n_betas >= FEWEST_BETAS]
+
+
+def _cube(runs: "pd.DataFrame", there: "pd.MultiIndex") -> Cube | None:
+    """Arrange the runs at some batch sizes and learning rates; None if there are none."""
+    chosen = runs[runs.set_index(["batch_size", "lr"]).index.isin(there)]
+    return None if chosen.empty else cube_of(NAME, chosen)
+
+
 def cells_of(runs: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Say of each cell how many runs there are, how many are unfinished or diverged, and what they reach on average."""
+    """Say of each cell how many runs there are, how many are unfinished or diverged, and what they reach on average.
+
+    `perplexity` with Student's interval, `low` and `high`, is the mean over seeds of the least validation perplexity.
+    """
     keys = ["dropout", "batch_size", "lr", "beta1", "beta2"]
     reached = ["min_valid_loss", "test_loss", "epoch_of_min", "gradient_l1", "sharpness"]
     groups = runs.groupby(keys)
     cells = groups[reached].mean()
     cells["n_runs"] = groups.size()
+    spread = groups["min_valid_perplexity"].agg(lambda values: with_error(values.to_numpy(float)))
+    for i, name in enumerate(("perplexity", "low", "high")):
+        cells[name] = [of_cell[i] for of_cell in spread]
     for status in ("unfinished", "diverged"):
         cells[f"n_{status}"] = (runs["status"] == status).groupby([runs[key] for key in keys]).sum()
     return [

@@ -1,13 +1,9 @@
 #!/usr/bin/env bash
-# The small Transformer-XL across its critical batch size, one core: `bash records/train/small_sweep/measure.sh`, from the
-# project's folder. N=3 makes the next three panels only. A panel that exists is not made again; a killed one goes on
-# where it was. Two of these commands share the cores: a panel that another one works on is passed over.
+# The small Transformer-XL across its critical batch size: `bash records/train/small_sweep/measure.sh`, from the project's
+# folder. N=3 makes the next three panels only; P=2 makes two at a time, one core each; DEVICE=cuda makes them on a GPU.
+# A panel that exists is not made again; a killed one goes on where it was; one that fails is left out.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
-PYTHON=${PYTHON:-.venv/bin/python}
-"$PYTHON" -m train.small_study ${N:+--n-panels "$N"} | while read -r line; do
-    out=${line##*--out }
-    [ -e "$out" ] && continue
-    # shellcheck disable=SC2086
-    "$PYTHON" $line --no-progress < /dev/null || echo "left out: $out" >&2
-done
+export PYTHON=${PYTHON:-.venv/bin/python}
+"$PYTHON" -m train.small_study --device "${DEVICE:-cpu}" ${N:+--n-panels "$N"} |
+    xargs -P "${P:-1}" -I LINE bash -c '"$PYTHON" LINE --no-progress < /dev/null || echo "left out: LINE" >&2'
