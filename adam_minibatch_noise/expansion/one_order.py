@@ -88,13 +88,12 @@ class _Orders:
     def __init__(self, rule: UpdateRule, gradients: Array, theta: Array | None) -> None:
         self.rule, self.t = rule, gradients.shape[-3] - 1
         batches = gradients.mean(axis=-2, keepdims=True)
-        with np.errstate(under="ignore" if rule.has_eps else "warn"):  # squares that have lost their digits
-            psi = [
-                (of_micro if average.of_micro_batches else of_batch)
-                for average, of_micro, of_batch in zip(
-                    rule.averages, rule.functions(gradients), rule.functions(batches), strict=True
-                )
-            ]
+        psi = [
+            (of_micro if average.of_micro_batches else of_batch)
+            for average, of_micro, of_batch in zip(
+                rule.averages, rule.functions(gradients), rule.functions(batches), strict=True
+            )
+        ]
         pairs = zip(rule.weights, psi, strict=True)
         self.averages = np.array([_along_steps(weights, p.value.mean(axis=-2)) for weights, p in pairs])
         self.slopes = [p.first[0][..., :-1, :, :] for p in psi]  # psi' of the batches k < t

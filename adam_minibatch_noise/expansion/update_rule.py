@@ -89,11 +89,6 @@ class UpdateRule:
         return replace(self, settings={name: 0.0 if name in EPS else x for name, x in self.settings.items()})
 
     @property
-    def has_eps(self) -> bool:
-        """Whether `eps` or `eps_root` keeps the formula away from 0/0."""
-        return any(self.settings.get(name) for name in EPS)
-
-    @property
     def is_scale_invariant(self) -> bool:
         """Whether the update at one gradient, over and over, is the same for any multiple of it, as eps -> 0."""
         rule = self.without_eps()
