@@ -29,11 +29,7 @@ def check(config: Mapping[str, Any], schema: str) -> None:
     InputError
         Naming the key, the value and what is allowed; the first fault only.
     """
-    import jsonschema
-    import yaml
-
-    with open(schema, encoding="utf-8") as file:
-        validator = jsonschema.Draft202012Validator(yaml.safe_load(file))
+    validator = _validator(Path(schema).read_text(encoding="utf-8"))
     try:
         plain = json.loads(json.dumps(config))
     except (TypeError, ValueError, RecursionError) as error:
@@ -43,6 +39,15 @@ def check(config: Mapping[str, Any], schema: str) -> None:
         allowed = f"{fault.validator} {fault.validator_value}"
         limit = "" if fault.validator == "additionalProperties" else f"; allowed: {allowed}"
         raise InputError(f"configuration, {key}: {fault.message}{limit}")
+
+
+@functools.cache
+def _validator(schema: str) -> Any:
+    """Return the validator of the text of a schema, which takes longer to read than a configuration to check."""
+    import jsonschema
+    import yaml
+
+    return jsonschema.Draft202012Validator(yaml.safe_load(schema))
 
 
 def read_yaml(path: str) -> Any:

@@ -1,6 +1,7 @@
 """The page to explore: its numbers against the formulas, and its controls in a browser without a network."""
 
 import csv
+import functools
 import json
 import math
 
@@ -9,6 +10,7 @@ import pytest
 from adam_minibatch_noise.expansion import exact_c_total
 from adam_minibatch_noise.theory import c_total, noise_to_signal
 from analysis import explorer
+from analysis.reductions import explorer as reductions
 from analysis.reductions.explorer import BETA1, BETA2, exact_parts, limit_parts, measured_bests, studied_bests
 from tests import browser
 
@@ -78,6 +80,15 @@ def test_verdicts_that_cannot_be_used_are_refused(tmp_path, fails, value):
     (tmp_path / "study.json").write_text(value)
     fails(explorer.main, "--study", tmp_path / "study.json", "--out", tmp_path / "explorer.html")
     assert not (tmp_path / "explorer.html").exists()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def computed_once():
+    """The numbers of a page do not depend on what was measured: those of every page of this file."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("exact_parts", "limit_parts"):
+            patch.setattr(reductions, name, functools.cache(getattr(reductions, name)))
+        yield
 
 
 # --------------------------------------------------------------------------------------- in a browser

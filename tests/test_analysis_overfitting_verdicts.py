@@ -478,16 +478,23 @@ def test_verdict_of_an_interval(low, high, claimed, said):
     assert rules.verdict(low, high, claimed) == said
 
 
-@pytest.mark.parametrize("figure", plot_overfitting.FIGURES)
-def test_figures_are_drawn(figure, tmp_path):
-    runs = tmp_path / "runs.csv"
+@pytest.fixture(scope="module")
+def verdicts_of_every_kind(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("verdicts")
     parts = [table(bowl(lambda size, lr: 2.0), curve=curve) for curve in ("beta2", "beta1")]
     parts.append(table(bowl(lambda size, lr: 2.0), curve="map", variant="digits-map"))
-    pd.concat(parts).to_csv(runs, index=False)
-    found, picture = tmp_path / "v.json", tmp_path / "f.svg"
-    overfitting_verdicts.main(["--tables", str(runs), "--out", str(found)])
-    assert json.loads(found.read_text())["records"] == {}
-    plot_overfitting.main(["--figure", figure, "--verdicts", str(found), "--out", str(picture)])
+    pd.concat(parts).to_csv(folder / "runs.csv", index=False)
+    overfitting_verdicts.main(["--tables", str(folder / "runs.csv"), "--out", str(folder / "v.json")])
+    return folder / "v.json"
+
+
+@pytest.mark.parametrize("figure", plot_overfitting.FIGURES)
+def test_figures_are_drawn(figure, verdicts_of_every_kind, tmp_path):
+    assert json.loads(verdicts_of_every_kind.read_text())["records"] == {}
+    picture = tmp_path / "f.svg"
+    plot_overfitting.main(
+        ["--figure", figure, "--verdicts", str(verdicts_of_every_kind), "--out", str(picture)]
+    )
     assert picture.read_text().rstrip().endswith("</svg>")
 
 

@@ -142,8 +142,8 @@ SMALL = {
     "train.run": f"{MODEL} --out o.csv",
     "train.image_sweep": "--width 2 --max-train-images 64 --n-epochs 1 --no-progress --out o.csv",
     "sim.expectation": f"{SIM} --n-permutations 100",
-    "sim.closeness": "--beta1 0.5 --beta2 0.6 --eps-root 0.01 --lr-max 5e-4 --n-decades 1 --n-lr 3 --horizon 0.002"
-    " --problem quadratics --n-threads 1",
+    "sim.closeness": "--optimizer adam --beta1 0.5 --beta2 0.6 --eps-root 0.01 --lr-max 5e-4 --n-decades 1 --n-lr 3"
+    " --horizon 0.002 --problem quadratics --n-threads 1",
     "train.sweep": f"{MODEL} --out s.csv",
     "train.noise_scale": "--snapshots snapshots/step-4.pt --small-size 2 --big-size 4 --n-draws 2 --no-progress",
     "analysis.plot_c_total": "--out f.svg",

@@ -37,6 +37,28 @@ def test_check_names_key_value_and_range(config):
         check(config, SCHEMA)
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            "train: {sweep: {curves: {beta2: {beta1: [0.9], beta2: [1.0]}}}}",
+            ["train.sweep.curves.beta2.beta2.0", "1.0", "Maximum"],
+        ),
+        ("train: {sweep: {settings: {lerning_rate: 1}}}", ["train.sweep.settings", "lerning_rate"]),
+        ("results: /elsewhere", ["results", "/elsewhere", "pattern"]),
+    ],
+)
+def test_what_a_person_may_get_wrong_is_named_in_one_line(config, line, words):
+    """As the workflow does, which ends with this line (tests/test_pipeline.py)."""
+    from snakemake.utils import update_config
+
+    update_config(config, yaml.safe_load(line))
+    with pytest.raises(InputError) as caught:
+        check(config, SCHEMA)
+    assert "\n" not in str(caught.value)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
 def test_flags_are_what_a_person_would_type():
     settings = {"n_samples": 4, "shuffle": False, "progress": True, "lams": [0, 0.5], "data_dir": None}
     assert flags(settings) == "--n-samples 4 --no-shuffle --progress --lams 0 0.5"

@@ -73,10 +73,10 @@ def test_interval_covers_at_its_nominal_rate_over_whole_epochs(rng):
     g_sq, trace = exact(gradients)
     inside, n_repeats = 0, N_REPEATS // 2
     for _ in range(n_repeats):
-        order = rng.permuted(np.tile(np.arange(24), (60, 1)), axis=1)
+        order = rng.permuted(np.tile(np.arange(24), (30, 1)), axis=1)
         big = gradients[order.reshape(-1, 6)]  # 4 batches of 6 an epoch
         squares = [(big[:, :size].mean(1) ** 2).sum(1) for size in (2, 6)]
-        got = estimate(24, (2, 6), squares, window=240)
+        got = estimate(24, (2, 6), squares, window=120)
         inside += got.low <= trace / g_sq <= got.high
     assert abs(inside / n_repeats - LEVEL) <= TOLERANCE * 2**0.5
 

@@ -149,15 +149,10 @@ def test_workflow_says_what_it_does_and_where_the_listing_is(tmp_path):
     [
         ("resulst: x", ["resulst"]),
         ("sim: {expectation: {noise: -1}}", ["sim.expectation.noise", "-1", "minimum"]),
-        (
-            "train: {sweep: {curves: {beta2: {beta1: [0.9], beta2: [1.0]}}}}",
-            ["train.sweep.curves.beta2.beta2.0", "1.0", "Maximum"],
-        ),
-        ("train: {sweep: {settings: {lerning_rate: 1}}}", ["train.sweep.settings", "lerning_rate"]),
-        ("results: /elsewhere", ["results", "/elsewhere", "pattern"]),
     ],
 )
 def test_rejects_bad_configuration_in_one_line(checkout, line, words, tmp_path):
+    """What is refused besides: tests/test_common_config.py."""
     (tmp_path / "bad.yaml").write_text(line + "\n")
     done = snakemake(checkout, config=str(tmp_path / "bad.yaml"))
     assert done.returncode == 2

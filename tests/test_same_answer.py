@@ -23,8 +23,8 @@ CNN = (
 )
 THREADED = {
     "sim.expectation": "--n-samples 12 --n-params 3 --batch-size 3 --n-permutations 1500",  # 6 blocks
-    "sim.closeness": "--problem quadratics --beta1 0.5 --beta2 0.6 --eps-root 0.01 --n-decades 1 --n-lr 3"
-    " --horizon 0.02 --lr-max 5e-4",
+    "sim.closeness": "--problem quadratics --optimizer adam --beta1 0.5 --beta2 0.6 --eps-root 0.01 --n-decades 1"
+    " --n-lr 3 --horizon 0.02 --lr-max 5e-4",
     "sim.invariance": "--kappas 2 4 --cases least-squares-quiet --n-lr 3 --n-decades 1 --lrs 1e-5 1e-3 --n-epochs 2"
     " --n-seeds 3 --problems least-squares",
     "sim.feature_noise_run": f"{CNN} --n-seeds 5",

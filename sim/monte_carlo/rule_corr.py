@@ -113,6 +113,17 @@ def corr_of_rule(
     return corr
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def _mean_rows(rows, n, means):
+    """Write the mean of each `n` rows in turn; assignments to slices would take longer to compile than the kernel."""
+    for k in range(len(means)):
+        for j in range(means.shape[1]):
+            total = rows[k * n, j]
+            for i in range(1, n):
+                total += rows[k * n + i, j]
+            means[k, j] = total / n
+
+
 @cache
 def _kernel(formulas: Formulas, least_squares: bool) -> Callable[..., None]:
     """Compile the kernel of one set of formulas and one kind of problem."""
@@ -140,12 +151,9 @@ def _kernel(formulas: Formulas, least_squares: bool) -> Callable[..., None]:
                     for r in members:
                         total = total + load(rows, (r, c), zero) * weights[r]
                     store(micro, (k, c), total)
-                micro[k, epoch.n_params :] = 1.0  # a padding of zeros would be 0/0
-            for k in range(m):
-                for j in range(width):
-                    batch[k, j] = 0.0
-                    for i in range(k * n_micro, (k + 1) * n_micro):
-                        batch[k, j] += micro[i, j] / n_micro
+                for j in range(epoch.n_params, width):
+                    micro[k, j] = 1.0  # a padding of zeros would be 0/0
+            _mean_rows(micro, n_micro, batch)
             evaluate(micro, batch, rule, values_of_micro, slopes, psi, bends)
             for a in range(n_averages):
                 seen[:] = 0.0
@@ -180,9 +188,11 @@ def _kernel(formulas: Formulas, least_squares: bool) -> Callable[..., None]:
                         for j in range(width):
                             sums[a, j] += weight * slope[j] * product[j]
             for a in range(n_averages):
-                z_end[a] = averages[a, m - 1]
+                for j in range(width):
+                    z_end[a, j] = averages[a, m - 1, j]
             partials(z_end, rule.settings, ends)
-            values[p] = 0.0
+            for j in range(width):
+                values[p, j] = 0.0
             for a in range(n_averages):
                 for j in range(width):
                     values[p, j] += ends[a, j] * sums[a, j]
