@@ -31,7 +31,6 @@ from adam_minibatch_noise.ranges import (
     POSITIVE,
     POSITIVE_OR_INFINITE,
     SHARE,
-    WHOLE,
     within,
 )
 from adam_minibatch_noise.ranges import Array as Array
@@ -157,28 +156,6 @@ def sgd_momentum_modified_loss(
 
 
 # -------------------------------------------------------------------------------------------------- Adam
-def ema_weights(beta: ArrayLike, t: int) -> Array:
-    """Bias-corrected weights of an exponential moving average after steps 0..t.
-
-    Implements mu_{t,k} = beta^{t-k} (1-beta)/(1-beta^{t+1}) of Definition 3.1 of [1]_.
-
-    Parameters
-    ----------
-    beta : float or (..., 1) array_like
-        In [0, 1).
-    t : int
-        Index of the last step, >= 0.
-
-    Returns
-    -------
-    (..., t + 1) ndarray
-        Weights of steps 0..t; they sum to 1.
-    """
-    rate, last = within("beta", beta, BETA), float(within("t", t, WHOLE, ()))
-    weights: Array = rate ** np.arange(last, -1.0, -1.0) * ((1 - rate) / one_minus_power(rate, last + 1))
-    return weights
-
-
 def one_minus_power(beta: ArrayLike, n: ArrayLike) -> Array:
     """Bias correction 1 - beta^n, to a few roundings even where beta^n is close to 1.
 
@@ -197,83 +174,6 @@ def one_minus_power(beta: ArrayLike, n: ArrayLike) -> Array:
     beta, n = within("beta", beta, BETA), within("n", n, AT_LEAST_ONE_OR_INFINITE)
     with np.errstate(divide="ignore"):  # log 0 = -inf is right: 1 - 0^n = 1
         return -np.expm1(n * np.log1p(beta - 1))
-
-
-def adam_main(gradients: ArrayLike, beta1: float, beta2: float, eps_root: float = 0.0) -> Array:
-    """Adam's update Main_t = F_t = M_t/R_t along one batch order at a fixed point, for every step t.
-
-    Implements Definition 3.1 of [1]_, `eps_root` inside the square root.
-
-    Parameters
-    ----------
-    gradients : (n_batches, n_params) array_like
-        Batch gradients in the order in which the batches come; finite.
-    beta1, beta2 : float
-        In [0, 1).
-    eps_root : float
-        Finite, >= 0; R_t^2 = sum_k nu_{t,k} (grad L_k)^2 + eps_root.
-
-    Returns
-    -------
-    (n_batches, n_params) ndarray
-        F_0 .. F_{n_batches-1}.
-    """
-    gradients = within("gradients", gradients, FINITE, (None, None))
-    eps_root = float(within("eps_root", eps_root, NONNEGATIVE, ()))
-    _betas(beta1, beta2, single=True)
-    squares, updates = _squares(gradients, eps_root), np.empty_like(gradients)
-    for t in range(len(gradients)):
-        first = ema_weights(beta1, t) @ gradients[: t + 1]
-        second = ema_weights(beta2, t) @ squares[: t + 1] + eps_root
-        updates[t] = first / np.sqrt(second)
-    return updates
-
-
-def _squares(gradients: Array, eps_root: float) -> Array:
-    """Squares of which none has lost its digits below the smallest number: NumPy warns of that."""
-    with np.errstate(under="ignore" if eps_root else "warn"):
-        return gradients**2
-
-
-def adam_corr(
-    gradients: ArrayLike, hessians: ArrayLike, beta1: float, beta2: float, eps_root: float = 0.0
-) -> Array:
-    """First-order correction Corr_n of Adam at the last step of one batch order, at a fixed point.
-
-    Implements Corr_t = L_t/R_t - M_t P_t/R_t^3 of Section 3 of [1]_ with
-    u_{t,k} = sum_{l=k}^{t-1} F_l, L_t = sum_k mu_{t,k} (hess L_k) u_{t,k} and
-    P_t = sum_k nu_{t,k} (grad L_k) * (hess L_k) u_{t,k}, at t = n_batches - 1.
-
-    Parameters
-    ----------
-    gradients : (n_batches, n_params) array_like
-        Batch gradients in the order in which the batches come; at least one, finite.
-    hessians : (n_batches, n_params, n_params) array_like
-        Batch Hessians, symmetric; finite.
-    beta1, beta2, eps_root : float
-        As in `adam_main`.
-
-    Returns
-    -------
-    (n_params,) ndarray
-        Corr_n; the memoryless iteration is theta - lr Main - lr^2 Corr, exact to O(lr^2) (Theorem 2.3).
-    """
-    gradients = within("gradients", gradients, FINITE, (None, None))
-    n_batches, n_params = gradients.shape
-    if not n_batches:
-        raise InputError("gradients has no row, allowed: at least one batch")
-    hessians = within("hessians", hessians, FINITE, (n_batches, n_params, n_params))
-    eps_root = float(within("eps_root", eps_root, NONNEGATIVE, ()))
-    _betas(beta1, beta2, single=True)
-    t = n_batches - 1
-    mu, nu = ema_weights(beta1, t), ema_weights(beta2, t)
-    updates = adam_main(gradients[:-1], beta1, beta2, eps_root)
-    future = np.cumsum(updates[::-1], axis=0)[::-1]  # u_{t,k}, (t, n_params)
-    curved = np.einsum("kij,kj->ki", hessians[:-1], future)  # (hess L_k) u_{t,k}
-    first = mu @ gradients  # M_t
-    root = np.sqrt(nu @ _squares(gradients, eps_root) + eps_root)  # R_t
-    corr: Array = (mu[:-1] @ curved) / root - first / root * (nu[:-1] @ (gradients[:-1] * curved)) / root**2
-    return corr
 
 
 # -------------------------------------------------------------------------------------- Proposition 3.3

@@ -209,7 +209,7 @@ def main(argv: list[str] | None = None) -> None:
         f"{name}: {value:g}" if isinstance(value, float) else f"{name}: {value}"
         for name, value in assumptions.items()
     ]
-    table = to_table(list(rows[0]), [list(row.values()) for row in rows])
+    table = to_table(list(rows[0]), rows)
     write_result(args, rows=rows, value={**assumptions, "plan": rows}, table="\n".join([*lines, table]))
 
 

@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         write_csv(args.out, rows)
     print("{processor}, vectors of {vector_bits} bits, one thread".format(**rows[0]))
     columns = ("optimizer", "contender", "steps_per_second", "run_seconds", "ours_over_it", "of_ceiling")
-    print(to_table(columns, [[row[name] for name in columns] for row in rows]))
+    print(to_table(columns, rows))
 
 
 def compare(

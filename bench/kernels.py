@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         "{processor}, vectors of {vector_bits} bits, {0} threads".format(args.n_threads, **jobs.processor())
     )
     columns = ("job", "contender", "settings", "per_second", "ours_over_it", "of_ceiling", "first_call_s")
-    print(to_table(columns, [[row[column] for column in columns] for row in rows]), flush=True)
+    print(to_table(columns, rows), flush=True)
 
     curves = []
     for point in scaling(args.n_repeats, args.n_threads, flop_rate):

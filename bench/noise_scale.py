@@ -356,7 +356,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    return to_table(list(rows[0]), [list(row.values()) for row in rows])
+    return to_table(list(rows[0]), rows)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
         "of_ceiling",
         "first_call_s",
     )
-    print(to_table(columns, [[row[column] for column in columns] for row in rows]))
+    print(to_table(columns, rows))
 
 
 def compare(job, n_repeats: int, n_threads: int, flop_rate: float) -> Iterator[list[dict]]:

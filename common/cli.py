@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from adam_minibatch_noise.errors import InputError
 from common.files import atomic_write, end_with_workflow, to_csv, to_json
+from common.settings import COUNT, add_flags
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -156,6 +157,45 @@ def allow_only(args: argparse.Namespace, names: Iterable[str], holds: bool, wher
             value = getattr(args, name)
             said = "" if isinstance(value, bool) else f" is {value}"
             raise InputError(f"--{name.replace('_', '-')}{said}, allowed only {where}")
+
+
+def make_parser(
+    program: str,
+    about: str,
+    cls: type,
+    examples: Sequence[str],
+    *,
+    lists: Sequence[str] = (),
+    omit: Sequence[str] = (),
+    threads: bool = False,
+    files: Mapping[str, str] | None = None,
+) -> Parser:
+    """Make the parser of a program that writes one result (`write_result`).
+
+    Parameters
+    ----------
+    program : str
+        Such as "sim.exact".
+    about : str
+        Docstring of the program, of which ``--help`` shows the first paragraph.
+    cls, lists, omit
+        Its settings, as in `common.settings.add_flags`.
+    examples : sequence of str
+        Command lines.
+    threads : bool
+        Whether it takes ``--n-threads``.
+    files : mapping of str to str, optional
+        Flags of other files that it writes, and their help.
+    """
+    parser = Parser(prog=f"python -m {program}", description=about.split("\n\n")[0], examples=examples)
+    add_flags(parser, cls, lists=lists, omit=omit)
+    group = parser.add_argument_group("files and machine" if threads else "files")
+    if threads:
+        group.add_argument("--n-threads", type=COUNT, help="default: all cores; no effect on the result")
+    for name, text in (files or {}).items():
+        group.add_argument(name, metavar="FILE", help=text)
+    add_output_flags(group)
+    return parser
 
 
 def add_output_flags(parser: Any) -> None:

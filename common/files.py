@@ -225,9 +225,14 @@ def write_json(path: str | Path, value: Any) -> None:
         file.write(to_json(value) + "\n")
 
 
-def to_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Lay out `rows` under `columns` as text, right-aligned, floats with six significant digits."""
-    cells = [[f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+def to_table(columns: Sequence[str], rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> str:
+    """Lay out `rows`, or mappings that have them, under `columns`: right-aligned, 6 digits, a dash for None."""
+
+    def shown(cell: Any) -> str:
+        return "-" if cell is None else f"{cell:.6g}" if isinstance(cell, float) else str(cell)
+
+    values = ([row[name] for name in columns] if isinstance(row, Mapping) else row for row in rows)
+    cells = [[shown(cell) for cell in row] for row in values]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     lines = [columns, ["-" * width for width in widths], *cells]
     padded = ([cell.rjust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)

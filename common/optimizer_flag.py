@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from collections.abc import Callable
 
 from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.expansion.registry import make_rule, optimizer_names, settings_of
@@ -10,20 +9,22 @@ from common.files import to_table
 from common.settings import flag
 
 
-def optimizer_reader() -> Callable[[str], str]:
-    """Return what reads ``--optimizer``: a name of the registry, or "help", which lists all of them and ends."""
+def read_optimizer(text: str) -> str:
+    """Return a name of the registry; "help" lists all of them and ends.
 
-    def read(text: str) -> str:
-        if text == "help":
-            print(optimizers_table())
-            sys.exit(0)
-        try:
-            settings_of(text)
-        except InputError as error:
-            raise argparse.ArgumentTypeError(str(error).removeprefix("optimizer ")) from None
-        return text
-
-    return read
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        There is no such optimiser, or it is not of the form.
+    """
+    if text == "help":
+        print(optimizers_table())
+        sys.exit(0)
+    try:
+        settings_of(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("optimizer ")) from None
+    return text
 
 
 def optimizers_table() -> str:

@@ -148,7 +148,8 @@ def setting(
     only_with : mapping of str to sequence, or several of them, optional
         Values of other settings of the class with which this one has a meaning, such as
         ``{"problem_file": (None,)}``; of a setting that takes several values, one of them. Given with another value it
-        is refused, and left out of the result. Of several mappings one must hold.
+        is refused, and left out of the result. Of several mappings one must hold. A setting that depends on one without
+        a meaning has none either.
 
     Returns
     -------
@@ -182,7 +183,7 @@ def inherited(
     name : str
         Of its setting.
     default : object, optional
-        Default: that of the parent.
+        Default: that of the parent, of which the help may tell behind "; default: ".
     only_with : optional
         As in `setting`; default: that of the parent.
     also_with : mapping of str to sequence
@@ -194,6 +195,8 @@ def inherited(
     """
     parent = _field(cls, name)
     metadata = dict(parent.metadata)
+    if default is not None:
+        metadata["help"] = metadata["help"].split("; default: ")[0]
     if only_with is not None:
         metadata["only_with"] = _alternatives(only_with)
     if also_with:
@@ -386,8 +389,14 @@ def _hindrance(settings: Any, name: str) -> str:
         next((other for other, allowed in conditions.items() if not _met(settings, other, allowed)), "")
         for conditions in alternatives
     ]
-    if not all(unmet) or not unmet:
+    if not unmet:
         return ""
+    if not all(unmet):  # what was chosen elsewhere must have a meaning itself
+        met = (conditions for conditions, other in zip(alternatives, unmet, strict=True) if not other)
+        chosen = ([other for other in conditions if getattr(settings, other)] for conditions in met)
+        return min(
+            (next(filter(None, (_hindrance(settings, o) for o in one)), "") for one in chosen), key=len
+        )
     wanted = [
         _in_words(other, conditions[other]) for other, conditions in zip(unmet, alternatives, strict=True)
     ]

@@ -8,29 +8,17 @@ with and O(lr) without: accepted is a log-log slope, fitted over all learning ra
 Exit status 0: all are accepted; 1: a slope is off (said on standard error where that decides nothing); 2: bad usage.
 """
 
-import argparse
 import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.expansion.registry import make_rule, optimizer_names, settings_of
-from common.cli import Parser, add_output_flags, run, write_result
+from common.cli import Parser, make_parser, run, write_result
 from common.files import to_table
-from common.optimizer_flag import optimizer_reader
-from common.settings import (
-    BETA,
-    COUNT,
-    NONNEGATIVE,
-    POSITIVE,
-    SEED,
-    Number,
-    add_flags,
-    from_flags,
-    setting,
-    used,
-)
-from sim.losses.optimizer_settings import OF_MICRO_BATCHES, OPTIMIZER_COLUMNS, having
+from common.optimizer_flag import read_optimizer
+from common.settings import POSITIVE, SEED, Number, from_flags, inherited, setting, used
+from sim.losses.optimizer_settings import OPTIMIZER_COLUMNS, OptimizerSettings
 from sim.losses.problems import GENERATORS
 
 if TYPE_CHECKING:
@@ -43,8 +31,8 @@ OPTIMIZERS = optimizer_names()
 SETTINGS = OPTIMIZER_COLUMNS[1:]
 
 
-def _of(name: str, default: float, help: str, kind: Number) -> Any:
-    return setting(default, help, kind, only_with=having(name))
+def _of(name: str, default: float) -> Any:
+    return inherited(OptimizerSettings, name, default=default)
 
 
 @dataclass(frozen=True)
@@ -53,18 +41,18 @@ class Settings:
 
     problem: str = setting("all", "per-sample losses", choices=(*PROBLEMS, "all"))
     optimizer: tuple[str, ...] = setting(
-        DEFAULT, "with memory; help: lists each with its settings", optimizer_reader(), choices=OPTIMIZERS
+        DEFAULT, "with memory; help: lists each with its settings", read_optimizer, choices=OPTIMIZERS
     )
-    beta1: float = _of("beta1", 0.9, "decay rate of the first moment, momentum of SGD", BETA)
-    beta2: float = _of("beta2", 0.95, "decay rate of the second moment, of Lion's average", BETA)
-    beta3: float = _of("beta3", 0.98, "decay rate of AdEMAMix's slow average", BETA)
-    eps_root: float = _of("eps_root", 1e-3, "inside the root", NONNEGATIVE)
-    eps: float = _of("eps", 0.0, "added to the root", NONNEGATIVE)
-    delta: float = _of("delta", 0.1, "the smooth sign of x is x/sqrt(x^2 + delta)", POSITIVE)
-    alpha: float = _of("alpha", 2.0, "weight of AdEMAMix's slow average", NONNEGATIVE)
-    power: float = _of("power", 3.0, "of the gradients in the second moment of adam-p", Number(float, 1))
-    weight_decay: float = _of("weight_decay", 0.1, "of AdamW, decoupled", NONNEGATIVE)
-    micro_batch_size: int = setting(1, "of batches of 2", COUNT, unit="samples", only_with=OF_MICRO_BATCHES)
+    beta1: float = _of("beta1", 0.9)
+    beta2: float = _of("beta2", 0.95)
+    beta3: float = _of("beta3", 0.98)
+    eps_root: float = _of("eps_root", 1e-3)
+    eps: float = _of("eps", 0.0)
+    delta: float = _of("delta", 0.1)
+    alpha: float = _of("alpha", 2.0)
+    power: float = _of("power", 3.0)
+    weight_decay: float = _of("weight_decay", 0.1)
+    micro_batch_size: int = inherited(OptimizerSettings, "micro_batch_size", default=1)
     lr_max: float = setting(3e-4, "largest learning rate", POSITIVE)
     n_decades: float = setting(3.0, "range of learning rates", POSITIVE, unit="decades")
     n_lr: int = setting(7, "number of learning rates", Number(int, 3, 100))
@@ -79,14 +67,9 @@ EXAMPLES = (
 )
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the command line."""
-    parser = Parser(prog="python -m sim.closeness", description=__doc__.split("\n\n")[0], examples=EXAMPLES)
-    add_flags(parser, Settings)
-    group = parser.add_argument_group("files and machine")
-    group.add_argument("--n-threads", type=COUNT, help="default: all cores; no effect on the result")
-    add_output_flags(group)
-    return parser
+    return make_parser("sim.closeness", __doc__, Settings, EXAMPLES, threads=True)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -95,7 +78,8 @@ def main(argv: list[str] | None = None) -> int:
     s = from_flags(Settings, args)
     from tqdm import tqdm
 
-    from sim.memory.closeness_study import EXPECTED_SLOPE, learning_rates, measure_curves
+    from sim.memory.closeness_study import EXPECTED_SLOPE, measure_curves
+    from sim.memory.order_of_error import learning_rates
 
     problems = PROBLEMS if s.problem == "all" else (s.problem,)
     rules = [rule_of(s, name) for name in s.optimizer]
@@ -165,7 +149,7 @@ def forms(curves: "list[Curve]", settings: Settings) -> dict[str, Any]:
     return {
         "rows": points,
         "value": {**recorded(settings), "slopes": fits, "points": points},
-        "table": to_table(list(fits[0]), [list(fit.values()) for fit in fits]),
+        "table": to_table(list(fits[0]), fits),
     }
 
 

@@ -6,15 +6,14 @@ lambda and C_total of the problem, and whether its noise is inside the range of 
 too, if not). Exit status 0, or 2 for bad usage.
 """
 
-import argparse
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, add_output_flags, run, write_result
+from common.cli import Parser, make_parser, run, write_result
 from common.files import to_table
-from common.settings import COUNT, add_flags, from_flags, setting
+from common.settings import COUNT, from_flags, setting
 from sim.losses.optimizer_settings import OPTIMIZER_COLUMNS, OptimizerSettings, rule_of, used_by
 from sim.losses.problem_settings import ProblemSettings, make_problem
 
@@ -41,12 +40,9 @@ EXAMPLES = (
 )
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the command line."""
-    parser = Parser(prog="python -m sim.exact", description=__doc__.split("\n\n")[0], examples=EXAMPLES)
-    add_flags(parser, Settings)
-    add_output_flags(parser.add_argument_group("files"))
-    return parser
+    return make_parser("sim.exact", __doc__, Settings, EXAMPLES)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -71,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         s.batch_size,
         s.n_epochs,
         s.micro_batch_size,
-        getattr(problem, "theta", None),
+        problem.theta,
     )
     noise = summarize_noise(problem, s.batch_size, rule, s.n_epochs, s.micro_batch_size)
     write_result(

@@ -7,15 +7,14 @@ is known for the optimiser's formula, or it is off by fewer than 100 random orde
 standard error); 1: the formula is violated; 2: bad usage. Every batch size is measured with every beta2.
 """
 
-import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from common.cli import Parser, add_output_flags, run, write_result
+from common.cli import Parser, make_parser, run, write_result
 from common.files import to_table
-from common.settings import COUNT, add_flags, combinations, setting
+from common.settings import combinations, setting
 from sim.losses.optimizer_settings import OPTIMIZER_COLUMNS, OptimizerSettings, rule_of, used_by
 from sim.losses.problem_settings import ProblemSettings, make_problem
 from sim.monte_carlo.averaging_settings import TOO_FEW, AveragingSettings
@@ -47,14 +46,9 @@ EXAMPLES = (
 )
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the command line."""
-    parser = Parser(prog="python -m sim.expectation", description=__doc__.split("\n\n")[0], examples=EXAMPLES)
-    add_flags(parser, Settings, lists=LISTS)
-    group = parser.add_argument_group("files and machine")
-    group.add_argument("--n-threads", type=COUNT, help="default: all cores; the result does not depend on it")
-    add_output_flags(group)
-    return parser
+    return make_parser("sim.expectation", __doc__, Settings, EXAMPLES, lists=LISTS, threads=True)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -148,7 +142,7 @@ def forms(comparison: "Comparison", noise: "NoiseSummary", settings: dict[str, A
     if verdict != "no bound":
         verdict += f": largest excess {comparison.excess.max():.3g} (violated above 1)"
     lines = [
-        to_table(names, [["-" if cell is None else cell for cell in row.values()] for row in table]),
+        to_table(names, table),
         verdict,
         f"the limit n -> infinity leaves out up to {share:.3g} times the exact second-order value here",
         *noise.lines(),

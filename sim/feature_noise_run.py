@@ -5,12 +5,11 @@ not positive, so a tie is an error. Alignments are max_r <w_jr, j v>, the smalle
 min_i max_r <w_{y_i r}, xi_i>. With --n-seeds, runs of consecutive seeds; threads are shared among them.
 """
 
-import argparse
 from dataclasses import dataclass, replace
 
-from common.cli import Parser, add_output_flags, run, write_result
+from common.cli import Parser, make_parser, run, write_result
 from common.files import to_table
-from common.settings import COUNT, add_flags, from_flags, setting
+from common.settings import COUNT, from_flags, setting
 from sim.feature_noise import settings as run_settings
 
 SHOWN = ("seed", "step", "loss", "train_error", "test_error", "signal_plus", "signal_minus", "noise")
@@ -30,16 +29,9 @@ EXAMPLES = (
 )
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the command line."""
-    parser = Parser(
-        prog="python -m sim.feature_noise_run", description=__doc__.split("\n\n")[0], examples=EXAMPLES
-    )
-    add_flags(parser, Settings)
-    files = parser.add_argument_group("files and machine")
-    files.add_argument("--n-threads", type=COUNT, help="default: all cores; no effect on the result")
-    add_output_flags(files)
-    return parser
+    return make_parser("sim.feature_noise_run", __doc__, Settings, EXAMPLES, threads=True)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -63,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
         args,
         rows=every,
         value=ends[0] if len(ends) == 1 else {"runs": ends},
-        table=to_table(SHOWN, [[row[name] for name in SHOWN] for row in every]),
+        table=to_table(SHOWN, every),
     )
 
 

@@ -4,15 +4,14 @@
 Every run is repeated for seeds --seed, --seed + 1, ...; the table has a row for each measurement of each run.
 """
 
-import argparse
 import sys
 from dataclasses import MISSING, dataclass, replace
 from typing import Any
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, add_output_flags, run, write_result
+from common.cli import Parser, make_parser, run, write_result
 from common.files import to_table, write_json
-from common.settings import COUNT, add_flags, from_flags, inherited, setting
+from common.settings import COUNT, from_flags, inherited, setting
 from sim.feature_noise import settings as run_settings
 from sim.feature_noise.studies import STUDIES, chosen_cases
 
@@ -58,19 +57,16 @@ EXAMPLES = (
     "python -m sim.feature_noise_studies --study betas --cases b100 --n-seeds 5 --format csv --out betas.csv --how "
     "betas.json",
 )
+OMIT = ("batch_size",)
+"""What every study decides."""
+FILES = {"--how": "write there how --out was made, as JSON"}
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the command line."""
-    parser = Parser(
-        prog="python -m sim.feature_noise_studies", description=__doc__.split("\n\n")[0], examples=EXAMPLES
+    return make_parser(
+        "sim.feature_noise_studies", __doc__, Settings, EXAMPLES, omit=OMIT, threads=True, files=FILES
     )
-    add_flags(parser, Settings, omit=("batch_size",))  # which every study decides
-    files = parser.add_argument_group("files and machine")
-    files.add_argument("--n-threads", type=COUNT, help="default: all cores; no effect on the result")
-    add_output_flags(files)
-    files.add_argument("--how", metavar="FILE", help="write there how --out was made, as JSON")
-    return parser
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -20,14 +20,13 @@ These rules were fixed after a pilot with seeds 0 to 4 and before any run with t
 status 0: all accepted; 1: not; 2: bad usage.
 """
 
-import argparse
 from dataclasses import dataclass
 from typing import Any
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, add_output_flags, run, write_result
+from common.cli import Parser, make_parser, run, write_result
 from common.files import to_table, write_csv
-from common.settings import BETA, COUNT, NONNEGATIVE, POSITIVE, SEED, Number, add_flags, from_flags, setting
+from common.settings import BETA, COUNT, NONNEGATIVE, POSITIVE, SEED, Number, from_flags, setting
 from sim.batch_invariance.cases import BREAK, CASES, RULES, SPREAD_PROBLEMS
 
 
@@ -61,17 +60,12 @@ EXAMPLES = (
     "python -m sim.invariance --cases cnn-loud --n-lr 3 --n-decades 1 --kappas 2 4 --lrs 1e-4 1e-2 --n-epochs 2 "
     "--n-seeds 1",
 )
+FILES = {"--spread-out": "also write the spread as CSV"}
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the command line."""
-    parser = Parser(prog="python -m sim.invariance", description=__doc__.split("\n\n")[0], examples=EXAMPLES)
-    add_flags(parser, Settings)
-    files = parser.add_argument_group("files and machine")
-    files.add_argument("--n-threads", type=COUNT, help="default: all cores; no effect on the result")
-    files.add_argument("--spread-out", metavar="FILE", help="also write the spread as CSV")
-    add_output_flags(files)
-    return parser
+    return make_parser("sim.invariance", __doc__, Settings, EXAMPLES, threads=True, files=FILES)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -83,11 +77,12 @@ def main(argv: list[str] | None = None) -> int:
     from tqdm import tqdm
 
     from sim.batch_invariance import slopes, spread
-    from sim.batch_invariance.kappas import check_kappas, horizons
+    from sim.batch_invariance.kappas import check_kappas
+    from sim.memory.order_of_error import learning_rates
 
     kappas, betas = sorted(set(s.kappas)), (s.beta1, s.beta2)
-    counts = horizons(kappas, s.lr_max, s.n_decades, s.n_lr, s.horizon)
     check_kappas(kappas, s.cases, s.lr_max, betas)
+    counts = learning_rates(s.lr_max, s.n_decades, s.n_lr, s.horizon, max(kappas))[1].tolist()
     spread.check_kappas(kappas, s.n_epochs)
     seeds = range(s.seed, s.seed + s.n_seeds)
     n_runs = len(s.problems) * len(RULES) * len(s.lrs) * s.n_seeds * (1 + len(kappas))
@@ -111,9 +106,8 @@ def forms(
 ) -> dict[str, Any]:
     """Return both studies as `write_result` takes them, in every form; `n_points` is that of a curve."""
     columns = ["case", "lam", "rule", "kappa", "slope", "slope_stderr", "distance", "limit", "verdict"]
-    fits = [[row[column] for column in columns] for row in slopes[n_points - 1 :: n_points]]  # smallest lr
-    lines = [["-" if value is None else value for value in point.values()] for point in breaks]
-    table = f"{to_table(columns, fits)}\n\n{to_table(list(breaks[0]), lines)}"
+    fits = slopes[n_points - 1 :: n_points]  # smallest lr
+    table = f"{to_table(columns, fits)}\n\n{to_table(list(breaks[0]), breaks)}"
     return {"rows": slopes, "value": {"slopes": slopes, "spread": spread, "breaks": breaks}, "table": table}
 
 

@@ -5,13 +5,12 @@ times Adam's) are compared at the same step. All of it is second order in the no
 below the table the noise is certainly outside the range of the expansion.
 """
 
-import argparse
 from dataclasses import dataclass
 from typing import Any
 
-from common.cli import Parser, add_output_flags, run, write_result
+from common.cli import Parser, make_parser, run, write_result
 from common.files import to_table
-from common.settings import COUNT, POSITIVE, add_flags, from_flags, setting
+from common.settings import COUNT, POSITIVE, from_flags, setting
 
 BATCH_SIZES = tuple(round(64 * 2 ** (k / 4)) for k in range(32))
 
@@ -35,14 +34,9 @@ EXAMPLES = (
 )
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the command line."""
-    parser = Parser(
-        prog="python -m sim.optimizer_bias", description=__doc__.split("\n\n")[0], examples=EXAMPLES
-    )
-    add_flags(parser, Settings)
-    add_output_flags(parser.add_argument_group("files"))
-    return parser
+    return make_parser("sim.optimizer_bias", __doc__, Settings, EXAMPLES)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -51,9 +45,11 @@ def main(argv: list[str] | None = None) -> None:
     s = from_flags(Settings, args)
     from tqdm import tqdm
 
+    from adam_minibatch_noise.expansion.turning_points import steps_of_map
     from sim.memory.optimizer_bias_study import CASES, bias_rows
 
-    with tqdm(total=len(CASES) * len(s.batch_sizes), disable=None, leave=False) as bar:
+    total = len(CASES) * steps_of_map(s.n_samples, s.batch_sizes, [s.n_epochs])
+    with tqdm(total=total, unit=" steps", unit_scale=True, disable=None, leave=False) as bar:
         rows = bias_rows(
             s.n_samples, s.batch_sizes, s.noise_scale, s.n_epochs, s.micro_batch_size, progress=bar.update
         )
@@ -66,7 +62,6 @@ def forms(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
     lam_max = float(RADIUS) ** 2
     columns = ("case", "batch_size", "lam", "c_total_limit", "c_total_exact")
-    lines = [[row[name] for name in columns] for row in rows]
     notice = (
         f"from lambda = {lam_max:.3f} on the noise is outside the range of the expansion: C_total is its second order, "
         "with no bound on the rest"
@@ -74,7 +69,7 @@ def forms(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "rows": rows,
         "value": {"rows": rows, "lam_max": lam_max},
-        "table": f"{to_table(columns, lines)}\n{notice}",
+        "table": f"{to_table(columns, rows)}\n{notice}",
     }
 
 

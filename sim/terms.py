@@ -18,32 +18,19 @@ noise is too large, or one is off by fewer than 100 random orders, which decide 
 1: a formula is violated; 2: bad usage.
 """
 
-import argparse
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from adam_minibatch_noise.errors import InputError
-from common.cli import Parser, add_output_flags, run, write_result
+from common.cli import Parser, make_parser, run, write_result
 from common.files import to_table
-from common.settings import COUNT, POSITIVE, Number, add_flags, from_flags, inherited, setting
-from sim.losses.optimizer_settings import (
-    OF_MICRO_BATCHES,
-    OPTIMIZER_COLUMNS,
-    OptimizerSettings,
-    having,
-    rule_of,
-    used_by,
-)
-from sim.losses.problem_settings import (
-    ProblemSettings,
-    check_batch_size,
-    make_problem,
-)
+from common.settings import COUNT, POSITIVE, Number, from_flags, inherited, setting
+from sim.losses.optimizer_settings import OPTIMIZER_COLUMNS, OptimizerSettings, rule_of, used_by
+from sim.losses.problem_settings import ProblemSettings, check_batch_size, make_problem
 from sim.monte_carlo.averaging_settings import FEWEST_PERMUTATIONS, TOO_FEW, AveragingSettings
 
 if TYPE_CHECKING:
-    from adam_minibatch_noise.theory import Array
     from sim.losses.problems import Quadratics
     from sim.monte_carlo.orders import Progress
     from sim.monte_carlo.term_results import Result
@@ -51,13 +38,6 @@ if TYPE_CHECKING:
 STUDIES = ("terms", "lines", "moments")
 _GENERATED = {"problem_file": (None,), "cnn": (False,)}
 _OF_TERMS, _OF_CORR = {"study": ("terms",)}, {"study": ("terms", "lines")}
-
-
-def _of_corr(name: str) -> Any:
-    return inherited(OptimizerSettings, name, only_with={**_OF_CORR, **having(name)})
-
-
-_RANDOM = _OF_TERMS | {"method": ("montecarlo",)}
 
 
 @dataclass(frozen=True)
@@ -70,21 +50,8 @@ class Settings(AveragingSettings, OptimizerSettings, ProblemSettings):
     noise: float = inherited(ProblemSettings, "noise", only_with=_GENERATED)
     batch_size: int = inherited(OptimizerSettings, "batch_size", default=4)
     optimizer: str = inherited(OptimizerSettings, "optimizer", only_with=_OF_CORR)
-    beta1: float | None = _of_corr("beta1")
-    beta2: float | None = _of_corr("beta2")
-    beta3: float | None = _of_corr("beta3")
-    eps_root: float | None = _of_corr("eps_root")
-    eps: float | None = _of_corr("eps")
-    delta: float | None = _of_corr("delta")
-    alpha: float | None = _of_corr("alpha")
-    power: float | None = _of_corr("power")
-    weight_decay: float | None = _of_corr("weight_decay")
-    micro_batch_size: int | None = inherited(
-        OptimizerSettings, "micro_batch_size", only_with={**_OF_CORR, **OF_MICRO_BATCHES}
-    )
     method: str = inherited(AveragingSettings, "method", only_with=_OF_TERMS)
-    n_permutations: int = inherited(AveragingSettings, "n_permutations", default=2000, only_with=_RANDOM)
-    seed: int = inherited(AveragingSettings, "seed", only_with=_RANDOM)
+    n_permutations: int = inherited(AveragingSettings, "n_permutations", default=2000)
     cnn: bool = setting(
         False,
         "instead of --problem: --n-samples samples of the CNN",
@@ -118,19 +85,16 @@ EXAMPLES = (
 )
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the command line."""
-    parser = Parser(prog="python -m sim.terms", description=__doc__.split("\n\n")[0], examples=EXAMPLES)
-    add_flags(parser, Settings)
-    add_output_flags(parser.add_argument_group("files"))
-    return parser
+    return make_parser("sim.terms", __doc__, Settings, EXAMPLES)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, compare, write; return 1 if a formula is violated."""
     args = parser().parse_args(argv)
     settings = from_flags(Settings, args)
-    problem, theta = make_quadratics(settings)
+    problem = make_quadratics(settings)
     from sim.losses.noise_summary import NO_BOUND_KNOWN, RADIUS, largest_noise, radius_of
     from sim.monte_carlo.term_results import off
 
@@ -142,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
     labels = recorded(settings, problem)
     rows = [
         labels | {"rho": rho} | row
-        for rho, measured in zip(rhos, measure(problem, settings, amplitudes, theta), strict=True)
+        for rho, measured in zip(rhos, measure(problem, settings, amplitudes), strict=True)
         for result in measured
         for row in result.rows()
     ]
@@ -165,8 +129,8 @@ def main(argv: list[str] | None = None) -> int:
     return int(off(rows))
 
 
-def make_quadratics(settings: Settings) -> "tuple[Quadratics, Array | None]":
-    """Make the problem that the settings name, every Hessian written out, and its parameters where they are known."""
+def make_quadratics(settings: Settings) -> "Quadratics":
+    """Make the problem that the settings name, every Hessian written out."""
     from sim.losses.cnn_problem import cnn_problem
     from sim.losses.problems import LeastSquares
     from sim.monte_carlo.orders import CHUNK
@@ -177,15 +141,15 @@ def make_quadratics(settings: Settings) -> "tuple[Quadratics, Array | None]":
         raise InputError(f"--n-samples is {s.n_samples}, allowed: n_samples n_params^2 <= {64 * CHUNK}")
     if s.cnn:
         check_batch_size(s.batch_size, s.n_samples)
-        return cnn_problem(s.n_samples, s.n_filters, s.patch_length, s.problem_seed), None
+        return cnn_problem(s.n_samples, s.n_filters, s.patch_length, s.problem_seed)
     problem = make_problem(s, s.batch_size)
     if problem.n_samples * problem.n_params**2 > 64 * CHUNK:
         raise InputError(f"{s.problem_file}: is too large, allowed: n_samples n_params^2 <= {64 * CHUNK}")
-    return (problem.quadratics(), problem.theta) if isinstance(problem, LeastSquares) else (problem, None)
+    return problem.quadratics() if isinstance(problem, LeastSquares) else problem
 
 
 def measure(
-    problem: "Quadratics", settings: Settings, amplitudes: list[float | None], theta: "Array | None" = None
+    problem: "Quadratics", settings: Settings, amplitudes: list[float | None]
 ) -> "list[list[Result]]":
     """Run the study at each amplitude of the noise (None: as it is), showing progress."""
     from tqdm import tqdm
@@ -193,9 +157,7 @@ def measure(
     total = len(amplitudes) * count_orders(problem, settings)
     with tqdm(total=total, unit=" orders", unit_scale=True, disable=None, leave=False) as bar:
         return [
-            run_study(
-                problem if amplitude is None else problem.with_noise(amplitude), settings, bar.update, theta
-            )
+            run_study(problem if amplitude is None else problem.with_noise(amplitude), settings, bar.update)
             for amplitude in amplitudes
         ]
 
@@ -216,9 +178,7 @@ def count_orders(problem: "Quadratics", settings: Settings) -> int:
     return settings.n_permutations
 
 
-def run_study(
-    problem: "Quadratics", settings: Settings, progress: "Progress", theta: "Array | None" = None
-) -> "list[Result]":
+def run_study(problem: "Quadratics", settings: Settings, progress: "Progress") -> "list[Result]":
     """Measure and predict what the settings ask for."""
     from sim.monte_carlo import term_studies
 
@@ -227,13 +187,9 @@ def run_study(
         return term_studies.moments(problem, s.batch_size, progress)
     rule = rule_of(s)
     if s.study == "lines":
-        return term_studies.lines(
-            problem, rule, s.batch_size, s.n_epochs, progress, theta, s.micro_batch_size
-        )
+        return term_studies.lines(problem, rule, s.batch_size, s.n_epochs, progress, s.micro_batch_size)
     orders = (s.n_permutations if s.method == "montecarlo" else None), s.seed
-    return term_studies.terms(
-        problem, rule, s.batch_size, s.n_epochs, *orders, progress, theta, s.micro_batch_size
-    )
+    return term_studies.terms(problem, rule, s.batch_size, s.n_epochs, *orders, progress, s.micro_batch_size)
 
 
 def recorded(settings: Settings, problem: "Quadratics") -> dict[str, Any]:
@@ -255,7 +211,6 @@ def forms(
     from sim.losses.noise_summary import NO_BOUND_KNOWN, range_notice
 
     columns = [name for name in rows[0] if name not in settings]
-    lines = [["-" if row[name] is None else row[name] for name in columns] for row in rows]
     judged = [row["excess"] for row in rows if row["excess"] is not None]
     notices = [f"largest excess {max(judged):.3g} (violated above 1)"] if judged else []
     too_much = [rho for rho in outside if rho >= rho_max]
@@ -263,7 +218,7 @@ def forms(
     notices += [NO_BOUND_KNOWN] if len(too_much) < len(outside) else []
     value = settings | {"rho_max": rho_max, "rho_outside_range": outside}
     value |= {"rows": [{name: row[name] for name in columns} for row in rows]}
-    return {"rows": rows, "value": value, "table": "\n".join([to_table(columns, lines), *notices])}
+    return {"rows": rows, "value": value, "table": "\n".join([to_table(columns, rows), *notices])}
 
 
 if __name__ == "__main__":

@@ -6,28 +6,30 @@ above --min-batch-size. All of it is second order in the noise; below the tables
 lambda on the noise is certainly outside the range of the expansion.
 """
 
-import argparse
 from dataclasses import dataclass
 from typing import Any
 
 from adam_minibatch_noise.expansion import turning_points as library
 from adam_minibatch_noise.expansion.registry import make_rule, optimizer_names, settings_of
-from common.cli import Parser, add_output_flags, run, write_result
+from common.cli import Parser, make_parser, run, write_result
 from common.files import to_table, write_csv
-from common.optimizer_flag import optimizer_reader
-from common.settings import BETA, COUNT, NONNEGATIVE, POSITIVE, Number, add_flags, from_flags, setting
-from sim.losses.optimizer_settings import OF_MICRO_BATCHES, having
+from common.optimizer_flag import read_optimizer
+from common.settings import BETA, COUNT, POSITIVE, from_flags, inherited, setting
+from sim.losses.optimizer_settings import OF_MICRO_BATCHES, OptimizerSettings, having
 
 BETAS = ("beta2", "beta1")
-SWEPT = {"beta1": ("beta2", "beta3"), "beta2": ("beta1", "beta3"), "beta3": ("beta1", "beta2")}
+SWEPT: dict[str, tuple[str, ...]] = {
+    "beta1": ("beta2", "beta3"),
+    "beta2": ("beta1", "beta3"),
+    "beta3": ("beta1", "beta2"),
+}
 """With which sweeps a beta has a value of its own."""
 OPTIMIZERS = tuple(name for name in optimizer_names() if make_rule(name).is_scale_invariant)
 """The others have no C_total."""
 
 
-def _fixed(name: str, help: str) -> Any:
-    conditions = {"sweeps": SWEPT[name]} | having(name)
-    return setting(None, f"{help}; default: the optimizer's own", BETA, only_with=conditions)
+def _fixed(name: str) -> Any:
+    return inherited(OptimizerSettings, name, only_with={"sweeps": SWEPT[name]} | having(name))
 
 
 @dataclass(frozen=True)
@@ -40,21 +42,15 @@ class Settings:
     )
     noise_scales: tuple[float, ...] = setting((1e2, 2e2, 3e2, 5e2, 1e3), "B_simple", POSITIVE, unit="samples")
     n_epochs: tuple[int, ...] = setting((1, 2, 5, 10, 20, 50), "of the last step: its epoch", COUNT)
-    optimizer: str = setting(
-        "adam", "with a C_total; help: lists all", optimizer_reader(), choices=OPTIMIZERS
-    )
+    optimizer: str = setting("adam", "with a C_total; help: lists all", read_optimizer, choices=OPTIMIZERS)
     sweeps: tuple[str, ...] = setting(
         BETAS, "what to sweep; by default of these what the optimizer has", choices=sorted(library.BETAS)
     )
-    beta1: float | None = _fixed("beta1", "while another beta is swept")
-    beta2: float | None = _fixed("beta2", "while another beta is swept")
-    beta3: float | None = _fixed("beta3", "of AdEMAMix, while another beta is swept")
-    alpha: float | None = setting(
-        None, "of AdEMAMix; default: its own", NONNEGATIVE, only_with=having("alpha")
-    )
-    power: float | None = setting(
-        None, "p of adam-p; default: its own", Number(float, 1), only_with=having("power")
-    )
+    beta1: float | None = _fixed("beta1")
+    beta2: float | None = _fixed("beta2")
+    beta3: float | None = _fixed("beta3")
+    alpha: float | None = inherited(OptimizerSettings, "alpha")
+    power: float | None = inherited(OptimizerSettings, "power")
     micro_batch_size: int = setting(
         64, "a smaller batch is its own micro-batch", COUNT, unit="samples", only_with=OF_MICRO_BATCHES
     )
@@ -68,16 +64,12 @@ EXAMPLES = (
     "python -m sim.turning --n-samples 2000 --batch-sizes 64 512 --noise-scales 100 --n-epochs 1 5",
     "python -m sim.turning --optimizer ademamix --sweeps beta3 --beta1 0.8 --n-samples 2000 --noise-scales 100",
 )
+FILES = {"--turning-out": "also write the turning points as CSV"}
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of the command line."""
-    parser = Parser(prog="python -m sim.turning", description=__doc__.split("\n\n")[0], examples=EXAMPLES)
-    add_flags(parser, Settings)
-    files = parser.add_argument_group("files")
-    files.add_argument("--turning-out", metavar="FILE", help="also write the turning points as CSV")
-    add_output_flags(files)
-    return parser
+    return make_parser("sim.turning", __doc__, Settings, EXAMPLES, files=FILES)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -122,14 +114,9 @@ def forms(rows: list[dict[str, Any]], turning: list[dict[str, Any]], largest: fl
         f"{RADIUS:.3f}: C_total is its second order, with no bound on the rest"
     )
     value = {"turning": turning, "map": rows, "lam_max": lam_max, "n_outside_range": n_outside}
-    table = f"{tables(turning)}\n\n{tables(longest_memory)}\n{notice}"
+    tables = [to_table(list(part[0]), part) for part in (turning, longest_memory)]
+    table = f"{tables[0]}\n\n{tables[1]}\n{notice}"
     return {"rows": rows, "value": value, "table": table}
-
-
-def tables(rows: list[dict[str, Any]]) -> str:
-    """Lay out rows that share their keys; a dash for what does not exist."""
-    lines = [["-" if value is None else value for value in row.values()] for row in rows]
-    return to_table(list(rows[0]), lines)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ MAX_RELATIVE_ERROR = {
     "critical_batch_size": 1e-15,
     "two_batch_estimates": 1e-15,
     # on epochs of a few batches, at ordinary betas and at betas of 1 - 1e-6
-    "adam_corr": 1e-14,
+    "rule_corr": 1e-14,
     "Corr kernels": 1e-13,
     "memoryless Corr": 1e-13,
     "control variate": 1e-13,

@@ -69,30 +69,3 @@ def permutation(n_samples, seed, index):
         j = below(i + 1)
         order[i], order[j] = order[j], i
     return np.array(order)
-
-
-def adam_run(features, targets, theta, batch_size, lr, beta1, beta2, eps_root, orders):
-    """Parameters after each epoch of Adam, one order of the samples an epoch; all past gradients are kept."""
-    gradients, path = [], []
-    for order in orders:
-        for batch in np.asarray(order).reshape(-1, batch_size):
-            errors = features[batch] @ theta - targets[batch]
-            gradients.append(features[batch].T @ errors / batch_size)
-            lags = np.arange(len(gradients))[::-1, None]
-            first = (beta1**lags * gradients).sum(0) / (beta1**lags).sum()
-            second = (beta2**lags * np.square(gradients)).sum(0) / (beta2**lags).sum()
-            theta = theta - lr * first / np.sqrt(second + eps_root)
-        path.append(theta)
-    return np.array(path)
-
-
-def sgd_run(features, targets, theta, batch_size, lr, beta1, orders):
-    """Parameters after each epoch of SGD with momentum; all past gradients are kept."""
-    gradients, path = [], []
-    for order in orders:
-        for batch in np.asarray(order).reshape(-1, batch_size):
-            errors = features[batch] @ theta - targets[batch]
-            gradients.append(features[batch].T @ errors / batch_size)
-            theta = theta - lr * sum(beta1**lag * g for lag, g in enumerate(reversed(gradients)))
-        path.append(theta)
-    return np.array(path)

@@ -4,9 +4,13 @@ import itertools
 
 import numpy as np
 
-from adam_minibatch_noise.theory import ema_weights
-
 FIRST, SECOND = 0, 1  # the weights mu (first moment, beta1) and nu (second moment, beta2)
+
+
+def ema_weights(beta, t):
+    """mu_{t,k} of Definition 3.1."""
+    weights = beta ** np.arange(t, -1.0, -1.0)
+    return weights / weights.sum()
 
 
 def covariance(n_steps, n_batches, correlation):

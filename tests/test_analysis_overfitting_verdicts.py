@@ -8,6 +8,7 @@ import pytest
 
 from adam_minibatch_noise import theory
 from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.expansion import make_rule, rule_corr
 from analysis import overfitting_verdicts, plot_overfitting
 from analysis.reductions.overfitting import (
     bests,
@@ -209,15 +210,15 @@ def brute_force(b, r):
 def one_component_is_noisy(beta1, beta2, n_steps, covariance):
     """FB + C1 and FB + C2 at noise-to-signal 1: two parameters that only see each other, of which one is noisy.
 
-    The second derivatives of Corr in the noise of the batches are differences of `theory.adam_corr` itself.
+    The second derivatives of Corr in the noise of the batches are differences of `rule_corr` itself.
     """
     hessians = np.broadcast_to(np.array([[0.0, 1.0], [1.0, 0.0]]), (n_steps, 2, 2))
-    h = 1e-3
+    h, rule = 1e-3, make_rule("adam", {"beta1": beta1, "beta2": beta2})
 
     def corr(noise):
         gradients = np.ones((n_steps, 2))
         gradients[:, 0] += noise
-        return theory.adam_corr(gradients, hessians, beta1, beta2)
+        return rule_corr(rule, gradients, hessians)
 
     total, unit = corr(np.zeros(n_steps)), h * np.eye(n_steps)
     for p in range(n_steps):

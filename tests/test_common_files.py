@@ -57,11 +57,12 @@ def test_write_csv_keeps_full_precision(tmp_path):
 
 
 def test_to_table_aligns_columns():
-    assert files.to_table(["a", "bb"], [[1, 2.5], [10, "x"]]).splitlines() == [
+    assert files.to_table(["a", "bb"], [[1, 2.5], [10, "x"], {"c": 0, "bb": None, "a": 3}]).splitlines() == [
         " a   bb",
         "--  ---",
         " 1  2.5",
         "10    x",
+        " 3    -",
     ]
 
 

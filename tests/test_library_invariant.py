@@ -5,7 +5,7 @@ import pytest
 import sympy
 
 from adam_minibatch_noise.errors import InputError
-from adam_minibatch_noise.expansion.constants import exact_invariant_c_total, limit_c_total, rule_c_total
+from adam_minibatch_noise.expansion.constants import limit_c_total, rule_c_total
 from adam_minibatch_noise.expansion.registry import make_rule
 from adam_minibatch_noise.theory import c_total, invariant_c_total, scaling_rule
 
@@ -35,12 +35,13 @@ def test_scatter_part_of_c_total_is_the_symbolic_sum():
 
 def test_exact_c_total_tends_to_invariant_c_total():
     want = float(invariant_c_total(0.5, 0.8, 0.4, 1.2))
-    assert exact_invariant_c_total(0.5, 0.8, 0.4, 1.2, 100_000) == pytest.approx(want, rel=1e-4)
+    rule = make_rule("invariant-adam", {"beta1": 0.5, "beta2": 0.8})
+    assert rule_c_total(rule, 0.4, 100_000, lam_micro=1.2) == pytest.approx(want, rel=1e-4)
 
 
 def test_full_batch_keeps_the_noise_of_its_micro_batches():
-    quiet = exact_invariant_c_total(0.9, 0.99, 0.0, 0.0, 1, 500)
-    noisy = exact_invariant_c_total(0.9, 0.99, 0.0, 1.0, 1, 500)
+    rule = make_rule("invariant-adam", {"beta2": 0.99})
+    quiet, noisy = (rule_c_total(rule, 0.0, 1, 500, lam_micro=lam) for lam in (0.0, 1.0))
     assert noisy - quiet == pytest.approx(2 * 99 - 9, rel=0.05)
 
 

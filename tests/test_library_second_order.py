@@ -30,10 +30,8 @@ from adam_minibatch_noise.expansion.weight_sums import (
     weight_sums,
 )
 from adam_minibatch_noise.theory import (
-    adam_corr,
     batch_variance_factor,
     c_total,
-    ema_weights,
     expected_corr_terms,
     limit_constants,
 )
@@ -123,14 +121,6 @@ def test_every_line_belongs_to_a_term():
         np.testing.assert_allclose(total, value, rtol=1e-12, err_msg=term)
 
 
-def test_adam_corr_of_the_formula_sheet_is_that_of_its_rule():
-    gradients, hessians = batches_of(make_quadratics(6, 3, 0.3, 1), 2)
-    for eps_root in (0.0, 0.3):
-        rule = make_rule("adam", {"beta1": 0.8, "beta2": 0.95, "eps_root": eps_root})
-        want = [adam_corr(g, h, 0.8, 0.95, eps_root) for g, h in zip(gradients, hessians, strict=True)]
-        np.testing.assert_allclose(rule_corr(rule, gradients, hessians), want, rtol=1e-12)
-
-
 # ---------------------------------------------------------------------------------------------- constants
 @pytest.mark.parametrize("beta1", [0.0, 0.5, 0.9, 0.95])
 @pytest.mark.parametrize("beta2", [0.0, 0.3, 0.9, 0.999])
@@ -214,7 +204,7 @@ def test_apply_covariance_matches_matrix(rng):
 
 def test_moving_average_matches_weights(rng):
     values = rng.standard_normal(9)
-    want = [ema_weights(0.8, t) @ values[: t + 1] for t in range(9)]
+    want = [moving_average(0.8).at(t) @ values[: t + 1] for t in range(9)]
     np.testing.assert_allclose(moving_average(0.8).average(values), want, rtol=1e-12)
 
 

@@ -127,37 +127,6 @@ def test_c_total_is_monotone_in_beta2_on_either_side_of_the_threshold(lam, sign)
     assert np.all(sign * np.diff(theory.c_total(0.9, beta2, lam)) > 0)
 
 
-def test_ema_weights_sum_to_one_and_decay():
-    for beta, t in itertools.product([0.0, 0.5, 0.999], [0, 1, 7]):
-        weights = theory.ema_weights(beta, t)
-        assert weights.sum() == pytest.approx(1, rel=1e-14)
-        np.testing.assert_allclose(weights[:-1], beta * weights[1:], rtol=1e-12)
-
-
-def test_adam_main_matches_textbook_recursion(rng):
-    gradients = rng.standard_normal((9, 4))
-    first, second = np.zeros(4), np.zeros(4)
-    for t, g in enumerate(gradients):
-        first, second = 0.8 * first + 0.2 * g, 0.95 * second + 0.05 * g**2
-        step = (first / (1 - 0.8 ** (t + 1))) / np.sqrt(second / (1 - 0.95 ** (t + 1)) + 1e-3)
-        np.testing.assert_allclose(theory.adam_main(gradients, 0.8, 0.95, 1e-3)[t], step, rtol=1e-12)
-
-
-def test_adam_corr_is_the_derivative_of_the_memory(rng):
-    """Corr by definition (Theorem 2.3): move each past point by the updates since, differentiate F_t numerically."""
-    gradients, hessians = rng.standard_normal((5, 3)), rng.standard_normal((5, 3, 3))
-    hessians = hessians + hessians.transpose(0, 2, 1)
-    updates = theory.adam_main(gradients, 0.7, 0.9, 1e-2)
-    past = np.array([updates[k:4].sum(axis=0) for k in range(5)])  # theta_k - theta_t over lr
-
-    def last_update(lr):
-        moved = gradients + lr * np.einsum("kij,kj->ki", hessians, past)
-        return theory.adam_main(moved, 0.7, 0.9, 1e-2)[-1]
-
-    derivative = (last_update(1e-5) - last_update(-1e-5)) / 2e-5
-    np.testing.assert_allclose(theory.adam_corr(gradients, hessians, 0.7, 0.9, 1e-2), derivative, rtol=1e-7)
-
-
 def test_batch_variance_factor_matches_enumeration(rng):
     values = rng.standard_normal(6)
     values -= values.mean()

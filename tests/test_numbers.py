@@ -14,13 +14,14 @@ import torch
 
 from adam_minibatch_noise import theory
 from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.expansion.averaging import moving_average
 from adam_minibatch_noise.expansion.constants import exact_c_total
 from adam_minibatch_noise.expansion.registry import make_rule
 from adam_minibatch_noise.expansion.second_order import second_order_terms
 from adam_minibatch_noise.expansion.weight_sums import main_sums, weight_sums
 from adam_minibatch_noise.optimizers.adam import Adam, bias_correction
 from adam_minibatch_noise.optimizers.invariant_adam import BatchSizeInvariantAdamW
-from sim.losses.landscapes import quadratic_landscape
+from sim.losses.landscapes import landscape_of
 from sim.losses.problems import LeastSquares, Quadratics, make_least_squares
 from sim.memory import memoryless
 from sim.monte_carlo import trajectories
@@ -89,7 +90,7 @@ def test_equal_betas_leave_c1_and_c3_alone():
 def test_bias_corrections_match_exact_rationals(beta):
     """0^0 is 1: with beta = 0 the newest step has all the weight; near 1 the weights are equal."""
     for t in (0, 1, 9):
-        accept("ema_weights", theory.ema_weights(beta, t), exact_weights(beta, t))
+        accept("ema_weights", moving_average(beta).at(t), exact_weights(beta, t))
         accept("ema_weights", bias_correction(beta, t + 1), 1 - Fraction(beta) ** (t + 1))
 
 
@@ -275,7 +276,7 @@ def test_runs_of_one_parameter_and_full_batch_match_50_digits(beta1, beta2):
 )
 def test_memory_matches_50_digits(beta1, beta2):
     """One sample, one parameter: the algorithm with memory on a parabola."""
-    landscape = quadratic_landscape(LeastSquares(np.array([[1.5]]), np.array([0.5]), np.array([1.0])))
+    landscape = landscape_of(LeastSquares(np.array([[1.5]]), np.array([0.5]), np.array([1.0])))
     exact = exact_adam(
         lambda theta, _: mpmath.mpf(1.5) * (mpmath.mpf(1.5) * theta - mpmath.mpf(0.5)), float(landscape.start[0]),
         5, 1e-3, beta1, beta2, 1e-6,

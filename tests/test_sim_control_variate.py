@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from adam_minibatch_noise.expansion.expectation import expected_corr
+from adam_minibatch_noise.expansion.one_order import rule_corr
 from adam_minibatch_noise.expansion.registry import make_rule
-from adam_minibatch_noise.theory import adam_corr
 from sim.losses.problems import make_least_squares, make_quadratics
 from sim.monte_carlo import corr as corr_kernels
 from sim.monte_carlo.control_variate import linear_part
@@ -18,7 +18,9 @@ def corr(problem, batch_size, orders, eps_root):
     shape = (len(orders), -1, batch_size)
     gradients = quadratics.gradients[orders].reshape(*shape, problem.n_params).mean(axis=2)
     hessians = quadratics.hessians[orders].reshape(*shape, problem.n_params, problem.n_params).mean(axis=2)
-    return np.array([adam_corr(g, h, 0.8, 0.95, eps_root) for g, h in zip(gradients, hessians, strict=True)])
+    return rule_corr(
+        make_rule("adam", {"beta1": 0.8, "beta2": 0.95, "eps_root": eps_root}), gradients, hessians
+    )
 
 
 @pytest.mark.parametrize("make", [make_least_squares, make_quadratics])

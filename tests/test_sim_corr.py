@@ -124,7 +124,7 @@ GRADIENTS, HESSIANS = quadratics(6, 3)
     [
         ({"batch_size": 4}, "batch_size is 4, allowed: a divisor of n_samples = 6"),
         ({"batch_size": 0}, "batch_size is 0"),
-        ({"beta1": 1.0}, "beta1 is 1.0, allowed: 0 <= beta1 < 1"),
+        ({"beta1": 1.0}, "beta1 is 1.0, allowed: >= 0 and < 1"),
         ({"beta2": -0.1}, "beta2 is -0.1"),
         ({"eps_root": -1e-8}, "eps_root is -1e-08"),
         ({"residuals": RESIDUALS[:5]}, r"features has shape \(6, 3\) and residuals \(5,\)"),

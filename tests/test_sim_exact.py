@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from adam_minibatch_noise.expansion.expectation import expected_corr
+from adam_minibatch_noise.expansion.one_order import rule_corr
 from adam_minibatch_noise.expansion.registry import make_rule, optimizer_names, settings_of
-from adam_minibatch_noise.theory import adam_corr
 from sim import exact
 from sim.losses.problems import make_least_squares
 from tests.orders import batches_of, of_epochs
@@ -22,7 +22,7 @@ def test_zeroth_and_second_order_match_multi_epoch_enumeration(capsys, tmp_path)
     flags = ["--problem-file", tmp_path / "p.npz", "--batch-size", 2, "--n-epochs", 2, "--beta2", 0.95]
     result = run(capsys, *flags)
     gradients, hessians = (of_epochs(x, 2) for x in batches_of(problem.quadratics(), 2))
-    mean = np.mean([adam_corr(g, h, 0.9, 0.95) for g, h in zip(gradients, hessians, strict=True)], axis=0)
+    mean = rule_corr(make_rule("adam", {"beta2": 0.95}), gradients, hessians).mean(axis=0)
     noise = np.array(result["second_order"])
     np.testing.assert_allclose(mean - result["zeroth"], noise, rtol=0.05)
     assert result["t"] == 5

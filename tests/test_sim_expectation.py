@@ -114,16 +114,6 @@ def test_problem_file_gives_the_generator_s_result(tmp_path, capsys):
     assert from_file["n_permutations"] == 2520
 
 
-def test_csv_same_seed_same_bytes_for_any_number_of_threads(tmp_path):
-    files = [tmp_path / f"{n_threads}.csv" for n_threads in (1, 2, 4)]
-    for n_threads, file in zip((1, 2, 4), files, strict=True):
-        flags = ["--n-samples", 64, "--n-params", 5, "--n-permutations", 1100, "--batch-size", 4]
-        flags += ["--n-threads", n_threads, "--format", "csv", "--out", file]
-        assert expectation.main([str(flag) for flag in flags]) == 0
-    assert len({file.read_bytes() for file in files}) == 1
-    assert files[0].read_text().startswith("problem,n_samples,")
-
-
 def test_several_settings_give_what_each_gives_by_itself(capsys):
     flags = ["--n-samples", 8, "--n-params", 2, "--n-permutations", 300]
     pairs = [(size, beta2) for size in (2, 4) for beta2 in (0.5, 0.9)]

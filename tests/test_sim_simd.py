@@ -84,8 +84,11 @@ def test_kernels_agree_on_a_plain_processor_and_without_jit(change, tmp_path):
 EVERY_KERNEL = """
 import sys
 import numpy as np
+from adam_minibatch_noise.expansion.registry import make_rule
 from sim.losses import cnn
+from sim.losses.problems import LeastSquares
 from sim.monte_carlo import corr, corr_cnn, corr_kernels, sampling, simd, trajectories
+from sim.monte_carlo.rule_corr import corr_of_rule
 if sys.argv[1] == "roots":
     simd._has_table_of_roots = lambda: False
 rng, adam = np.random.default_rng(3), (0.9, 0.99, 0.01)
@@ -96,7 +99,7 @@ for n_samples, batch_size, d in [(24, 6, 24), (30, 5, 32), (24, 1, 33), (32, 8, 
     others.append(corr.adam_least_squares(features, targets, batch_size, *adam)(orders))
     problem = features, targets, np.zeros(d), batch_size, 0.01
     others.append(trajectories.adam_runs(*problem, *adam, 2, 3, seed=1))
-    sgd += [orders, trajectories.sgd_runs(*problem, 0.9, 2, 3, seed=1)]
+    sgd += [orders, corr_of_rule(LeastSquares(*problem[:3]), make_rule("sgd-momentum"), batch_size)(orders)]
 hessians = rng.normal(size=(24, 20, 20))
 problem = rng.normal(size=(24, 20)), hessians + hessians.transpose(0, 2, 1), 4
 orders = sampling.draw_permutations(24, 4, seed=2)
@@ -199,7 +202,6 @@ rng = np.random.default_rng(3)
 features, targets = rng.normal(size=(8, 9)), rng.normal(size=8)
 adam = 0.9, 0.99, 0.01
 trajectories.adam_runs(features, targets, np.zeros(9), 4, 0.01, *adam, 1, 2, seed=1)
-trajectories.sgd_runs(features, targets, np.zeros(9), 4, 0.01, 0.9, 1, 2, seed=1)
 orders = np.arange(8, dtype=np.int32)[None]
 corr.adam_least_squares(features, targets, 4, *adam)(orders)
 """

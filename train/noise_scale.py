@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
     shown = [*SHOWN.split(), "b_simple_high"]
-    table = to_table(shown, [[row[name] for name in shown] for row in rows])
+    table = to_table(shown, rows)
     write_result(args, rows=rows, value=rows, table=table)
 
 

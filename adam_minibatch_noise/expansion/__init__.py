@@ -15,7 +15,6 @@ from adam_minibatch_noise.expansion.averaging import (
 from adam_minibatch_noise.expansion.bounds import LeftOut, higher_order_bound, left_out
 from adam_minibatch_noise.expansion.constants import (
     exact_c_total,
-    exact_invariant_c_total,
     limit_c_total,
     rule_c_total,
     rule_constants,
@@ -42,7 +41,6 @@ __all__ = [
     "Weights",
     "batch_correlation",
     "exact_c_total",
-    "exact_invariant_c_total",
     "expected_corr",
     "higher_order_bound",
     "left_out",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from adam_minibatch_noise.ranges import BETA, within
-from adam_minibatch_noise.theory import Array
+from adam_minibatch_noise.theory import Array, one_minus_power
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +58,12 @@ class Weights:
 
 
 def moving_average(beta: ArrayLike) -> Weights:
-    """Exponential moving average with its bias correction: (1 - beta) beta^(l-k)/(1 - beta^(l+1))."""
+    """Exponential moving average with bias correction, (1 - beta) beta^(l-k)/(1 - beta^(l+1)): Definition 3.1."""
     decay, share = _decay(beta)
     return Weights(
         decay,
-        past=lambda steps: share * decay / _missing(decay, steps + 1),
-        current=lambda steps: share / _missing(decay, steps + 1),
+        past=lambda steps: share * decay / one_minus_power(decay, steps + 1),
+        current=lambda steps: share / one_minus_power(decay, steps + 1),
     )
 
 
@@ -91,8 +91,8 @@ def nadam_average(beta: ArrayLike) -> Weights:
     decay, share = _decay(beta)
     return Weights(
         decay,
-        past=lambda steps: share * decay**2 / _missing(decay, steps + 2),
-        current=lambda steps: share * (1 + decay) / _missing(decay, steps + 2),
+        past=lambda steps: share * decay**2 / one_minus_power(decay, steps + 2),
+        current=lambda steps: share * (1 + decay) / one_minus_power(decay, steps + 2),
     )
 
 
@@ -102,7 +102,7 @@ def lion_average(beta1: ArrayLike, beta2: ArrayLike) -> Weights:
     decay, share = _decay(beta2)
     return Weights(
         decay,
-        past=lambda steps: (1 - now) * share / _missing(decay, steps),
+        past=lambda steps: (1 - now) * share / one_minus_power(decay, steps),
         current=lambda steps: np.where(steps == 0, 1.0, now),
     )
 
@@ -115,13 +115,6 @@ def _decay(beta: ArrayLike) -> tuple[Array, Array]:
 
 def _constant(value: float | Array, steps: Array) -> Array:
     return value + np.zeros_like(steps)
-
-
-def _missing(decay: Array, n: Array) -> Array:
-    """Return 1 - decay^n, n >= 1, to a few roundings even where decay^n is close to 1."""
-    with np.errstate(divide="ignore"):  # log 0 = -inf is right: 1 - 0^n = 1
-        missing: Array = -np.expm1(n * np.log1p(decay - 1))
-    return missing
 
 
 def powers_sum(decay: Array, n: Array, log_decay: Array | None = None, share: Array | None = None) -> Array:

@@ -95,20 +95,12 @@ def left_out(
 
     Parameters
     ----------
-    rule : UpdateRule
-    gradients : (n_samples, n_params) ndarray
-        Gradient of every sample's loss at the point.
-    hessian_rows : (n_samples, n_params, n_params) ndarray, or callable
-        Hessian of every sample's loss; or a function that returns row i of each, (n_samples, n_params), where all of
-        them are too large to be held at once.
-    moments : Moments
-        Of these gradients and Hessians.
+    rule, gradients, hessian_rows, moments, theta
+        As in `higher_order_bound`; a rule of any formula.
     batch_size : int
         Divides the number of samples.
     micro_batch_size : int, optional
         Divides `batch_size`, of a rule that averages over micro-batches.
-    theta : (n_params,) ndarray, optional
-        The point itself, for a rule with weight decay.
 
     Returns
     -------

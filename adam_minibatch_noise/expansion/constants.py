@@ -155,17 +155,6 @@ def exact_c_total(
     )
 
 
-def exact_invariant_c_total(
-    beta1: float, beta2: float, lam_batch: float, lam_micro: float, n_batches: int, n_epochs: int = 1
-) -> float:
-    """C_total of batch-size invariant Adam, as `rule_c_total`.
-
-    Its limit is `adam_minibatch_noise.theory.invariant_c_total`.
-    """
-    rule = make_rule("invariant-adam", {"beta1": beta1, "beta2": beta2})
-    return float(rule_c_total(rule, lam_batch, n_batches, n_epochs, lam_micro=lam_micro))
-
-
 def _total(rule: UpdateRule, sums: MainSums, lam: ArrayLike, lam_micro: ArrayLike | None) -> Array:
     lam = within("lam", lam, NONNEGATIVE)
     forward, c1, c2 = main_constants(rule, sums)

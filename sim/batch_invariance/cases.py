@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sim.losses.first_order import FirstOrderLoss
+    from sim.losses.landscapes import Landscape
 
 RULES = {
     "invariant": ("invariant", True),
@@ -38,16 +38,16 @@ class Case:
     noise: float
     micro_batch_size: int
 
-    def loss(self, seed: int) -> "FirstOrderLoss":
+    def loss(self, seed: int) -> "Landscape":
         """Draw the problem, of `N_SAMPLES` samples."""
         from sim.losses import cnn
-        from sim.losses.first_order import cnn_loss, least_squares_loss
+        from sim.losses.landscapes import cnn_landscape, landscape_of
         from sim.losses.problems import make_least_squares
 
         if self.problem == "least-squares":
-            return least_squares_loss(make_least_squares(N_SAMPLES, 5, self.noise, seed))
+            return landscape_of(make_least_squares(N_SAMPLES, 5, self.noise, seed))
         data = cnn.make_data(N_SAMPLES, 8, n_noise=4, noise_std=self.noise, feature_noise=0.2, seed=seed)
-        return cnn_loss(cnn.make_weights(2, 8, init_std=0.5, seed=seed), data)
+        return cnn_landscape(cnn.make_weights(2, 8, init_std=0.5, seed=seed), data)
 
 
 CASES = {

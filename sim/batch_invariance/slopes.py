@@ -13,10 +13,10 @@ import numpy as np
 from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.theory import Array, batch_variance_factor
 from sim.batch_invariance.cases import CASES, RULES, Case
-from sim.batch_invariance.kappas import settings_of
-from sim.batch_invariance.micro_batches import micro_batch_trajectory
+from sim.batch_invariance.kappas import run_over, scaled
 from sim.batch_invariance.small_lr_limit import limit_trajectory
-from sim.losses.first_order import FirstOrderLoss
+from sim.losses.landscapes import Landscape
+from sim.losses.noise_summary import gradient_noise_scale
 from sim.memory.order_of_error import fit_slope
 from sim.monte_carlo.parallel_mean import in_threads
 from sim.monte_carlo.sampling import draw_batches
@@ -27,14 +27,12 @@ N_LIMIT_STEPS = 2000
 """Steps of the deterministic limit; it is right to about 1/N_LIMIT_STEPS of its length."""
 
 
-def noise_to_signal_at_start(loss: FirstOrderLoss, batch_size: int) -> float:
+def noise_to_signal_at_start(loss: Landscape, batch_size: int) -> float:
     """tr(Sigma) v(batch_size) / |g|^2 at the starting point."""
     gradients = np.array(
         [loss.loss_and_gradient(loss.start, np.array([r]))[1] for r in range(loss.n_samples)]
     )
-    mean = gradients.mean(axis=0)
-    share = float(batch_variance_factor(loss.n_samples, batch_size))
-    return float(share * gradients.var(axis=0).sum() / (mean @ mean))
+    return float(batch_variance_factor(loss.n_samples, batch_size)) * gradient_noise_scale(gradients)
 
 
 def relative_distance(trajectory: Array, reference: Array) -> float:
@@ -75,12 +73,11 @@ def distances(
     """
     loss, every = case.loss(seed), max(kappas)
     micro_batches = draw_batches(loss.n_samples, case.micro_batch_size, n_micro_batches, seed)
-    reference = micro_batch_trajectory(loss, settings_of("invariant", 1, lr, betas), micro_batches, every)
+    reference = run_over(micro_batches, loss, scaled("invariant", 1, lr, betas), every)
     gaps = {}
     for rule in RULES:
         for kappa in kappas:
-            settings = settings_of(rule, kappa, lr, betas)
-            trajectory = micro_batch_trajectory(loss, settings, micro_batches, every)
+            trajectory = run_over(micro_batches, loss, scaled(rule, kappa, lr, betas), every)
             gaps[rule, kappa] = relative_distance(trajectory, reference)
             if not np.isfinite(gaps[rule, kappa]):
                 raise InputError(
@@ -171,7 +168,7 @@ def slope_rows(
         Of `CASES`.
     kappas : list of int
     counts : list of int
-        Of `sim.batch_invariance.kappas.horizons`.
+        Of `sim.memory.order_of_error.learning_rates`, rising.
     betas : (float, float)
         At kappa = 1 and `lr_max`; 1 - beta falls with the learning rate.
     lr_max, horizon : float

@@ -15,11 +15,11 @@ import numpy as np
 from numba import njit
 
 from adam_minibatch_noise.theory import Array, batch_variance_factor
-from sim.losses.first_order import FirstOrderLoss
+from sim.losses.landscapes import Landscape
 
 
 def limit_trajectory(
-    loss: FirstOrderLoss,
+    loss: Landscape,
     squared_size: int,
     speed: float,
     taus: tuple[float, float],
@@ -30,7 +30,7 @@ def limit_trajectory(
 
     Parameters
     ----------
-    loss : FirstOrderLoss
+    loss : Landscape
     squared_size : int
         Samples in whatever is squared, <= n_samples; drawn without replacement.
     speed : float

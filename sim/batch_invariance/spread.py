@@ -9,10 +9,9 @@ import numpy as np
 from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.theory import Array
 from sim.batch_invariance.cases import RULES
-from sim.batch_invariance.kappas import settings_of
-from sim.batch_invariance.micro_batches import micro_batch_trajectory
+from sim.batch_invariance.kappas import run_over, scaled
 from sim.losses import cnn
-from sim.losses.first_order import cnn_loss, least_squares_loss
+from sim.losses.landscapes import cnn_landscape, landscape_of
 from sim.losses.problems import make_least_squares
 from sim.monte_carlo.parallel_mean import in_threads
 from sim.monte_carlo.sampling import draw_batches
@@ -57,19 +56,19 @@ def training_losses(
         On fresh samples, at the end; nan for least squares.
     """
     if problem == "least-squares":
-        loss = least_squares_loss(make_least_squares(N_TRAIN, 10, 1.0, seed))
+        loss = landscape_of(make_least_squares(N_TRAIN, 10, 1.0, seed))
     else:
         # one draw holds both: training samples first
         data = cnn.make_data(N_TRAIN + N_TEST, _PATCH, _PATCH // 2, _NOISE_STD, 0.2, seed)
         weights = cnn.make_weights(_FILTERS, _PATCH, init_std=0.3, seed=seed)
-        loss = cnn_loss(weights, data.take(np.arange(N_TRAIN)))
+        loss = cnn_landscape(weights, data.take(np.arange(N_TRAIN)))
         test = data.take(np.arange(N_TRAIN, N_TRAIN + N_TEST))
     n_steps = n_micro_batches(n_epochs)
     micro_batches = draw_batches(N_TRAIN, MICRO_BATCH_SIZE, n_steps, seed)
     losses, accuracy = np.empty((len(kappas), N_CHECKPOINTS + 1)), np.full(len(kappas), np.nan)
     for i, kappa in enumerate(kappas):
-        settings = settings_of(rule, kappa, lr, betas, weight_decay)
-        trajectory = micro_batch_trajectory(loss, settings, micro_batches, n_steps // N_CHECKPOINTS)
+        run = scaled(rule, kappa, lr, betas, weight_decay)
+        trajectory = run_over(micro_batches, loss, run, n_steps // N_CHECKPOINTS)
         losses[i] = [loss.loss_and_gradient(theta)[0] for theta in trajectory]
         if problem == "cnn":
             accuracy[i] = (cnn.margins(trajectory[-1].reshape(weights.shape), test) > 0).mean()

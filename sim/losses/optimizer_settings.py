@@ -6,7 +6,7 @@ from typing import Any
 from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.expansion.registry import make_rule, optimizer_names, settings_of
 from adam_minibatch_noise.expansion.update_rule import UpdateRule
-from common.optimizer_flag import optimizer_reader
+from common.optimizer_flag import read_optimizer
 from common.settings import BETA, COUNT, NONNEGATIVE, POSITIVE, Number, setting, used
 
 OF_MICRO_BATCHES = {
@@ -20,10 +20,11 @@ def having(name: str) -> dict[str, tuple[str, ...]]:
     return {"optimizer": tuple(one for one in optimizer_names() if name in settings_of(one))}
 
 
+OWN_DEFAULT = "; default: the optimizer's own"
+
+
 def _of_optimizer(name: str, help: str, kind: Number) -> Any:
-    return setting(
-        None, f"{help}; default: the optimizer's own", kind, group="optimizer", only_with=having(name)
-    )
+    return setting(None, help + OWN_DEFAULT, kind, group="optimizer", only_with=having(name))
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class OptimizerSettings:
     optimizer: str = setting(
         "adam",
         "with exponential averages; help: lists each with its settings",
-        optimizer_reader(),
+        read_optimizer,
         choices=optimizer_names(),
         group="optimizer",
     )

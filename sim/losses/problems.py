@@ -23,10 +23,13 @@ class Quadratics:
         grad l_r at the point.
     hessians : (n_samples, n_params, n_params) ndarray
         hess l_r, symmetric.
+    theta : (n_params,) ndarray, optional
+        The point, where it is known.
     """
 
     gradients: Array
     hessians: Array
+    theta: Array | None = None
 
     @property
     def n_samples(self) -> int:
@@ -59,6 +62,7 @@ class Quadratics:
         return Quadratics(
             gradient + amplitude * (self.gradients - gradient),
             hessian + amplitude * (self.hessians - hessian),
+            self.theta,
         )
 
 
@@ -118,7 +122,7 @@ class LeastSquares:
     def quadratics(self) -> Quadratics:
         """Return the same samples with every Hessian written out; n_samples n_params^2 numbers."""
         hessians = self.features[:, :, None] * self.features[:, None, :]
-        return Quadratics(self.gradients, hessians)
+        return Quadratics(self.gradients, hessians, self.theta)
 
 
 Problem = LeastSquares | Quadratics

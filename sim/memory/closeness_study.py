@@ -20,7 +20,7 @@ from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.expansion.update_rule import UpdateRule
 from adam_minibatch_noise.theory import Array
 from sim.losses import cnn
-from sim.losses.landscapes import Landscape, cnn_landscape, quadratic_landscape
+from sim.losses.landscapes import Landscape, cnn_landscape, landscape_of
 from sim.losses.problems import GENERATORS
 from sim.memory.memoryless import distance, memory_of
 from sim.memory.order_of_error import fit_slope
@@ -34,8 +34,6 @@ N_STDERR, N_MEMORIES = 4.0, 100
 """A slope that is off by less, besides, or at fewer steps in units of the memory, decides nothing."""
 N_SAMPLES, BATCH_SIZE = 12, 2
 """6 batches an epoch out of 66 possible ones: small, so that past batches at the current theta are few."""
-MAX_STEPS = 1_000_000
-"""Most steps of a run: its trajectory is held in memory."""
 
 
 @dataclass(frozen=True)
@@ -100,40 +98,7 @@ def make_landscape(problem: str, seed: int) -> Landscape:
     if problem == "cnn":
         data = cnn.make_data(N_SAMPLES, 4, n_noise=2, noise_std=0.7, feature_noise=0.2, seed=seed)
         return cnn_landscape(cnn.make_weights(2, 4, init_std=0.5, seed=seed), data)
-    return quadratic_landscape(GENERATORS[problem](N_SAMPLES, 5, 0.5, seed))
-
-
-def learning_rates(lr_max: float, n_decades: float, n_lr: int, horizon: float) -> tuple[Array, np.ndarray]:
-    """Choose learning rates at even ratios, each a whole number of steps from `horizon` = lr * n_steps.
-
-    Parameters
-    ----------
-    lr_max, n_decades, horizon : float
-        > 0.
-    n_lr : int
-        >= 3.
-
-    Returns
-    -------
-    lr : (n_lr,) ndarray
-        Falling.
-    n_steps : (n_lr,) ndarray of int
-
-    Raises
-    ------
-    InputError
-        If a run would have no step or more than `MAX_STEPS`.
-    """
-    n_steps = horizon / lr_max * 10 ** np.linspace(0, n_decades, n_lr)
-    if not (n_steps[0] >= 0.5 and n_steps[-1] <= MAX_STEPS):
-        raise InputError(
-            f"--horizon {horizon:g} at learning rates {lr_max:g} to {lr_max * 10**-n_decades:.3g} takes "
-            f"{n_steps[0]:.3g} to {n_steps[-1]:.3g} steps, allowed: 1 to {MAX_STEPS}"
-        )
-    n_steps = np.rint(n_steps).astype(int)
-    if len(np.unique(n_steps)) < n_lr:
-        raise InputError(f"--n-lr is {n_lr}, allowed: fewer, or no two runs of the same number of steps")
-    return horizon / n_steps, n_steps
+    return landscape_of(GENERATORS[problem](N_SAMPLES, 5, 0.5, seed))
 
 
 def measure_curves(
@@ -154,7 +119,7 @@ def measure_curves(
         As in `make_landscape`.
     rules : sequence of UpdateRule
     lr, n_steps : (n_lr,) ndarray
-        Of `learning_rates`.
+        Of `sim.memory.order_of_error.learning_rates`.
     seed : int
         Of problems and batches.
     progress : callable

@@ -68,15 +68,9 @@ def with_memory(landscape: Landscape, rule: UpdateRule, batches: np.ndarray, lr:
     trajectory = np.empty((len(batches) + 1, landscape.start.size))
     trajectory[0] = landscape.start
     kernels, tables = _compiled(rule, len(batches))
-    kernels.run_with_memory(
-        landscape.derivatives,
-        landscape.arrays,
-        _micro_batches(rule, batches),
-        lr,
-        tables,
-        rule.weight_decay,
-        trajectory,
-    )
+    batches = _micro_batches(rule, batches)
+    decay = rule.weight_decay
+    kernels.run_with_memory(landscape.gradient, landscape.arrays, batches, lr, tables, decay, trajectory)
     return trajectory
 
 

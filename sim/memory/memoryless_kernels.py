@@ -30,47 +30,26 @@ class Kernels(NamedTuple):
 @cache
 def memory_kernels(formulas: Formulas) -> Kernels:
     """Compile the loops of one set of formulas."""
-    functions, update, partials = formulas
+    evaluate, update, partials = formulas
 
     @njit(nogil=True, error_model="numpy")
-    def of_micro_batches(gradients, n_micro, rule, values, slopes):
-        """Write psi_a and psi_a' of each of the micro-batch gradients (n, d), or of its batch's, into (K, n, d)."""
-        (n, d), n_averages = gradients.shape, len(rule.decay)
-        flat = n_averages, n * d
-        functions(gradients.reshape(n * d), rule.settings, values.reshape(flat), slopes.reshape(flat))
-        if n_micro == 1:
-            return
-        batches = np.zeros((n, d))  # the gradient of each one's batch
-        for i in range(n):
-            for k in range(i // n_micro * n_micro, (i // n_micro + 1) * n_micro):
-                for j in range(d):
-                    batches[i, j] += gradients[k, j] / n_micro
-        whole, bends = np.empty(flat), np.empty(flat)
-        functions(batches.reshape(n * d), rule.settings, whole, bends)
-        for a in range(n_averages):
-            if not rule.of_micro_batches[a]:
-                for i in range(n):
-                    for j in range(d):
-                        values[a, i, j], slopes[a, i, j] = whole[a, i * d + j], bends[a, i * d + j]
-
-    @njit(nogil=True, error_model="numpy")
-    def run_with_memory(derivatives, arrays, batches, lr, rule, weight_decay, trajectory):
+    def run_with_memory(gradient, arrays, batches, lr, rule, weight_decay, trajectory):
         """Fill trajectory[1:] (n_steps, n_params) from trajectory[0] by the algorithm itself."""
-        (n_averages, d), n_micro = (len(rule.decay), trajectory.shape[1]), batches.shape[1]
-        sample, hessian, out = np.empty(d), np.empty((d, d)), np.empty(d)
-        gradients, shape = np.empty((n_micro, d)), (n_averages, n_micro, d)
-        values, slopes = np.empty(shape), np.empty(shape)
+        n_averages, d, n_micro = len(rule.decay), trajectory.shape[1], batches.shape[1]
+        out, micro, batch = np.empty(d), np.empty((n_micro, d)), np.empty((1, d))
+        values, slopes = np.empty((n_averages, n_micro, d)), np.empty((n_averages, n_micro, d))
+        psi, bends = np.empty((n_averages, 1, d)), np.empty((n_averages, 1, d))
         z, seen, lost = np.empty((n_averages, d)), np.zeros((n_averages, d)), np.zeros(d)
         for t in range(len(batches)):
             theta = trajectory[t]
-            gradients[:] = 0.0
+            micro[:], batch[:] = 0.0, 0.0
             for i in range(n_micro):
                 for r in batches[t, i]:
-                    derivatives(theta, arrays, r, sample, hessian)
-                    for j in range(d):
-                        gradients[i, j] += sample[j] / batches.shape[2]
-            of_micro_batches(gradients, n_micro, rule, values, slopes)
-            psi = _means(values, n_micro)
+                    gradient(theta, arrays, r, micro[i])
+                for j in range(d):
+                    micro[i, j] /= batches.shape[2]
+                    batch[0, j] += micro[i, j] / n_micro
+            evaluate(micro, batch, rule, values, slopes, psi, bends)
             for a in range(n_averages):
                 for j in range(d):
                     z[a, j] = rule.past[a, t] * seen[a, j] + rule.current[a, t] * psi[a, 0, j]
@@ -109,10 +88,10 @@ def memory_kernels(formulas: Formulas) -> Kernels:
         (n_distinct, n_micro, size), n_lags = members.shape, len(window)
         n_averages, d = len(rule.decay), gradients.shape[1]
         members = members.reshape((n_distinct * n_micro, size))
-        shape = n_averages, n_distinct * n_micro, d
-        values, slopes = np.empty(shape), np.empty(shape)
-        of_micro_batches(_batch_gradients(gradients, members), n_micro, rule, values, slopes)
-        psi = _means(values, n_micro)
+        values, slopes = np.empty((n_averages, len(members), d)), np.empty((n_averages, len(members), d))
+        psi, bends = np.empty((n_averages, n_distinct, d)), np.empty((n_averages, n_distinct, d))
+        micro = _batch_gradients(gradients, members)
+        evaluate(micro, _means(micro, n_micro), rule, values, slopes, psi, bends)
         first = 0 if with_corr else n_lags - 1  # of the steps whose updates are wanted
         z = np.empty((n_averages, n_lags - first, d))
         for a in range(n_averages):
@@ -135,7 +114,8 @@ def memory_kernels(formulas: Formulas) -> Kernels:
             ends, z_end = np.empty((n_averages, d)), z[:, -1].copy()
             partials(z_end, rule.settings, ends)
             for a in range(n_averages):
-                curved = _curvature_sum(hessians, members, n_micro, sums[a], slopes[a], rule.of_gradient[a])
+                slope = slopes[a] if n_micro > 1 and rule.of_micro_batches[a] else bends[a]
+                curved = _curvature_sum(hessians, members, sums[a], slope, rule.of_gradient[a])
                 for j in range(d):
                     corr[j] += ends[a, j] * curved[j]
         return main, corr
@@ -153,14 +133,13 @@ def _add(value, step, lost):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _means(values, n_micro):
-    """Mean of each `n_micro` of (K, n, d) in turn; the array itself where that is 1."""
+    """Mean of each `n_micro` of (n, d) in turn; the array itself where that is 1."""
     if n_micro == 1:
         return values
-    n_averages, n, d = values.shape
-    means = np.zeros((n_averages, n // n_micro, d))
-    for a in range(n_averages):
-        for i in range(n):
-            means[a, i // n_micro] += values[a, i] / n_micro
+    means = np.zeros((len(values) // n_micro, values.shape[1]))
+    for i in range(len(values)):
+        for j in range(values.shape[1]):
+            means[i // n_micro, j] += values[i, j] / n_micro
     return means
 
 
@@ -192,12 +171,13 @@ def _weighted_sums(updates, window, n_distinct, rule, t):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _curvature_sum(hessians, members, n_micro, sums, slopes, of_gradient):
+def _curvature_sum(hessians, members, sums, slopes, of_gradient):
     """Mean over their micro-batches, and sum over distinct batches, of psi' * (hess) sums; psi' is 1 if `of_gradient`.
 
-    `members` (n_distinct * n_micro, size) and `slopes` (n_distinct * n_micro, d) of micro-batches, `sums` of batches.
+    `members` (n_distinct * n_micro, size) are of micro-batches, `sums` (n_distinct, d) of batches, `slopes` of either.
     """
     n_samples, d = hessians.shape[:2]
+    n_micro, per_slope = len(members) // len(sums), len(members) // len(slopes)
     share, total, curved = 1 / (n_micro * members.shape[1]), np.zeros(d), np.empty(d)
     if of_gradient:  # then each sample's Hessian is needed once
         by_sample = np.zeros((n_samples, d))
@@ -220,5 +200,5 @@ def _curvature_sum(hessians, members, n_micro, sums, slopes, of_gradient):
                 for j in range(d):
                     curved[j] += hessians[r, i, j] * weight
         for j in range(d):
-            total[j] += slopes[c, j] * curved[j]
+            total[j] += slopes[c // per_slope, j] * curved[j]
     return total

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from adam_minibatch_noise.expansion.constants import limit_c_total, rule_c_total, step_size
+from adam_minibatch_noise.expansion.constants import step_size
 from adam_minibatch_noise.expansion.registry import make_rule, settings_of
-from adam_minibatch_noise.expansion.turning_points import epoch_geometry, micro_variance_factor
+from adam_minibatch_noise.expansion.turning_points import c_total_map
 
 CASES: dict[str, tuple[str, dict[str, float]]] = {
     "adam": ("adam", {}),
@@ -45,7 +45,7 @@ def bias_rows(
         Of batch-size invariant Adam; a batch that is smaller is its own micro-batch.
     cases : mapping
     progress : callable
-        Called with 1 after each row.
+        Called with the number of steps done since the last call (`turning_points.steps_of_map` of each case).
 
     Returns
     -------
@@ -57,19 +57,24 @@ def bias_rows(
     for case, (name, settings) in cases.items():
         rule, used = make_rule(name, settings), settings_of(name) | settings
         size = step_size(rule)
-        for batch_size in batch_sizes:
-            n_batches, v, correlation = epoch_geometry(n_samples, batch_size)
-            lam = v * noise_scale
-            lam_micro = noise_scale * micro_variance_factor(rule, n_samples, batch_size, micro_batch_size)
-            exact = rule_c_total(rule, lam, n_batches, n_epochs, correlation, lam_micro)
-            rows.append(
-                {"case": case, "optimizer": name}
-                | {column: used.get(column) for column in COLUMNS}
-                | {"micro_batch_size": micro_batch_size if rule.of_micro_batches else None}
-                | {"batch_size": batch_size, "n_batches": n_batches, "noise_scale": noise_scale, "lam": lam}
-                | {"n_epochs": n_epochs, "step_size": size}
-                | {"c_total_limit": float(limit_c_total(rule, lam, lam_micro)) / size**2}
-                | {"c_total_exact": float(exact) / size**2}
-            )
-            progress(1)
+        micro = micro_batch_size if rule.of_micro_batches else None
+        about = {"case": case, "optimizer": name} | {column: used.get(column) for column in COLUMNS}
+        about |= {"micro_batch_size": micro, "step_size": size}
+        # a sweep of one value
+        of_case = c_total_map(
+            "beta2",
+            used,
+            n_samples,
+            batch_sizes,
+            [noise_scale],
+            [n_epochs],
+            [used["beta2"]],
+            progress,
+            name,
+            micro,
+        )
+        for row in of_case:
+            in_units = {key: row[key] / size**2 for key in ("c_total_limit", "c_total_exact")}
+            del row["swept_beta"]
+            rows.append(about | row | in_units | about)
     return rows

@@ -17,15 +17,17 @@ class Formulas(NamedTuple):
 
     Attributes
     ----------
-    functions : callable
-        ``functions(g, settings, values, slopes)`` writes psi_a and psi_a' of gradients (n,) into (K, n) each.
+    evaluate : callable
+        ``evaluate(micro, batches, rule, values, slopes, psi, bends)`` writes psi_a and psi_a' of the gradients of m
+        batches (m, d) into `psi` and `bends` (K, m, d) and, where there are more micro-batches (n, d) than batches,
+        those of them into `values` and `slopes` (K, n, d), and the mean into `psi` where an average is of them.
     update : callable
         ``update(z, settings, out)`` writes Phi of averages (K, n) into (n,).
     partials : callable
         ``partials(z, settings, out)`` writes dPhi/dz_a into (K, n).
     """
 
-    functions: Callable[..., None]
+    evaluate: Callable[..., None]
     update: Callable[..., None]
     partials: Callable[..., None]
 
@@ -84,8 +86,29 @@ def _compiled(formula: str, functions: tuple[str, ...], settings: tuple[str, ...
     partials = [differentiate(phi, [symbol]) for symbol in symbols[: len(variables)]]
     values = [(f"values[{a}, i]", value) for a, (value, _) in enumerate(psi)]
     slopes = [(f"slopes[{a}, i]", slope) for a, (_, slope) in enumerate(psi)]
+    write_psi = _loop("g, settings, values, slopes", "g.size", {"g": "g[i]"}, settings, values + slopes)
+
+    @njit(nogil=True, error_model="numpy", forceinline=True)
+    def evaluate(micro, batches, rule, values, slopes, psi, bends):
+        n_averages, flat = len(psi), batches.size
+        out = psi.reshape((n_averages, flat)), bends.reshape((n_averages, flat))
+        write_psi(batches.reshape(flat), rule.settings, out[0], out[1])
+        n_micro = len(micro) // len(batches)
+        if n_micro == 1:
+            return
+        flat = micro.size
+        out = values.reshape((n_averages, flat)), slopes.reshape((n_averages, flat))
+        write_psi(micro.reshape(flat), rule.settings, out[0], out[1])
+        for a in range(n_averages):
+            if rule.of_micro_batches[a]:
+                for k in range(len(batches)):  # assignments to slices would take twice the seconds to compile
+                    for j in range(batches.shape[1]):
+                        psi[a, k, j] = 0.0
+                        for i in range(k * n_micro, (k + 1) * n_micro):
+                            psi[a, k, j] += values[a, i, j] / n_micro
+
     return Formulas(
-        _loop("g, settings, values, slopes", "g.size", {"g": "g[i]"}, settings, values + slopes),
+        evaluate,
         _loop("z, settings, out", "out.size", read_z, settings, [("out[i]", phi)]),
         _loop(
             "z, settings, out",
@@ -122,4 +145,4 @@ def _loop(
     ]
     names: dict[str, Any] = {"math": __import__("math")}
     exec("\n".join(lines), names)
-    return njit(nogil=True, error_model="numpy")(names["loop"])
+    return njit(nogil=True, error_model="numpy", forceinline=True)(names["loop"])

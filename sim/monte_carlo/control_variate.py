@@ -16,7 +16,8 @@ import numpy as np
 from numba import njit
 
 from adam_minibatch_noise.errors import InputError
-from adam_minibatch_noise.theory import Array, ema_weights, one_minus_power
+from adam_minibatch_noise.expansion.averaging import moving_average
+from adam_minibatch_noise.theory import Array, one_minus_power
 from sim.losses.problems import Problem
 
 
@@ -76,7 +77,7 @@ def linear_part(
 def _weights(m: int, beta1: float, beta2: float, q: Array) -> tuple[Array, Array, Array, Array]:
     """Tabulate the factors of d_{k,j}, of hess d_k F and I^mu, I^nu, (m, n_params) each."""
     n = m - 1
-    mu, nu = ema_weights(beta1, n), ema_weights(beta2, n)
+    mu, nu = moving_average(beta1).at(n), moving_average(beta2).at(n)
     lag = np.arange(n, -1.0, -1.0)
     lag_mu, lag_nu = mu @ lag, nu @ lag
     outer = nu[:, None] * (lag_mu - 3 * q * lag_nu) + (lag_nu * mu + nu * lag)[:, None]

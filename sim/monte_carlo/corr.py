@@ -17,6 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.ranges import BETA, NONNEGATIVE, within
 from sim.monte_carlo.corr_kernels import (
     SMALLEST_ROOT,
     Units,
@@ -81,15 +82,9 @@ def adam_least_squares(
     unit = exponent(features)
     size = np.maximum(unit + exponent(residuals), exponent(np.sqrt(eps_root)))
     units = Units(np.full(features.shape[1], size), 2 * unit)
-    zero = zero_vector(panel_lanes(features.shape[1]))
     rows, weights = np.ldexp(features, -unit), np.ldexp(residuals, unit - size)
-    problem = padded(rows, zero.size), weights / batch_size
-    adam = tabulate(problem, batch_size, beta1, beta2, eps_root, units)
-
-    def corr(orders):
-        return run_kernel(corr_least_squares, problem, batch_size, adam, orders, zero, units.gradient)
-
-    return corr
+    problem = padded(rows, panel_lanes(features.shape[1])), weights / batch_size
+    return of_kernel(corr_least_squares, problem, batch_size, beta1, beta2, eps_root, units)
 
 
 def adam_quadratics(
@@ -131,16 +126,21 @@ def adam_quadratics(
     check_settings(len(gradients), batch_size, beta1, beta2, eps_root)
     size = np.maximum(exponent(gradients, axis=0), exponent(np.sqrt(eps_root)))
     units = Units(size, exponent(hessians))
-    zero = zero_vector(panel_lanes(gradients.shape[1]))
+    lanes = panel_lanes(gradients.shape[1])
     rows, hessians = np.ldexp(gradients, -size), np.ldexp(hessians, -units.hessian)
     weights = np.full(len(gradients), 1 / batch_size)
-    problem = padded(rows, zero.size), padded(hessians, zero.size), weights
-    adam = tabulate(problem, batch_size, beta1, beta2, eps_root, units)
+    problem = padded(rows, lanes), padded(hessians, lanes), weights
+    return of_kernel(corr_quadratics, problem, batch_size, beta1, beta2, eps_root, units)
 
-    def corr(orders):
-        return run_kernel(corr_quadratics, problem, batch_size, adam, orders, zero, size)
 
-    return corr
+def of_kernel(kernel, problem, batch_size, beta1, beta2, eps_root, units, columns=None):
+    """Make the function of orders that `kernel` computes; component j is at columns[j] there, by default at j."""
+    (n_samples, width), zero = problem[0].shape, zero_vector(panel_lanes(len(units.gradient)))
+    used, weights = np.arange(len(units.gradient)) if columns is None else columns, weights_of(problem)
+    smallest = np.abs(problem[0][:, used] * weights[:, None]).min()
+    betas = beta1, beta2, eps_root
+    adam = make_adam_weights(n_samples // batch_size, batch_size, *betas, units, used, width, smallest)
+    return lambda orders: run_kernel(kernel, problem, batch_size, adam, orders, zero, units.gradient, columns)
 
 
 def subtract_control(corr, control):
@@ -210,15 +210,6 @@ def exponent(array, axis=None):
     return np.where(largest > 0, np.frexp(largest)[1], -2000)
 
 
-def tabulate(problem, batch_size, beta1, beta2, eps_root, units, columns=None):
-    """Tabulate Adam's weights; component j is at columns[j] in the kernel, by default at j."""
-    n_samples, width = problem[0].shape
-    columns = np.arange(len(units.gradient)) if columns is None else columns
-    n_batches, weights = n_samples // batch_size, weights_of(problem)
-    smallest = np.abs(problem[0][:, columns] * weights[:, None]).min()
-    return make_adam_weights(n_batches, batch_size, beta1, beta2, eps_root, units, columns, width, smallest)
-
-
 def weights_of(problem):
     """Return the weight of each sample in its batch gradient, among a kernel's arrays."""
     return next(array for array in problem[1:] if np.ndim(array) == 1)
@@ -228,11 +219,9 @@ def check_settings(n_samples, batch_size, beta1, beta2, eps_root):
     """Complain of a setting outside its range."""
     if not (batch_size >= 1 and n_samples % batch_size == 0):
         raise InputError(f"batch_size is {batch_size}, allowed: a divisor of n_samples = {n_samples}")
-    for name, value in [("beta1", beta1), ("beta2", beta2)]:
-        if not 0 <= value < 1:
-            raise InputError(f"{name} is {value}, allowed: 0 <= {name} < 1")
-    if not 0 <= eps_root < np.inf:
-        raise InputError(f"eps_root is {eps_root}, allowed: finite and >= 0")
+    within("beta1", beta1, BETA)
+    within("beta2", beta2, BETA)
+    within("eps_root", eps_root, NONNEGATIVE)
 
 
 def check_finite(**arrays):

@@ -22,14 +22,7 @@ from numba import njit
 
 from adam_minibatch_noise.errors import InputError
 from sim.losses import cnn
-from sim.monte_carlo.corr import (
-    CorrOfOrders,
-    check_finite,
-    check_settings,
-    exponent,
-    run_kernel,
-    tabulate,
-)
+from sim.monte_carlo.corr import CorrOfOrders, check_finite, check_settings, exponent, of_kernel
 from sim.monte_carlo.corr_kernels import U, Units, add_product, add_step, combine, forward
 from sim.monte_carlo.simd import (
     ZeroVector,
@@ -37,7 +30,6 @@ from sim.monte_carlo.simd import (
     lanes_of,
     load,
     padded,
-    panel_lanes,
     store,
     sums_of_four,
     zero_vector,
@@ -119,13 +111,7 @@ def adam_cnn(
     rows = aligned_zeros((data.n_samples, np.prod(shape)))
     rows[:, columns] = np.ldexp(gradients, -size)
     problem = rows, np.full(data.n_samples, 1 / batch_size), network
-    adam = tabulate(problem, batch_size, beta1, beta2, eps_root, Units(size, 2 * unit), columns)
-    zero = zero_vector(panel_lanes(gradients.shape[1]))
-
-    def corr(orders):
-        return run_kernel(_corr_cnn, problem, batch_size, adam, orders, zero, size, columns)
-
-    return corr
+    return of_kernel(_corr_cnn, problem, batch_size, beta1, beta2, eps_root, Units(size, 2 * unit), columns)
 
 
 def _tabulate(weights, data, q, unit):

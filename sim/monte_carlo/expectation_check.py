@@ -97,7 +97,7 @@ def corr_function(
 ) -> Callable[[np.ndarray], Array]:
     """Return the function from orders (n, n_samples) to Corr_n (n, n_params), by the fastest kernel there is."""
     if not _is_plain_adam(rule):
-        return corr_of_rule(problem, rule, batch_size, micro_batch_size, getattr(problem, "theta", None))
+        return corr_of_rule(problem, rule, batch_size, micro_batch_size)
     beta1, beta2, eps_root = _adam_settings(rule)
     if isinstance(problem, LeastSquares):
         return corr.adam_least_squares(
@@ -226,9 +226,9 @@ def compare(
     InputError
         If a component of the gradient is 0.
     """
-    theta, moments = getattr(problem, "theta", None), problem.moments()
+    moments = problem.moments()
     rows = problem.gradients, problem.hessian_row
-    gap = left_out(rule, *rows, moments, batch_size, micro_batch_size, theta)
+    gap = left_out(rule, *rows, moments, batch_size, micro_batch_size, problem.theta)
     predicted = gap.exact - gap.second_order
     if rule.name == "adam":  # the closed forms themselves
         beta1, beta2, _ = _adam_settings(rule)

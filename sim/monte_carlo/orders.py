@@ -12,6 +12,7 @@ import numpy as np
 from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.theory import Array
 from sim.losses.problems import Quadratics
+from sim.monte_carlo.parallel_mean import merge, summarize
 from sim.monte_carlo.sampling import draw_permutations, n_ordered_partitions, ordered_partitions
 
 MAX_ORDERS = 20_000
@@ -134,9 +135,8 @@ def average(
         If a value is not finite.
     """
     gradient, hessian = problem.gradients.mean(axis=0), problem.hessians.mean(axis=0)
-    done = 0
-    mean, scatter = np.zeros(()), np.zeros(())
-    for orders in chunks:
+
+    def evaluated(orders: np.ndarray) -> Array:
         gradients, hessians = problem.gradients[orders].mean(axis=2), problem.hessians[orders].mean(axis=2)
         with np.errstate(divide="ignore", invalid="ignore"):
             mirrored = evaluate(2 * gradient - gradients, 2 * hessian - hessians)
@@ -145,18 +145,9 @@ def average(
             raise InputError(
                 "--eps-root is 0 and so is a batch gradient, allowed: > 0, or noise scaled by --rho"
             )
-        n = len(orders)
-        chunk_mean = values.mean(axis=-2)
-        gap = chunk_mean - mean
-        scatter = (
-            scatter
-            + ((values - chunk_mean[..., None, :]) ** 2).sum(axis=-2)
-            + gap**2 * (done * n / (done + n))
-        )
-        done += n
-        mean = mean + gap * (n / done)
-        progress(n)
-    return mean, np.sqrt(scatter / max(done - 1, 1) / done)
+        return values
+
+    return merge((summarize(evaluated(orders)) for orders in chunks), progress)
 
 
 def average_over_orders(

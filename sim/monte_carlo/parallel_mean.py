@@ -65,32 +65,38 @@ def mean_and_stderr(
 
     def block(start):
         size = min(BLOCK, n_permutations - start)
-        values = function(draw_permutations(n_samples, size, seed, first_index + start))
-        mean = values.mean(axis=0)
-        values -= mean
-        return size, mean, _norms(values)
+        return summarize(function(draw_permutations(n_samples, size, seed, first_index + start)))
 
-    done = 0
-    mean, scatter = (
-        np.zeros(()),
-        np.zeros(()),
-    )  # scatter: root of the sum of squared deviations from the mean [1]_
-    for size, block_mean, block_scatter in in_threads(block, range(0, n_permutations, BLOCK), n_threads):
+    return merge(in_threads(block, range(0, n_permutations, BLOCK), n_threads), progress)
+
+
+def summarize(values):
+    """Reduce a block of values (..., n, d), which are overwritten, to n, their mean and scatter for `merge`."""
+    mean = values.mean(axis=-2)
+    values -= mean[..., None, :]
+    return values.shape[-2], mean, _norms(values)
+
+
+def merge(summaries, progress=None):
+    """Mean and its standard error, (..., d) each, of the values behind blocks of `summarize`, in their order [1]_."""
+    done, mean, scatter = 0, np.zeros(()), np.zeros(())  # scatter: root of the summed squared deviations
+    for size, block_mean, block_scatter in summaries:
         gap = block_mean - mean
         scatter = np.hypot(scatter, np.hypot(block_scatter, gap * np.sqrt(done * size / (done + size))))
         done += size
         mean = mean + gap * (size / done)
         if progress is not None:
             progress(size)
-    return mean, scatter / np.sqrt((n_permutations - 1.0) * n_permutations)
+    return mean, scatter / np.sqrt(max(done - 1.0, 1.0) * done)
 
 
 def _norms(values):
     """Root of the sum of squares of each column; the squares may be beyond float64."""
-    squares = np.einsum("ij,ij->j", values, values)
+    squares = np.einsum("...ij,...ij->...j", values, values)
     if not ((squares > 1e-270) & (squares < np.inf)).all():
-        unit = np.maximum(np.abs(values).max(axis=0), SMALLEST)
-        return unit * np.sqrt(np.einsum("ij,ij->j", values / unit, values / unit))
+        unit = np.maximum(np.abs(values).max(axis=-2), SMALLEST)
+        scaled = values / unit[..., None, :]
+        return unit * np.sqrt(np.einsum("...ij,...ij->...j", scaled, scaled))
     return np.sqrt(squares)
 
 

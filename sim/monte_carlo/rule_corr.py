@@ -51,7 +51,6 @@ def corr_of_rule(
     rule: UpdateRule,
     batch_size: int,
     micro_batch_size: int | None = None,
-    theta: Array | None = None,
 ) -> Callable[[np.ndarray], Array]:
     """Make the function that maps orders of the samples to values of Corr_n.
 
@@ -63,8 +62,6 @@ def corr_of_rule(
         A divisor of the number of samples.
     micro_batch_size : int, optional
         A divisor of `batch_size`, of a rule that averages over micro-batches.
-    theta : (n_params,) ndarray, optional
-        The point itself, for a rule with weight decay.
 
     Returns
     -------
@@ -75,7 +72,7 @@ def corr_of_rule(
     Raises
     ------
     InputError
-        For a size that does not divide, or weight decay without `theta`.
+        For a size that does not divide, or weight decay of a problem without `theta`.
     """
     size = micro_batch_size if rule.of_micro_batches and micro_batch_size else batch_size
     if batch_size < 1 or problem.n_samples % batch_size or size < 1 or batch_size % size:
@@ -84,7 +81,7 @@ def corr_of_rule(
             f"{problem.n_samples}"
         )
     n_batches, zero = problem.n_samples // batch_size, zero_vector(panel_lanes(problem.n_params))
-    decay = rule.require_parameters(theta)
+    decay = rule.require_parameters(problem.theta)
     last = np.array([weights.at(n_batches - 1) for weights in rule.weights]) / size
     if isinstance(problem, LeastSquares):
         rows, weights, hessians = problem.features, problem.residuals, np.zeros((0, 0, 0))
@@ -130,18 +127,17 @@ def _mean_rows(rows, n, means):
 @cache
 def _kernel(formulas: Formulas, least_squares: bool) -> Callable[..., None]:
     """Compile the kernel of one set of formulas and one kind of problem."""
-    functions, update, partials = formulas
+    evaluate, update, partials = formulas
 
     @njit(nogil=True, error_model="numpy")
     def kernel(rows, weights, hessians, epoch, orders, zero, values):
         rule, n_micro, size = epoch.rule, epoch.n_micro, epoch.size
         (n_averages, m), width = epoch.last.shape, rows.shape[1]
-        of_micro = rule.of_micro_batches.any()
         micro = np.empty((m * n_micro, width))  # gradients of micro-batches
         batch = np.empty((m, width))
         shape = (n_averages, m * n_micro, width)
-        psi, slopes = np.empty(shape), np.empty(shape)
-        psi_batch, slopes_batch = np.empty((n_averages, m, width)), np.empty((n_averages, m, width))
+        values_of_micro, slopes = np.empty(shape), np.empty(shape)
+        psi, bends = np.empty((n_averages, m, width)), np.empty((n_averages, m, width))
         averages, updates = np.empty((n_averages, m, width)), np.empty((m, width))
         sums, u, product = np.empty((n_averages, width)), np.empty((1, width)), np.empty(width)
         dots, seen = np.empty((1, size + 3)), np.empty(width)
@@ -158,25 +154,13 @@ def _kernel(formulas: Formulas, least_squares: bool) -> Callable[..., None]:
                 for j in range(epoch.n_params, width):
                     micro[k, j] = 1.0  # a padding of zeros would be 0/0
             _mean_rows(micro, n_micro, batch)
-            flat = m * width
-            functions(
-                batch.reshape(flat), rule.settings, psi_batch.reshape((n_averages, flat)),
-                slopes_batch.reshape((n_averages, flat)),
-            )  # fmt: skip
-            if of_micro:
-                flat = m * n_micro * width
-                functions(
-                    micro.reshape(flat), rule.settings, psi.reshape((n_averages, flat)),
-                    slopes.reshape((n_averages, flat)),
-                )  # fmt: skip
+            evaluate(micro, batch, rule, values_of_micro, slopes, psi, bends)
             for a in range(n_averages):
-                if rule.of_micro_batches[a]:
-                    _mean_rows(psi[a], n_micro, psi_batch[a])
                 seen[:] = 0.0
                 for k in range(m):
                     past, current, decay = rule.past[a, k], rule.current[a, k], rule.decay[a]
                     for j in range(width):
-                        value = psi_batch[a, k, j]
+                        value = psi[a, k, j]
                         averages[a, k, j] = past * seen[j] + current * value
                         seen[j] = decay * seen[j] + value
             update(averages.reshape((n_averages, m * width)), rule.settings, updates.reshape(m * width))
@@ -199,7 +183,8 @@ def _kernel(formulas: Formulas, least_squares: bool) -> Callable[..., None]:
                         store(product, (c,), total)
                     for a in range(n_averages):
                         weight = epoch.last[a, k] / n_micro
-                        slope = slopes[a, k * n_micro + i] if rule.of_micro_batches[a] else slopes_batch[a, k]
+                        of_micro = n_micro > 1 and rule.of_micro_batches[a]
+                        slope = slopes[a, k * n_micro + i] if of_micro else bends[a, k]
                         for j in range(width):
                             sums[a, j] += weight * slope[j] * product[j]
             for a in range(n_averages):

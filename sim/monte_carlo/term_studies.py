@@ -45,10 +45,9 @@ class _Study:
         rule: UpdateRule,
         batch_size: int,
         n_epochs: int,
-        theta: Array | None,
         micro_batch_size: int | None,
     ) -> None:
-        self.rule, self.theta, self.moments = rule, theta, problem.moments()
+        self.rule, self.theta, self.moments = rule, problem.theta, problem.moments()
         self.size = (micro_batch_size or batch_size) if rule.of_micro_batches else batch_size
         self.n_micro = batch_size // self.size
         self.n_batches = problem.n_samples // batch_size
@@ -74,7 +73,7 @@ class _Study:
                 self.size,
                 self.sums,
                 odd_orders=False,
-                theta=theta,
+                theta=problem.theta,
             )
         self.bound = np.where(np.isnan(bound), np.inf, bound)
 
@@ -101,7 +100,6 @@ def terms(
     n_permutations: int | None = None,
     seed: int = 0,
     progress: Progress = ignore,
-    theta: Array | None = None,
     micro_batch_size: int | None = None,
 ) -> list[Result]:
     """FB and MBN1 .. MBN5 at the last step of some epochs, each measured by itself.
@@ -120,8 +118,6 @@ def terms(
         Random orders to average over, and their seed. Default: all orders.
     progress : callable
         Called with the number of orders done since the last call.
-    theta : (n_params,) ndarray, optional
-        The point itself, for a rule with weight decay.
     micro_batch_size : int, optional
         A divisor of `batch_size`, for a rule that averages over micro-batches.
 
@@ -134,7 +130,7 @@ def terms(
     InputError
         If there are too many orders, a batch gradient is 0 where the rule is not defined, or a component of g is 0.
     """
-    study = _Study(problem, rule, batch_size, n_epochs, theta, micro_batch_size)
+    study = _Study(problem, rule, batch_size, n_epochs, micro_batch_size)
     linear, pairs = rule.formula == LINEAR, term_places(rule)
     zeroth, exact = study.terms(rule, study.sums, study.v)
     quiet_limit, limits = rule.without_eps(), limit_weight_sums(rule.weights)
@@ -167,7 +163,6 @@ def lines(
     batch_size: int,
     n_epochs: int = 1,
     progress: Progress = ignore,
-    theta: Array | None = None,
     micro_batch_size: int | None = None,
 ) -> list[Result]:
     """Every line of `expansion.second_order`, the noise of a batch with itself and of different batches apart.
@@ -175,7 +170,7 @@ def lines(
     For Adam the lines of Proposition A.6, by the paper's names of the places. Parameters, result and errors as in
     `terms`, over all orders.
     """
-    study = _Study(problem, rule, batch_size, n_epochs, theta, micro_batch_size)
+    study = _Study(problem, rule, batch_size, n_epochs, micro_batch_size)
     there = lines_of(rule)
     limit, quiet = limit_weight_sums(rule.weights), rule.without_eps()
     apart = weight_sums(rule.weights, study.n_batches, study.n_steps - 1, 0.0)
@@ -183,7 +178,7 @@ def lines(
         (quiet, limit, study.v), (quiet, limit, study.per_batch), (rule, apart, study.v), (rule, study.sums, study.v),
     )  # fmt: skip
     predictions = [
-        second_order_lines(used, study.moments, sums, v, micro, theta)[1]
+        second_order_lines(used, study.moments, sums, v, micro, problem.theta)[1]
         for used, sums, (v, micro) in of_each
     ]
 

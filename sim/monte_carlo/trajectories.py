@@ -1,4 +1,4 @@
-"""Many independent training runs on least squares: Adam and SGD with momentum, batches without replacement.
+"""Many independent training runs of Adam on least squares, batches without replacement.
 
 The loss of sample r is l_r = (a_r . theta - y_r)^2 / 2. Each run reshuffles the samples at every epoch, with
 permutations of its own (`sim.monte_carlo.sampling`): number run + 2^32 epoch of the seed. So a run does not depend on
@@ -17,7 +17,9 @@ import numpy as np
 from numba import njit
 
 from adam_minibatch_noise.errors import InputError
+from adam_minibatch_noise.ranges import AT_LEAST_ONE, NONNEGATIVE, POSITIVE, within
 from adam_minibatch_noise.theory import one_minus_power
+from sim.monte_carlo.corr import check_finite, check_settings
 from sim.monte_carlo.gathered_rows import shifted_rows_dot_vector, weighted_sum_of_rows
 from sim.monte_carlo.parallel_mean import in_threads
 from sim.monte_carlo.sampling import fill_permutation, make_counters
@@ -118,80 +120,26 @@ def adam_runs(
     InputError
         For an argument outside its range.
     """
-    _check_beta("beta1", beta1)
-    _check_beta("beta2", beta2)
-    if not 0 < eps_root < np.inf:
-        raise InputError(f"eps_root is {eps_root}, allowed: finite and > 0")
-    n_steps = n_epochs * (len(features) // max(batch_size, 1))
-    t = np.arange(n_steps)
-    scale1 = lr * (1 - beta1) / one_minus_power(beta1, t + 1)
-    scale2 = (1 - beta2) / one_minus_power(beta2, t + 1)
-
-    def train(*block):
-        _adam(*block, float(beta1), float(beta2), float(eps_root), scale1, scale2)
-
-    settings = batch_size, lr, beta1, n_epochs, n_runs, seed, first_run, progress, n_threads
-    return _train(train, features, targets, theta, *settings)
-
-
-def sgd_runs(
-    features: np.ndarray,
-    targets: np.ndarray,
-    theta: np.ndarray,
-    batch_size: int,
-    lr: float,
-    beta1: float,
-    n_epochs: int,
-    n_runs: int,
-    seed: int,
-    first_run: int = 0,
-    progress: Callable[[int], object] | None = None,
-    n_threads: int | None = None,
-) -> np.ndarray:
-    """Train `n_runs` times with SGD with momentum and keep the parameters after each epoch.
-
-    theta <- theta - lr sum_k beta1^(t-k) g_k (heavy ball, without damping). A run that diverges ends in nan.
-
-    Parameters
-    ----------
-    features, targets, theta, batch_size, lr, beta1, n_epochs, n_runs, seed, first_run, progress, n_threads
-        As in `adam_runs`; the same runs see the same batches.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_runs, n_epochs, d)
-
-    Raises
-    ------
-    InputError
-        For an argument outside its range.
-    """
-
-    def train(*block):
-        _sgd(*block, float(beta1), float(lr))
-
-    settings = batch_size, lr, beta1, n_epochs, n_runs, seed, first_run, progress, n_threads
-    return _train(train, features, targets, theta, *settings)
-
-
-def _train(
-    train, features, targets, theta,
-    batch_size, lr, beta1, n_epochs, n_runs, seed, first_run, progress, n_threads,
-):  # fmt: skip
-    """Have `train` write its part of the result for each block of runs."""
     features, targets, theta = (np.asarray(array, np.float64) for array in (features, targets, theta))
-    _check_problem(features, targets, theta, batch_size)
-    _check_beta("beta1", beta1)
-    if not 0 <= lr < np.inf:
-        raise InputError(f"lr is {lr}, allowed: finite and >= 0")
+    if features.ndim != 2 or targets.shape != features.shape[:1] or theta.shape != features.shape[1:]:
+        raise InputError(
+            f"features has shape {features.shape}, targets {targets.shape} and theta {theta.shape}, "
+            "allowed: (n_samples, d), (n_samples,) and (d,)"
+        )
+    check_finite(features=features, targets=targets, theta=theta)
+    check_settings(len(features), batch_size, beta1, beta2, eps_root)
+    within("lr", lr, NONNEGATIVE)
+    within("eps_root", eps_root, POSITIVE)
     for name, value in [("n_epochs", n_epochs), ("n_runs", n_runs)]:
-        if value < 1:
-            raise InputError(f"{name} is {value}, allowed: >= 1")
+        within(name, value, AT_LEAST_ONE)
     if not 0 <= first_run <= MAX_RUNS - n_runs:
         raise InputError(f"first_run is {first_run}, allowed: 0 to {MAX_RUNS} - n_runs")
     if not 0 <= seed < 2**63:
         raise InputError(f"seed is {seed}, allowed: 0 to {2**63 - 1}")
-    n_samples, d = features.shape
+    (n_samples, d), steps = features.shape, np.arange(1, n_epochs * (len(features) // batch_size) + 1)
+    numbers = float(beta1), float(beta2), float(eps_root)
+    scale1 = lr * (1 - beta1) / one_minus_power(beta1, steps)
+    scale2 = (1 - beta2) / one_minus_power(beta2, steps)
     zero = zero_vector(panel_lanes(d))
     data = Data(padded(features, zero.size), targets, theta, batch_size, np.uint64(seed))
     result = np.empty((n_runs, n_epochs, d))
@@ -212,31 +160,13 @@ def _train(
             minus_targets=np.zeros(n_samples + 3),
         )
         with np.errstate(over="ignore"):  # as in `sim.monte_carlo.sampling.draw_permutations`
-            train(data, run, np.uint64(first_run + start), zero, rows)
+            _adam(data, run, np.uint64(first_run + start), zero, rows, *numbers, scale1, scale2)
         return len(rows)
 
     for size in in_threads(block, range(0, n_runs, RUNS_IN_BLOCK), n_threads):
         if progress is not None:
             progress(size)
     return result
-
-
-def _check_problem(features, targets, theta, batch_size):
-    if features.ndim != 2 or targets.shape != features.shape[:1] or theta.shape != features.shape[1:]:
-        raise InputError(
-            f"features has shape {features.shape}, targets {targets.shape} and theta {theta.shape}, "
-            "allowed: (n_samples, d), (n_samples,) and (d,)"
-        )
-    for name, array in [("features", features), ("targets", targets), ("theta", theta)]:
-        if array.size == 0 or not np.isfinite(array).all():
-            raise InputError(f"{name} is empty or has entries that are not finite, allowed: finite numbers")
-    if not (batch_size >= 1 and len(features) % batch_size == 0):
-        raise InputError(f"batch_size is {batch_size}, allowed: a divisor of n_samples = {len(features)}")
-
-
-def _check_beta(name, beta):
-    if not 0 <= beta < 1:
-        raise InputError(f"{name} is {beta}, allowed: 0 <= {name} < 1")
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -260,25 +190,6 @@ def _adam(data, run, first_run, zero, result, beta1, beta2, eps_root, scale1, sc
                     store(run.exp_avg, (0, c), exp_avg)
                     store(run.exp_avg_sq, (0, c), exp_avg_sq)
                     store(run.theta, (0, c), load(run.theta, (0, c), zero) + step)
-            result[i, epoch] = run.theta[0, : result.shape[2]]
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _sgd(data, run, first_run, zero, result, beta1, lr):
-    """Every run of a block."""
-    (n_samples, d), batch_size = data.features.shape, data.batch_size
-    for i in range(result.shape[0]):
-        _begin(data, run)
-        for epoch in range(result.shape[1]):
-            _shuffle_samples(data, run, first_run, i, epoch)
-            for start in range(0, n_samples, batch_size):
-                batch = run.order[start : start + batch_size]
-                _batch_errors(data, run, start, batch)
-                for c in range(0, d, lanes_of(zero)):
-                    g = weighted_sum_of_rows(data.features, batch, run.errors, c, zero)
-                    exp_avg = load(run.exp_avg, (0, c), zero) * beta1 + g
-                    store(run.exp_avg, (0, c), exp_avg)
-                    store(run.theta, (0, c), load(run.theta, (0, c), zero) + exp_avg * -lr)
             result[i, epoch] = run.theta[0, : result.shape[2]]
 
 
