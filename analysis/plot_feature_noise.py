@@ -1,7 +1,8 @@
 """Draw the studies of feature noise: what is fitted over time, and test error against settings.
 
 --figure alignments: the published runs over time; batch: test error against batch size; decay: against weight decay;
-remedies: what removes the failure of the large batch; steps: test error over the steps. Points are means over seeds,
+remedies: what removes the failure of the large batch; steps: test error over the steps; rescue: other optimisers and
+activations. Points are means over seeds,
 bars and bands run from the lowest to the highest.
 """
 
@@ -33,6 +34,7 @@ STUDIES = {
     "decay": ("decay",),
     "remedies": ("steps", "replacement", "betas"),
     "steps": ("steps",),
+    "rescue": ("optimizers", "activations"),
 }
 
 
@@ -213,12 +215,27 @@ def draw_steps(table: "pd.DataFrame") -> "Figure":
     return figure
 
 
+def draw_rescue(table: "pd.DataFrame") -> "Figure":
+    """Draw what other optimisers and activations make of the large batch."""
+    import matplotlib.pyplot as plt
+
+    from analysis.drawing import rescue, style
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(style.WIDTH, 3.4), width_ratios=(1, 0.8))
+    rescue.draw(left, rescue.optimizers(table[table["study"] == "optimizers"]))
+    rescue.draw(right, rescue.activations(table[table["study"] == "activations"]))
+    left.set_title("optimisers, q = 3")
+    right.set_title("activations, AdamW")
+    return figure
+
+
 DRAW = {
     "alignments": draw_alignments,
     "batch": draw_batch,
     "decay": draw_decay,
     "remedies": draw_remedies,
     "steps": draw_steps,
+    "rescue": draw_rescue,
 }
 
 

@@ -259,7 +259,7 @@ rule plot_feature_noise:
         f"{R}/benchmarks/analysis/plot_feature_noise/{{source}}_{{part}}.tsv"
     wildcard_constraints:
         source="here|published",
-        part="alignments|batch|decay|remedies|steps",
+        part="alignments|batch|decay|remedies|steps|rescue",
     priority: FIRST
     conda:
         "../envs/analysis.yaml"

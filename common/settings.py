@@ -19,6 +19,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from adam_minibatch_noise.errors import InputError
@@ -165,7 +166,14 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def inherited(cls: type, name: str, *, default: Any = None, only_with: Conditions | None = None) -> Any:
+def inherited(
+    cls: type,
+    name: str,
+    *,
+    default: Any = None,
+    only_with: Conditions | None = None,
+    also_with: Mapping[str, Sequence[Any]] = MappingProxyType({}),
+) -> Any:
     """Declare a setting of a parent class anew, with another default or other conditions.
 
     Parameters
@@ -178,6 +186,8 @@ def inherited(cls: type, name: str, *, default: Any = None, only_with: Condition
         Default: that of the parent, of which the help may tell behind "; default: ".
     only_with : optional
         As in `setting`; default: that of the parent.
+    also_with : mapping of str to sequence
+        A condition that must hold beside these.
 
     Returns
     -------
@@ -189,6 +199,9 @@ def inherited(cls: type, name: str, *, default: Any = None, only_with: Condition
         metadata["help"] = metadata["help"].split("; default: ")[0]
     if only_with is not None:
         metadata["only_with"] = _alternatives(only_with)
+    if also_with:
+        of_parent: tuple[Mapping[str, Sequence[Any]], ...] = metadata["only_with"] or ({},)
+        metadata["only_with"] = tuple({**also_with, **conditions} for conditions in of_parent)
     return dataclasses.field(default=parent.default if default is None else default, metadata=metadata)
 
 

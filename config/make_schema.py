@@ -12,6 +12,8 @@ from common.studies import STUDIES
 from config.sections import SECTIONS, Section, settings_of
 
 SCHEMA, LIST = "config/config.schema.yaml", "docs/settings.md"
+RECORDED_ALONE = ("optimizers", "activations")
+"""Studies of feature noise of which no figure is drawn on the smaller problem."""
 NOTE = "Made by `make schema` from the settings of the programs; edit those, not this file."
 
 
@@ -29,7 +31,7 @@ def build() -> dict[str, Any]:
     sim = {name: made[f"sim.{name}"] for name in STUDIES} | {
         "terms": _cases(made["sim.terms.CASE"]),
         "feature_noise_studies": _closed(
-            {"settings": study, "studies": _closed(dict.fromkeys(studies, study))}
+            {"settings": study, "studies": _closed(dict.fromkeys(studies, study), RECORDED_ALONE)}
         ),
         "overfitting_study": _mapping(f"^({'|'.join(variants)})$", made["sim.overfitting_study.VARIANT"]),
     }
@@ -69,12 +71,12 @@ def build() -> dict[str, Any]:
     }
 
 
-def _closed(properties: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a section in which every name is needed, and no other allowed."""
+def _closed(properties: dict[str, Any], optional: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the schema of a section in which every name is needed, but for some, and no other allowed."""
     return {
         "type": "object",
         "additionalProperties": False,
-        "required": list(properties),
+        "required": [name for name in properties if name not in optional],
         "properties": properties,
     }
 

@@ -1,4 +1,4 @@
-"""Train the two-layer CNN by Adam or AdamW, and measure what it fits: the signal, or the noise of its samples.
+"""Train the two-layer CNN by Adam or another optimiser, and measure what it fits: the signal, or samples' noise.
 
 The defaults are the published study (arXiv:2510.11354), batch 2, AdamW. A sample counts as an error if its margin is
 not positive, so a tie is an error. Alignments are max_r <w_jr, j v>, the smaller of the two classes, and
@@ -25,7 +25,7 @@ class Settings(run_settings.Settings):
 EXAMPLES = (
     "python -m sim.feature_noise_run --n-samples 16 --patch-length 81 --n-noise 16 --noise-std 0.25 --n-filters 4 "
     "--lr 1e-4 --n-epochs 200 --n-test 100",
-    "python -m sim.feature_noise_run --batch-size 100 --optimizer adam --weight-decay 1e-5 --n-steps 20000 --n-seeds 5",
+    "python -m sim.feature_noise_run --batch-size 100 --optimizer invariant-adamw --micro-batch-size 2 --n-steps 20000",
 )
 
 

@@ -1,4 +1,4 @@
-"""Run one study of stochastic Adam on the two-layer CNN: the published table, unstated choices, confounders, sweeps.
+"""Run one study of the two-layer CNN: the published table, unstated choices, confounders, sweeps, other optimizers.
 
 `sim.feature_noise.studies` says which runs a study has and what was to be concluded from them, written down before.
 Every run is repeated for seeds --seed, --seed + 1, ...; the table has a row for each measurement of each run.
@@ -19,7 +19,7 @@ from sim.feature_noise.studies import STUDIES, chosen_cases
 def _unless_set(name: str) -> Any:
     """A setting of a run, for the studies that do not decide it themselves."""
     free = [study for study, about in STUDIES.items() if name not in about.sets]
-    return inherited(run_settings.Settings, name, only_with={"study": free})
+    return inherited(run_settings.Settings, name, also_with={"study": free})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,7 @@ class Settings(run_settings.Settings):
     """A study, what its runs share, and how many seeds."""
 
     supports: str = _unless_set("supports")
+    activation: str = _unless_set("activation")
     q: int = _unless_set("q")
     optimizer: str = _unless_set("optimizer")
     weight_decay: float = _unless_set("weight_decay")
@@ -35,6 +36,7 @@ class Settings(run_settings.Settings):
     eps: float = _unless_set("eps")
     eps_root: float = _unless_set("eps_root")
     bias_correction: bool = _unless_set("bias_correction")
+    micro_batch_size: int = _unless_set("micro_batch_size")
     replacement: bool = _unless_set("replacement")
     n_epochs: int = inherited(  # steps: at the large batch, and --n-steps at most at the small one
         run_settings.Settings, "n_epochs", only_with=({"n_steps": (0,)}, {"study": ("steps",)})

@@ -5,6 +5,7 @@ import pytest
 from analysis import plot_feature_noise
 from analysis.drawing import style
 from sim.feature_noise.settings import Settings
+from sim.feature_noise.studies import STUDIES
 from tests.test_analysis_feature_noise_verdicts import written
 
 BASE = Settings(n_samples=64)
@@ -13,7 +14,7 @@ BASE = Settings(n_samples=64)
 def write_tables(folder, n_seeds=2):
     """Tables of all studies, the error of a large batch 0.75 and of batch 2 0.25, and the seed's tenth."""
     paths = []
-    for study in ("table", "steps", "supports", "replacement", "betas", "batch", "decay"):
+    for study in STUDIES:
         paths.append(folder / f"{study}.csv")
         error = lambda name, case, seed: 0.25 + 0.5 * (case.batch_size > 2) + seed / 10  # noqa: E731
         written(study, error, base=BASE, n_seeds=n_seeds).to_csv(paths[-1], index=False)
@@ -100,6 +101,26 @@ def test_decay_has_a_column_an_optimiser(tmp_path, monkeypatch):
     for axis in figure.axes:
         places = [x for points, _ in curves(axis) for x in points[:, 0]]
         assert len(set(places)) == len(places)  # no bar behind another
+    plt.close(figure)
+
+
+def test_rescue_has_a_mark_a_setting_and_a_bar_over_seeds(tmp_path, monkeypatch):
+    figure = drawn("rescue", write_tables(tmp_path), monkeypatch, tmp_path)
+    left, right = figure.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == [
+        "AdamW", *(f"invariant Adam, micro-batches of {m}" for m in (16, 2, 1)), "Adam",
+        *(rf"RMSprop, $\beta_2$ = {b}" for b in (0.99, 0.999)), "smooth Signum", "SGD with momentum",
+        "AdamW, batch 2, as many steps",
+    ]  # fmt: skip
+    assert [label.get_text() for label in right.get_yticklabels()] == ["q = 2", "q = 3", "q = 4", "SiLU"]
+    for axis, n_large, n_small in ((left, 9 + 9 + 3 + 3, 1), (right, 4 + 4 + 4, 4)):
+        lines = [(len(line.get_xdata()), x) for line in axis.lines for x in line.get_xdata() if x == x]
+        ends = [x for n, x in lines if n == 2]
+        assert sorted(ends) == pytest.approx(
+            [0.25] * n_small + [0.35] * n_small + [0.75] * n_large + [0.85] * n_large
+        )
+        means = [x for n, x in lines if n > 2]
+        assert sorted(means) == pytest.approx([0.3] * n_small + [0.8] * n_large)
     plt.close(figure)
 
 

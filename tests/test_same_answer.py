@@ -28,7 +28,7 @@ THREADED = {
     "sim.invariance": "--kappas 2 4 --cases least-squares-quiet --n-lr 3 --n-decades 1 --lrs 1e-5 1e-3 --n-epochs 2"
     " --n-seeds 3 --problems least-squares",
     "sim.feature_noise_run": f"{CNN} --n-seeds 5",
-    "sim.feature_noise_studies": f"{CNN} --study table --n-seeds 3",
+    "sim.feature_noise_studies": f"{CNN} --study optimizers --n-seeds 2",
     "sim.overfitting": "--n-samples 64 --max-epochs 5 --batch-size 16 0 --lr 0.01 --beta2 0.9 0.999",
     "sim.overfitting_study": "--variant regression --n-seeds 1 --batch-sizes 64 128 --curves diagonal",
 }

@@ -75,9 +75,9 @@ EXPECTED = {
     "sim.turning": "beta1 beta2 beta3 alpha power micro_batch_size",
     "sim.constants": "",
     "sim.invariance": "",
-    "sim.feature_noise_run": "n_epochs",
-    "sim.feature_noise_studies": "supports q optimizer weight_decay beta1 beta2 eps eps_root bias_correction "
-    "replacement n_epochs",
+    "sim.feature_noise_run": "q beta2 eps eps_root bias_correction micro_batch_size n_epochs",
+    "sim.feature_noise_studies": "supports activation q optimizer weight_decay beta1 beta2 eps eps_root "
+    "bias_correction micro_batch_size replacement n_epochs",
     "sim.optimizer_bias": "",
     "sim.overfitting": "label_noise embedding micro_batch_size beta1 beta2 eps",
     "sim.overfitting_noise": "",
@@ -176,6 +176,7 @@ def test_a_study_sets_what_it_says_and_nothing_else_that_has_a_flag(study):
 
     derived = {"steps": {"lr", "n_steps"}, "supports": {"patch_length", "n_noise", "noise_std"}}
     derived |= {"batch": {"n_samples"}, "decay": {"init_std"}}
+    derived |= {name: {"lr", "n_steps"} for name in ("optimizers", "activations")}
     changed = set()
     for base in (
         Settings(),

@@ -32,20 +32,31 @@ def dense(samples):
     return cnn.CnnData(samples.dense(), samples.labels, np.zeros(samples.n_samples, int))
 
 
-def naive_adam(s, run, n_steps):
-    """Adam or AdamW on dense arrays, line by line; filters after the last step."""
+def naive_run(s, run, n_steps):
+    """Any optimiser on dense arrays, line by line; filters after the last step."""
     data, weights = dense(run.train), run.filters
     first, second = np.zeros_like(weights), np.zeros_like(weights)
     drawn = np.concatenate([block for block, _ in zip(batches(s), range(3), strict=False)])[:n_steps]
     for t, batch in enumerate(drawn, 1):
-        g = cnn.gradients(weights, data.take(batch), s.q).mean(axis=0)
-        if s.optimizer == "adam":
+        size = s.micro_batch_size if s.optimizer == "invariant-adamw" else s.batch_size
+        of_micro_batches = [
+            cnn.gradients(weights, data.take(part), s.q).mean(axis=0) for part in batch.reshape(-1, size)
+        ]
+        g, square = np.mean(of_micro_batches, axis=0), np.mean(np.square(of_micro_batches), axis=0)
+        if s.optimizer in ("adam", "sgd-momentum"):
             g = g + s.weight_decay * weights
+            square = g**2
         else:
             weights = weights * (1 - s.lr * s.weight_decay)
+        if s.optimizer == "sgd-momentum":
+            first = s.beta1 * first + g
+            weights = weights - s.lr * first
+            continue
         first = s.beta1 * first + (1 - s.beta1) * g
-        second = s.beta2 * second + (1 - s.beta2) * g**2
+        second = s.beta2 * second + (1 - s.beta2) * square
         bias1, bias2 = (1 - s.beta1**t, 1 - s.beta2**t) if s.bias_correction else (1, 1)
+        if s.optimizer == "signum-smooth":
+            second = (first / bias1) ** 2 * bias2
         weights = weights - s.lr * (first / bias1) / (np.sqrt(second / bias2 + s.eps_root) + s.eps)
     return weights
 
@@ -82,7 +93,10 @@ def test_with_replacement_draws_every_sample_independently():
 
 
 # -------------------------------------------------------------------------------------------------- gradients
-@pytest.mark.parametrize("q", [3, 4, 5])
+ACTIVATIONS = {q: lambda z, q=q: torch.relu(z) ** q for q in (2, 3, 4, 5)} | {0: torch.nn.functional.silu}
+
+
+@pytest.mark.parametrize("q", ACTIVATIONS)
 @pytest.mark.parametrize("n_filters", [1, 3, 20])
 def test_gradient_matches_autograd(q, n_filters):
     samples = make_samples(9, 40, 6, 0.5, 0.2, 1)
@@ -91,7 +105,7 @@ def test_gradient_matches_autograd(q, n_filters):
     gradient = network.mean_gradient(network.columns(weights), samples, network.signs(n_filters), q, batch)
     filters = torch.tensor(weights, requires_grad=True)
     patches = torch.tensor(samples.dense()[batch])
-    scores = (torch.relu(torch.einsum("jrl,npl->njrp", filters, patches)) ** q).sum(dim=(2, 3))
+    scores = ACTIVATIONS[q](torch.einsum("jrl,npl->njrp", filters, patches)).sum(dim=(2, 3))
     labels = torch.tensor((samples.labels[batch] < 0).astype(int))
     torch.nn.functional.cross_entropy(scores, labels).backward()
     expected = filters.grad.numpy().reshape(2 * n_filters, 40).T
@@ -130,6 +144,79 @@ def test_trajectory_matches_torch(optimizer, weight_decay, beta1, beta2, batch_s
     np.testing.assert_allclose(run.filters, filters.detach().numpy(), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("beta1", [0.0, 0.9])
+def test_trajectory_of_other_optimizers_matches_torch(beta1):
+    """SGD with momentum against torch's, and RMSprop, which is AdamW with beta1 = 0 and biased moments."""
+    decay = {"weight_decay": 0.3} if beta1 else {"weight_decay": 0.0}
+    s = replace(SMALL, batch_size=4, beta1=beta1, beta2=0.9, bias_correction=False, **decay)
+    for optimizer in ["sgd-momentum"] if beta1 else ["sgd-momentum", "adamw"]:
+        run = Run(replace(s, optimizer=optimizer, lr=0.02))
+        filters = torch.tensor(run.filters, requires_grad=True)
+        peer = (
+            torch.optim.RMSprop([filters], lr=0.02, alpha=0.9, eps=s.eps, foreach=False)
+            if optimizer == "adamw"
+            else torch.optim.SGD([filters], lr=0.02, momentum=beta1, **decay)
+        )
+        for batch in next(batches(s))[:100]:
+            torch_backward(filters, run, batch)
+            peer.step(), peer.zero_grad()
+        run.advance(100)
+        np.testing.assert_allclose(run.filters, filters.detach().numpy(), rtol=1e-10, atol=1e-10)
+
+
+def torch_backward(filters, run, batch):
+    """Add the gradient of the mean loss over a batch to that of the filters."""
+    patches, labels = (
+        torch.tensor(run.train.dense()[batch]),
+        torch.tensor((run.train.labels[batch] < 0).astype(int)),
+    )
+    scores = (torch.relu(torch.einsum("jrl,npl->njrp", filters, patches)) ** 3).sum(dim=(2, 3))
+    torch.nn.functional.cross_entropy(scores, labels).backward()
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 6])
+def test_trajectory_with_micro_batches_matches_the_library(micro_batch_size):
+    from adam_minibatch_noise.optimizers import BatchSizeInvariantAdamW
+
+    s = replace(SMALL, optimizer="invariant-adamw", batch_size=6, micro_batch_size=micro_batch_size)
+    run = Run(s)
+    filters = torch.tensor(run.filters, requires_grad=True)
+    peer = BatchSizeInvariantAdamW([filters], lr=s.lr, eps=s.eps, weight_decay=s.weight_decay)
+    for batch in next(batches(s))[:100]:
+        for micro_batch in batch.reshape(-1, micro_batch_size):
+            torch_backward(filters, run, micro_batch)
+            peer.accumulate()
+        peer.step()
+    run.advance(100)
+    np.testing.assert_allclose(run.filters, filters.detach().numpy(), rtol=1e-10, atol=1e-10)
+    same = Run(replace(s, optimizer="adamw"))
+    same.advance(100)
+    distance = np.abs(run.filters - same.filters).max()
+    assert distance < 1e-12 if micro_batch_size == 6 else distance > 1e-3  # of one micro-batch it is AdamW
+
+
+@pytest.mark.parametrize("bias_correction", [True, False])
+@pytest.mark.parametrize(
+    ("optimizer", "change"),
+    [
+        ("invariant-adamw", {"micro_batch_size": 1}),
+        ("invariant-adamw", {"micro_batch_size": 2, "eps": 0.0, "eps_root": 1e-16}),
+        ("sgd-momentum", {"lr": 0.03}),
+        ("signum-smooth", {"eps": 0.0, "eps_root": 1e-4}),
+        ("signum-smooth", {"eps": 1e-2}),
+    ],
+)
+def test_trajectory_of_other_optimizers_matches_naive(optimizer, change, bias_correction):
+    """With decay; long enough that rows of micro-batches are left pending and made good."""
+    s = replace(SMALL, optimizer=optimizer, bias_correction=bias_correction, weight_decay=0.3, batch_size=2)
+    s = replace(s, beta1=0.5, beta2=0.7, **change)
+    run = Run(s)
+    expected = naive_run(s, run, 200)
+    assert np.abs(expected - run.filters).max() > 0.01
+    run.advance(200)
+    np.testing.assert_allclose(run.filters, expected, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("bias_correction", [True, False])
 @pytest.mark.parametrize(
     ("eps", "eps_root"), [(1e-8, 0.0), (1e-2, 0.0), (0.0, 1e-16), (0.0, 1e-5), (1e-3, 1e-5)]
@@ -146,7 +233,7 @@ def test_trajectory_matches_naive(bias_correction, eps, eps_root, optimizer, wei
         batch_size=1,
     )
     run = Run(s)
-    expected = naive_adam(s, run, 120)
+    expected = naive_run(s, run, 120)
     run.advance(120)
     np.testing.assert_allclose(run.filters, expected, rtol=1e-10, atol=1e-10)
 
@@ -158,7 +245,7 @@ def test_trajectory_matches_naive_where_bias_correction_ends(optimizer, weight_d
     s = replace(s, optimizer=optimizer, weight_decay=weight_decay)
     assert optimizer == "adam" or 100 < s.n_dense < 110
     run = Run(s)
-    expected = naive_adam(s, run, 300)
+    expected = naive_run(s, run, 300)
     run.advance(300)
     np.testing.assert_allclose(run.filters, expected, rtol=1e-10, atol=1e-10)
 
@@ -250,6 +337,23 @@ def test_measurement_matches_dense_formulas():
     assert measured.noise_scale == pytest.approx(scale, rel=1e-10)
 
 
+def test_measurement_of_a_smooth_activation_matches_autograd():
+    run = Run(replace(SMALL, activation="silu", n_filters=5))
+    run.advance(60)
+    measured, filters = run.measure(), torch.tensor(run.filters)
+    labels = torch.tensor((run.train.labels < 0).astype(int))
+
+    def loss(filters, i):
+        patches = torch.tensor(run.train.dense()[i])
+        scores = torch.nn.functional.silu(torch.einsum("jrl,npl->njrp", filters, patches)).sum(dim=(2, 3))
+        return torch.nn.functional.cross_entropy(scores, labels[i])
+
+    each = torch.stack([torch.func.grad(loss)(filters, [i]) for i in range(12)])
+    noise_scale = ((each - each.mean(0)) ** 2).sum() / 12 / (each.mean(0) ** 2).sum()
+    assert measured.loss == pytest.approx(loss(filters, range(12)).item(), rel=1e-12)
+    assert measured.noise_scale == pytest.approx(noise_scale.item(), rel=1e-10)
+
+
 def test_a_tie_is_an_error():
     run = Run(replace(SMALL, init_std=0.0))
     assert run.measure().train_error == run.measure().test_error == 1
@@ -279,7 +383,11 @@ def test_bits_do_not_depend_on_what_runs_beside():
     [
         ({"batch_size": 5}, "allowed: a divisor of n_samples = 12"),
         ({"eps": 0.0}, "divides by zero"),
-        ({"q": 2}, "whole number >= 3"),
+        ({"q": 1}, "whole number >= 2"),
+        (
+            {"optimizer": "invariant-adamw", "micro_batch_size": 3, "batch_size": 4},
+            "a divisor of batch_size = 4",
+        ),
         ({"n_noise": 40}, "allowed: 1 to patch_length - 1 = 39"),
     ],
 )

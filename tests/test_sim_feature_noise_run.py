@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from sim import feature_noise_run, feature_noise_studies
 from sim.feature_noise import studies
 from sim.feature_noise.settings import Settings
 
+ROOT = Path(__file__).parent.parent
 MODEL = {"n_samples": 8, "patch_length": 17, "n_noise": 2, "noise_std": 0.5, "n_filters": 2, "init_std": 0.3}
 MODEL |= {"lr": 1e-3, "n_epochs": 20, "n_test": 40, "n_records": 4}
 SMALL = [word for name, value in MODEL.items() for word in ("--" + name.replace("_", "-"), str(value))]
@@ -79,7 +81,14 @@ def test_feature_noise_is_what_makes_the_test_fail(capsys):
         (["--eps", "0"], "divides by zero"),
         (["--supports", "disjoint", "--n-noise", "3"], "n_samples * n_noise is 24"),
         (["--n-noise", "17"], "allowed: 1 to patch_length - 1 = 16"),
-        (["--q", "2"], "--q: is '2', allowed: a whole number >= 3"),
+        (["--q", "1"], "--q: is '1', allowed: a whole number >= 2"),
+        (["--activation", "silu", "--q", "3"], "--q is 3, allowed only with --activation power"),
+        (["--micro-batch-size", "1"], "allowed only with --optimizer invariant-adamw (--optimizer is adamw)"),
+        (
+            ["--optimizer", "invariant-adamw", "--micro-batch-size", "2", "--batch-size", "1"],
+            "micro_batch_size is 2, allowed: a divisor of batch_size = 1",
+        ),
+        (["--optimizer", "sgd-momentum", "--eps", "1"], "--eps is 1.0, allowed only with --optimizer adam,"),
         (["--beta2", "1"], "allowed: a finite number >= 0 and < 1"),
     ],
 )
@@ -133,6 +142,55 @@ def test_betas_are_those_with_beta1_squared_below_beta2():
         *((0.0, 0.5), (0.0, 0.9), (0.0, 0.95), (0.5, 0.5), (0.5, 0.9), (0.5, 0.95)),
         *((0.9, 0.9), (0.9, 0.95), (0.9, 0.99), (0.9, 0.999)),
     }
+
+
+def test_optimizers_differ_from_adamw_in_what_they_are_called_by():
+    cases = studies.optimizers(BASE)
+    assert len(cases) == 10 * 4 + 6 + 2 * 4
+    assert {case.total_steps for case in cases.values()} == {20_000}
+    adamw = cases["adamw, published lr"]
+    assert (adamw.batch_size, adamw.lr, adamw.weight_decay) == (100, 5e-5, 0.01)
+    for size in (1, 2, 10, 50):
+        case = cases[f"invariant-adamw m{size}, published lr"]
+        assert case == replace(adamw, optimizer="invariant-adamw", micro_batch_size=size)
+        assert cases[f"invariant-adamw m{size}, lr x 16"] == replace(case, lr=16 * 5e-5)
+    assert cases["adamw b2, published lr"] == replace(adamw, batch_size=2)
+
+
+def test_the_invariant_rule_is_that_of_the_library_within_its_range():
+    from adam_minibatch_noise.optimizers.scaling import scale_from_reference
+
+    cases = studies.optimizers(BASE)
+    for size in (10, 50):
+        case, control = cases[f"invariant-adamw m{size} by rule"], cases[f"adamw by rule of m{size}"]
+        scaled = scale_from_reference(100, size, 5e-5, (0.9, 0.999))
+        assert case.lr == pytest.approx(scaled.lr)
+        assert (case.beta1, case.beta2) == pytest.approx(scaled.betas, abs=1e-12)
+        assert control == replace(case, optimizer="adamw", micro_batch_size=1)
+    assert cases["invariant-adamw m1 by rule"].beta1 == 0  # where the library refuses
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("table", "case"),
+    [("optimizers", "invariant-adamw m2, published lr"), ("activations", "silu adamw, published lr")],
+)
+def test_recorded_cell_is_trained_again(table, case, tmp_path):
+    folder, out, how = ROOT / "records/feature_noise", tmp_path / "t.csv", tmp_path / "t.json"
+    words = ["--study", table, "--n-seeds", "1", "--n-records", "1", "--cases", case, "--format", "csv"]
+    feature_noise_studies.main([*words, "--out", str(out), "--how", str(how)])
+    recorded = list(csv.DictReader((folder / f"{table}.csv").read_text().splitlines()))
+    recorded = [row for row in recorded if row["case"] == case and row["seed"] == "0"]
+    again = list(csv.DictReader(out.read_text().splitlines()))
+    assert len(again) == 2
+    made, here = (json.loads(path.read_text()) for path in (folder / f"{table}.json", how))
+    if all(made[name] == here[name] for name in ("processor", "numba", "llvmlite", "numpy")):
+        assert again == recorded
+    for row, old in zip(
+        again, recorded, strict=True
+    ):  # rounding differs with the processor, and grows on the way
+        assert float(row["test_error"]) == pytest.approx(float(old["test_error"]), abs=0.1)
+        assert float(row["train_error"]) == pytest.approx(float(old["train_error"]), abs=0.01)
 
 
 def test_choices_sum_is_a_larger_gradient():
@@ -200,7 +258,7 @@ def test_how_says_how_to_make_the_same_table_again(tmp_path, fails, monkeypatch)
 
 
 def test_every_recorded_table_is_the_one_that_was_made():
-    tables = sorted((Path(__file__).parent.parent / "records/feature_noise").glob("*.csv"))
+    tables = sorted((ROOT / "records/feature_noise").glob("*.csv"))
     assert len(tables) > 8
     for table in tables:
         made = json.loads(table.with_suffix(".json").read_text())

@@ -162,7 +162,7 @@ READERS = {
     "analysis.records_index": records_index,
     **{
         f"analysis.plot_feature_noise {f}": lambda f=f: generalization(f)
-        for f in ("batch", "decay", "alignments", "remedies", "steps")
+        for f in ("batch", "decay", "alignments", "remedies", "steps", "rescue")
     },
 }
 """What writes the tables that a program reads into this folder and returns its command line."""

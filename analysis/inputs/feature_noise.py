@@ -22,6 +22,8 @@ COLUMNS = (
     *("signal_plus", "signal_minus", "noise"),
 )
 """Columns that the reductions and figures use."""
+LATER_COLUMNS = {"activation": "power", "micro_batch_size": 1}
+"""Columns of later studies, and what holds in tables without them."""
 
 
 def read(paths: Iterable[str]) -> "pd.DataFrame":
@@ -36,7 +38,7 @@ def read(paths: Iterable[str]) -> "pd.DataFrame":
     InputError
         See `tables.read`.
     """
-    return describe(tables.read(paths, COLUMNS))
+    return describe(tables.read(paths, COLUMNS, later=LATER_COLUMNS))
 
 
 def describe(table: "pd.DataFrame") -> "pd.DataFrame":
@@ -45,14 +47,15 @@ def describe(table: "pd.DataFrame") -> "pd.DataFrame":
     Parameters
     ----------
     table : pandas.DataFrame
-        With `COLUMNS`.
+        With `COLUMNS` and `LATER_COLUMNS`.
 
     Returns
     -------
     pandas.DataFrame
         Also with batch: "small" or "large"; layout: "disjoint", "n s = d", "n s >> d", how the supports of the noise
         of n samples with s coordinates lie in patches of d; noise_norm: "same l2" or "same l1", the norm in which the
-        noise is the published one; form: of `sim.feature_noise.studies.FORMS`, "other" if none.
+        noise is the published one; form: of `sim.feature_noise.studies.FORMS`, "other" if none; method: "rmsprop" where
+        it is AdamW with beta1 = 0 and biased moments, else the optimizer; shape: "SiLU" or, for max(z, 0)^q, "q = 3".
     """
     full = (
         table["patch_length"] == table["n_samples"] * table["n_noise"] + 1
@@ -65,6 +68,11 @@ def describe(table: "pd.DataFrame") -> "pd.DataFrame":
         batch=(table["batch_size"] == SMALL).map({True: "small", False: "large"}),
         layout=layout,
         noise_norm=(table["noise_std"] > least * (1 + 1e-9)).map({True: "same l1", False: "same l2"}),
+        method=table["optimizer"].mask(
+            (table["optimizer"] == "adamw") & (table["beta1"] == 0) & ~table["bias_correction"].astype(bool),
+            "rmsprop",
+        ),
+        shape=("q = " + table["q"].astype(str)).mask(table["activation"] == "silu", "SiLU"),
         form=[_form(*row) for row in zip(table["eps"], table["eps_root"], table["batch_size"], strict=True)],
     )
 

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adam_minibatch_noise.errors import InputError
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TEXT = (
-    "batches case component corpus correction dataset dtype ended_by error model norm optimizer part places problem "
-    "published rule scaling shuffle status study supports swept swept_beta task term variant verdict embedding"
+    "activation batches case component corpus correction dataset dtype ended_by error model norm optimizer part places "
+    "problem published rule scaling shuffle status study supports swept swept_beta task term variant verdict embedding"
 )
 """Columns that hold words; every other one holds numbers, empty where there is none."""
 
@@ -23,6 +23,7 @@ def read(
     columns: Iterable[str] = (),
     finite: Iterable[str] = (),
     finite_where: Mapping[str, str] = MappingProxyType({}),
+    later: Mapping[str, Any] = MappingProxyType({}),
 ) -> "pd.DataFrame":
     """Read CSV files of one kind into one table.
 
@@ -36,6 +37,8 @@ def read(
     finite_where : mapping of str to str
         Those that hold a finite number in the rows where another column does, such as an excess where there is a bound,
         and are empty in the others.
+    later : mapping of str to object
+        Columns that tables recorded earlier lack, and what holds there.
 
     Returns
     -------
@@ -56,12 +59,13 @@ def read(
             frame = pd.read_csv(path)
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: is not a CSV table ({error})") from error
+        frame = frame.assign(**{column: value for column, value in later.items() if column not in frame})
         missing = [column for column in columns if column not in frame]
         if missing:
             raise InputError(f"{path}: column {missing[0]!r} is missing")
         if frame.empty:
             raise InputError(f"{path}: has no row, allowed: at least one")
-        for column in set(columns) - set(TEXT.split()):
+        for column in {*columns, *later} - set(TEXT.split()):
             _check_numbers(path, frame[column])
         for column in finite:
             _check_finite(path, frame[column])

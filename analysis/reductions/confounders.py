@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-from analysis.reductions.feature_noise import CRITICAL_CORRELATION, NEAR, SMALL_ERROR, cells
+from analysis.reductions.feature_noise import CRITICAL_CORRELATION, FAILS_TEST, NEAR, SMALL_ERROR, cells
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +61,7 @@ def _length(cell, few, base):
 
 def _contrast(large, small):
     gap = large["test_error"] - small["test_error"]
-    noise = large["test_error"] >= 0.4 and small["test_error"] <= SMALL_ERROR
+    noise = large["test_error"] >= FAILS_TEST and small["test_error"] <= SMALL_ERROR
     return {
         "large": large["test_error"],
         "large_std": large["test_error_std"],

@@ -10,6 +10,7 @@ from analysis.reductions.confounders import (
     summarize_supports,
 )
 from analysis.reductions.published_table import summarize_choices, summarize_table
+from analysis.reductions.rescue import summarize_activations, summarize_optimizers
 from analysis.reductions.usable_ranges import summarize_batch, summarize_decay
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ VERDICTS = {
     "betas": summarize_betas,
     "batch": summarize_batch,
     "decay": summarize_decay,
+    "optimizers": summarize_optimizers,
+    "activations": summarize_activations,
 }
 """By names of studies."""
 

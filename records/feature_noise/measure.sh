@@ -28,3 +28,11 @@ measure supports_large --study supports --n-seeds 5 --n-records 1 --cases b100
 measure supports_small --study supports --n-epochs 2000 --n-seeds 5 --n-records 1 --cases b2 # a fifth as long
 measure batch --study batch --n-epochs 5000 --n-seeds 5 --n-records 1 # half as long
 measure decay --study decay --n-epochs 1000 --n-seeds 3 --n-records 1 --n-test 2000 # a tenth as long, fewer seeds
+measure optimizers --study optimizers --n-seeds 5 --n-records 1 --cases 'published lr'
+measure activations --study activations --n-seeds 5 --n-records 1 --cases 'published lr'
+measure optimizers_rule --study optimizers --n-seeds 5 --n-records 1 --cases 'by rule'
+measure activations_lr --study activations --n-seeds 5 --n-records 1 --cases 'lr x' 'lr /'
+measure optimizers_lr_x4 --study optimizers --n-seeds 5 --n-records 1 --cases 'lr x 4'
+# For lack of time without invariant Adam, which is rescued at the published learning rate:
+measure optimizers_lr_x16 --study optimizers --n-seeds 5 --n-records 1 --cases 'w, lr x 16' 'm, lr x 16' '9, lr x 16' 'h, lr x 16'
+measure optimizers_lr_over4 --study optimizers --n-seeds 5 --n-records 1 --cases 'w, lr / 4' 'm, lr / 4' '9, lr / 4' 'h, lr / 4'

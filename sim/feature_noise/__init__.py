@@ -1,1 +1,1 @@
-"""The two-layer CNN on a signal and a sparse noise patch: data, network, Adam and AdamW step by step, studies."""
+"""The two-layer CNN on a signal and a sparse noise patch: data, network, optimisers step by step, studies."""

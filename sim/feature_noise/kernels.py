@@ -8,6 +8,9 @@ A row that no sample of a batch touches has gradient 0 there: its moments only s
 Unless L2 makes every gradient non-zero, such steps are left pending and made good in one go when the row is next
 read, `_settle`, exactly: `sim.feature_noise.lazy_adam_steps` has the formula and its tables.
 
+Batch-size invariant Adam squares the gradients of micro-batches before it averages them, `add_squares`. SGD with
+momentum and the smooth sign move weights that have no gradient for ever, so that no step is left pending.
+
 With L2 weights may decay to nothing: what is below 2.3e-308 counts as 0, and `at_rest` finds filters that are over.
 
 `row_steps` (patch_length,) counts the steps already in the weights of a row; with some pending, the moments stored are
@@ -22,6 +25,10 @@ from sim.monte_carlo.simd import flush_subnormals, lanes_of, load, reciprocal_sq
 
 WEIGHT, FIRST, SECOND = 0, 1, 2
 """Middle index of `state`."""
+ADAM, MOMENTUM, SIGN = 0, 1, 2
+"""What the average gradient is divided by: the root of averaged squares, nothing, or the root of its own square."""
+SILU = 0
+"""Given for the power q: the activation z / (1 + exp(-z))."""
 TINY = 1e-300
 """Added under roots, so that 0 * 1/sqrt(0) is 0; far below the square of any gradient that matters."""
 SILENT = 1e-200
@@ -47,6 +54,11 @@ def _slopes(response, signs, q, share, label):
     margin = 0.0
     for patch in range(2):
         for f in range(n_columns):
+            if q == SILU:
+                z, share_on = response[patch, f], 1 / (1 + np.exp(-response[patch, f]))
+                response[patch, f] = signs[f] * (share_on + z * (share_on * (1 - share_on)))
+                margin += signs[f] * (z * share_on)
+                continue
             active = max(response[patch, f], 0.0)
             power = active
             for _ in range(q - 2):
@@ -58,7 +70,7 @@ def _slopes(response, signs, q, share, label):
     doubt = small / (1 + small) if margin > 0 else 1 / (1 + small)
     for patch in range(2):
         for f in range(n_columns):
-            response[patch, f] *= -doubt * label * q * share
+            response[patch, f] *= -doubt * label * max(q, 1) * share
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -81,6 +93,26 @@ def add_gradient(state, data, batch, signs, q, slots, gradient, response, zero):
             slot = slots[0]
             signal = load(gradient, (slot, f), zero) + load(response, (1, f), zero) * labels[r]
             store(gradient, (slot, f), signal)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def add_squares(state, data, batch, size, signs, q, slots, gradient, squares, part, response, zero):
+    """`add_gradient`, and add the mean of the squared gradients of micro-batches of `size` to `squares`.
+
+    `part`, like `gradient` and `squares`, has a row a slot; it is zero before and after.
+    """
+    share = size / len(batch)
+    for start in range(0, len(batch), size):
+        micro_batch = batch[start : start + size]
+        add_gradient(state, data, micro_batch, signs, q, slots, part, response, zero)
+        for r in micro_batch:
+            for c in data[0][r]:
+                slot = slots[c]
+                for f in range(0, state.shape[2], lanes_of(zero)):
+                    g = load(part, (slot, f), zero)  # 0 where another sample of the micro-batch has been here
+                    store(part, (slot, f), zero)
+                    store(gradient, (slot, f), load(gradient, (slot, f), zero) + g * share)
+                    store(squares, (slot, f), load(squares, (slot, f), zero) + g * g * share)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -121,17 +153,18 @@ def _shrink(n_pending, powers1, powers2):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _absorb(state, c, gradient, slot, scale1, scale2, beta1, beta2, zero):
-    """Shrink the moments of row c and add its gradient."""
+def _absorb(state, c, gradient, squares, slot, scale1, scale2, beta1, beta2, zero):
+    """Shrink the moments of row c and add its gradient; `squares` without rows: the square of that."""
     for f in range(0, state.shape[2], lanes_of(zero)):
         g = load(gradient, (slot, f), zero)
+        square = load(squares, (slot, f), zero) if len(squares) else g * g
         store(state, (c, FIRST, f), load(state, (c, FIRST, f), zero) * scale1 + g * (1 - beta1))
-        store(state, (c, SECOND, f), load(state, (c, SECOND, f), zero) * scale2 + g * g * (1 - beta2))
+        store(state, (c, SECOND, f), load(state, (c, SECOND, f), zero) * scale2 + square * (1 - beta2))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _step_all_rows(state, slots, gradient, bias1, bias2, settings, zero):
-    """One step of Adam on every row; moments are left shrunk for the next step."""
+def _step_all_rows(state, slots, gradient, squares, kind, bias1, bias2, settings, zero):
+    """One step on every row; moments are left shrunk for the next step."""
     lr, beta1, beta2, eps, eps_root, l2, decay = settings
     rate, over_bias2 = -lr / bias1, 1 / bias2
     floor = max(eps_root, TINY)
@@ -141,9 +174,17 @@ def _step_all_rows(state, slots, gradient, bias1, bias2, settings, zero):
             w = load(state, (c, WEIGHT, f), zero)
             g = load(gradient, (slot, f), zero) + w * l2
             first = load(state, (c, FIRST, f), zero) + g * (1 - beta1)
-            second = load(state, (c, SECOND, f), zero) + g * g * (1 - beta2)
-            square = second * over_bias2 + floor
-            step = first / (square_root(square) + eps) if eps > 0 else first * reciprocal_sqrt(square)
+            square = load(squares, (slot, f), zero) if len(squares) else g * g
+            second = load(state, (c, SECOND, f), zero) + square * (1 - beta2)
+            if kind == SIGN:
+                mean = first * (1 / bias1)
+                square = mean * mean + floor
+            else:
+                square = second * over_bias2 + floor
+            if kind == MOMENTUM:
+                step = first
+            else:
+                step = first / (square_root(square) + eps) if eps > 0 else first * reciprocal_sqrt(square)
             store(state, (c, WEIGHT, f), w * decay + step * rate)
             store(state, (c, FIRST, f), first * beta1)
             store(state, (c, SECOND, f), second * beta2)
@@ -192,7 +233,9 @@ def advance(
     n_steps_done,
     n_dense,
     biases,
-    gradient,
+    kind,
+    micro_batch_size,
+    sums,
     settings,
     tables,
     zero,
@@ -200,13 +243,18 @@ def advance(
     """Take a step for each row of `batches` (n_steps, batch_size), in place.
 
     `settings` are (lr, beta1, beta2, eps, eps_root, l2, decay) with decay = 1 - lr * weight_decay for AdamW; steps up
-    to number `n_dense` update every row, with the moments divided by `biases` (2, n_steps); `gradient`
-    (patch_length + 1, n_columns) is zero before and after; the lanes of `zero` divide the columns.
+    to number `n_dense` update every row, with the moments divided by `biases` (2, n_steps); `kind` is `ADAM`,
+    `MOMENTUM` or `SIGN`; `sums` (1 or 3, patch_length + 1, n_columns), the gradient and, if micro-batches are squared,
+    working space, are zero before and after; the lanes of `zero` divide the columns.
     """
     mode = flush_subnormals(-1)
     _, beta1, beta2, eps, eps_root, _, _ = settings
     d, places = state.shape[0], data[0]
     response = np.empty((2, state.shape[2]))
+    gradient, squares = (
+        sums[0],
+        sums[1 : len(sums) - 1].reshape(-1, state.shape[2]),
+    )  # no rows, or those of one array
     slots = np.full(d, d)  # row of `gradient` of each coordinate; the last row stays zero
     rows = np.empty(d, np.int64)  # coordinates of the batch
     behind = np.empty(d, np.int64)  # pending steps of each of them
@@ -219,16 +267,20 @@ def advance(
                     slots[c], rows[n_rows], behind[n_rows] = n_rows, c, t - 1 - row_steps[c]
                     _settle(state, c, behind[n_rows], eps, eps_root, tables, zero)
                     n_rows += 1
-        add_gradient(state, data, batch, signs, q, slots, gradient, response, zero)
+        if len(squares):
+            size, part = micro_batch_size, sums[2]
+            add_squares(state, data, batch, size, signs, q, slots, gradient, squares, part, response, zero)
+        else:
+            add_gradient(state, data, batch, signs, q, slots, gradient, response, zero)
         if t <= n_dense:
-            _step_all_rows(state, slots, gradient, biases[0, i], biases[1, i], settings, zero)
+            _step_all_rows(state, slots, gradient, squares, kind, biases[0, i], biases[1, i], settings, zero)
             row_steps[:] = t
         for k in range(n_rows):
             c = rows[k]
             if t > n_dense:
                 scale1, scale2 = _shrink(behind[k], tables[3], tables[4])
-                _absorb(state, c, gradient, k, scale1, scale2, beta1, beta2, zero)
+                _absorb(state, c, gradient, squares, k, scale1, scale2, beta1, beta2, zero)
                 row_steps[c] = t - 1
             slots[c] = d
-        gradient[:n_rows] = 0.0
+        sums[:2, :n_rows] = 0.0
     flush_subnormals(mode)

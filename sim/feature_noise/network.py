@@ -2,6 +2,8 @@ r"""What a two-layer CNN makes of sparse samples: margins, errors, alignments, n
 
     F_j(W, x) = sum_r [act(<w_jr, x_1>) + act(<w_jr, x_2>)],   act(z) = max(z, 0)^q,   margin = y (F_{+1} - F_{-1}).
 
+Where a power q is asked for, `sim.feature_noise.kernels.SILU` stands for act(z) = z / (1 + exp(-z)).
+
 A sample is misclassified if its margin is not positive: a tie counts as an error. Filters here have the layout of
 `sim.feature_noise.kernels`, (patch_length, 1 or 3, n_columns), which `columns` and `filters` convert.
 """
@@ -81,9 +83,27 @@ def responses(state: Array, samples: Samples) -> tuple[Array, Array]:
     return noise, samples.labels[:, None] * state[0, 0]
 
 
+def activation(z: Array, q: int) -> Array:
+    """act(z), elementwise."""
+    return z * _share_on(z) if q == kernels.SILU else np.maximum(z, 0) ** q
+
+
+def activation_slope(z: Array, q: int) -> Array:
+    """act'(z), elementwise."""
+    if q != kernels.SILU:
+        return q * np.maximum(z, 0) ** (q - 1)
+    on = _share_on(z)
+    return on + z * (on * (1 - on))
+
+
+def _share_on(z):
+    """1 / (1 + exp(-z)), without overflow."""
+    return 0.5 * (1 + np.tanh(z / 2))
+
+
 def margins(state: Array, samples: Samples, sign: Array, q: int) -> Array:
     """Margin y (F_{+1} - F_{-1}) of every sample, (n_samples,)."""
-    total = sum(np.maximum(response, 0) ** q for response in responses(state, samples))
+    total = sum(activation(response, q) for response in responses(state, samples))
     return samples.labels * (total @ sign)
 
 
@@ -103,7 +123,7 @@ def noise_scale(state: Array, samples: Samples, sign: Array, q: int) -> float:
     noise, signal = responses(state, samples)
     doubt = np.exp(-np.logaddexp(0, margins(state, samples, sign, q)))
     by_noise, by_signal = (
-        np.abs(sign) * q * np.maximum(part, 0) ** (q - 1) * doubt[:, None] for part in (noise, signal)
+        np.abs(sign) * activation_slope(part, q) * doubt[:, None] for part in (noise, signal)
     )
     overlap = 2 * samples.entries[:, :1] * samples.labels[:, None]  # <xi, y v> twice
     squares = by_noise**2 * (samples.entries**2).sum(axis=1, keepdims=True) + by_signal**2

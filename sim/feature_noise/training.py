@@ -1,4 +1,4 @@
-"""A run of Adam or AdamW on the two-layer CNN, from its settings to measurements over time.
+"""A run of an optimiser on the two-layer CNN, from its settings to measurements over time.
 
 One run is one thread; the same settings give the same bits whatever else runs beside it.
 """
@@ -19,6 +19,8 @@ from sim.monte_carlo.simd import aligned_zeros, zero_vector
 
 BLOCK = 8192
 """Steps whose batches are drawn together, about."""
+KINDS = {"sgd-momentum": kernels.MOMENTUM, "signum-smooth": kernels.SIGN}
+"""What the average gradient is divided by, of optimisers that are not Adam with other squares or settings."""
 WITH_REPLACEMENT = 5
 """Stream of a seed: batches drawn with replacement."""
 
@@ -74,15 +76,15 @@ class Run:
         self._sign = network.signs(s.n_filters)
         self._weights = self._state[:, :1].copy()  # of all filters, those dropped as they are for good
         self._kept = np.arange(2 * s.n_filters)  # which of them the first columns of the state are
-        self._gradient = aligned_zeros((s.patch_length + 1, self._state.shape[2]))
+        self._sums = self._zero_sums(self._state.shape[2])
         self._row_steps = np.zeros(s.patch_length, np.int64)
-        self._tables = lazy_adam_steps.tables(s.lr, s.beta1, s.beta2, s.eps, s.eps_root, s.decay)
+        self._tables = lazy_adam_steps.tables(s.rate, s.beta1, s.beta2, s.eps, s.eps_root, s.decay)
         self._blocks, self._left = batches(s), np.empty((0, s.batch_size), np.int32)
 
     def advance(self, n_steps: int, samples: np.ndarray | None = None) -> None:
         """Take steps; with `samples` (n_steps, batch_size), on these instead of drawn ones."""
         s, n_last = self.settings, self.n_done + n_steps
-        kernel_settings = s.lr, s.beta1, s.beta2, s.eps, s.eps_root, s.l2, s.decay
+        kernel_settings = s.rate, s.beta1, s.beta2, s.eps, s.eps_root, s.l2, s.decay
         zero = zero_vector(network.LANES)
         data = self.train.places, self.train.entries, self.train.labels
         while self.n_done < n_last:
@@ -92,8 +94,14 @@ class Run:
                 self._left = next(self._blocks)
             now, self._left = np.split(self._left, [n_last - self.n_done])
             kernels.advance(
-                *(self._state, self._row_steps, data, self._sign, s.q, now, self.n_done),
-                *(s.n_dense, self._biases(len(now)), self._gradient, kernel_settings, self._tables, zero),
+                *(self._state, self._row_steps, data, self._sign, s.power, now, self.n_done),
+                *(
+                    s.n_dense,
+                    self._biases(len(now)),
+                    KINDS.get(s.optimizer, kernels.ADAM),
+                    s.micro_batch_size,
+                ),
+                *(self._sums, kernel_settings, self._tables, zero),
             )
             self.n_done += len(now)
             if s.l2 > 0:
@@ -102,7 +110,7 @@ class Run:
 
     def _biases(self, n_steps):
         """Bias corrections of both moments at the next steps, (2, n_steps)."""
-        if not self.settings.bias_correction:
+        if not self.settings.corrects_bias:
             return np.ones((2, n_steps))
         t = np.arange(self.n_done + 1, self.n_done + n_steps + 1)
         return np.array([one_minus_power(beta, t) for beta in (self.settings.beta1, self.settings.beta2)])
@@ -119,7 +127,12 @@ class Run:
         self._kept, signs = self._kept[moving], self._sign[moving]
         state, self._sign = aligned_zeros((*self._state.shape[:2], width)), np.zeros(width)
         state[:, :, : len(moving)], self._sign[: len(moving)] = self._state[:, :, moving], signs
-        self._state, self._gradient = state, aligned_zeros((len(self._gradient), width))
+        self._state, self._sums = state, self._zero_sums(width)
+
+    def _zero_sums(self, n_columns):
+        """Working space of the kernel."""
+        n_sums = 3 if self.settings.optimizer == "invariant-adamw" else 1
+        return aligned_zeros((n_sums, self.settings.patch_length + 1, n_columns))
 
     def _all_weights(self) -> np.ndarray:
         """Weights of all filters, in the layout of the state."""
@@ -135,7 +148,7 @@ class Run:
     def measure(self) -> network.Measurement:
         """Measure the network as it is."""
         return network.measure(
-            self._all_weights(), self.train, self.test, self.settings.n_filters, self.settings.q
+            self._all_weights(), self.train, self.test, self.settings.n_filters, self.settings.power
         )
 
 
