@@ -49,12 +49,15 @@ def test_article_holds_the_numbers_of_this_run(checkout):
     text = " ".join(text.split())
     numbers = json.loads((checkout / "results-test/analysis/article_numbers.json").read_text())
     assert f"{numbers['runs']['n_params']} parameters" in text
-    assert f"trained {numbers['runs']['n_runs']} times" in text
+    assert f"Of the {numbers['runs']['n_runs']} training runs of the language model" in text
+    language = json.loads((checkout / "results-test/analysis/overfitting.json").read_text())["text"]
+    assert f"{sum(cell['n_runs'] for cell in language['cells'])} runs, four seeds" in text
     said = re.search(r"by at most ([\d.]+) %, the limit by up to ([\d.]+) %", text)
     miss = numbers["expectation"]["largest_miss_percent"]
     assert [float(x) for x in said.groups()] == pytest.approx([miss["exact"], miss["predicted"]], rel=0.05)
-    for cell in [*numbers["sweep"]["beta2"], *numbers["sweep"]["beta1"]]:
-        assert str(float(f"{cell['mean']:.4g}")).removesuffix(".0") in text
+    for row in language["slopes"]:
+        if row["curve"] == "beta2":
+            assert str(float(f"{row['slope']:.2g}")).removesuffix(".0").replace("-", "−") in text
     assert f"{numbers['noise_scale']['n_samples']} windows was taken" in text
     assert f"{len(numbers['recorded']['beta2'])} settings" in text
     assert "0.508187004519522856" in text
