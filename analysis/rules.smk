@@ -272,8 +272,8 @@ OVERFITTING_RECORDS = recorded_tables("records/overfitting")
 OVERFITTING_NOISE = recorded_tables("records/overfitting_noise")
 TEXT_RECORDS = [  # of train.small_study
     table
-    for folder in ("", "/further_rates", "/diagonal", "/dropout-0.1")
-    for table in recorded_tables(f"records/train/small_sweep{folder}")
+    for folder in (".", "further_rates", "diagonal", "dropout-0.1")
+    for table in recorded_tables(os.path.normpath(f"records/train/small_sweep/{folder}"))
 ]
 
 
