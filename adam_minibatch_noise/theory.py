@@ -3,7 +3,7 @@ r"""The formulas of the paper, one function a numbered equation; NumPy only.
 Longer than the other modules because it is the formula sheet: whoever looks for an equation looks here.
 Every function broadcasts over arrays unless its docstring says otherwise, and raises InputError for an argument
 outside its range. Notation of [1]_: decay rates
-`beta1`, `beta2`; an epoch of `n_batches` batches (m) of `batch_size` samples (b) drawn without replacement
+`beta1`, `beta2`; an epoch of m batches of `batch_size` samples (b) drawn without replacement
 from `n_samples` (N = m b); full-batch gradient g and Hessian H; per-sample gradient covariance Sigma.
 
 References

@@ -85,8 +85,8 @@ def test_recorded_trainings_are_drawn_where_the_configuration_names_them(configu
     }
     train = load(MAIN, configuration)["train"]
     for program, section, name, n in (
-        ("analysis.plot_sweep", "sweep", "beta2_b128_lr0.002.csv", 2),
-        ("analysis.article_numbers", "sweep", "beta2_b128_lr0.002.json", 1),
+        ("analysis.plot_sweep", "sweep", "beta2_b128_lr0.002_seeds-0.csv", 2),
+        ("analysis.article_numbers", "sweep", "beta2_b128_lr0.002_seeds-0.json", 1),
         ("analysis.plot_image_sweep", "image_sweep", "batch/digits-adamw.csv.gz", 1),
     ):
         folder = train[section]["records"]

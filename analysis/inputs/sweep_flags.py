@@ -50,7 +50,8 @@ def read_cells(args: argparse.Namespace) -> tuple["pd.DataFrame", "pd.DataFrame"
     runs = runs[(runs[sweeps.OTHER[args.swept]] - fixed[0]).abs() < 1e-12]
     n_values = runs.groupby(["lr", "batch_size"])[args.swept].transform("nunique")
     is_wanted = runs["lr"].isin(args.lr) & runs["batch_size"].isin(args.batch_size)
-    runs = runs[is_wanted | (n_values > 1)]  # else of another curve, which this one only crosses
+    if n_values.max() > 1:  # those with one value are of another curve, which this one only crosses
+        runs = runs[is_wanted | (n_values > 1)]
     wanted = {"lr": args.lr, "batch_size": args.batch_size, args.swept: getattr(args, args.swept)}
     table = sweeps.cells(runs, args.swept, fixed[0], wanted)
     if table.empty:
