@@ -49,6 +49,16 @@ def test_value_of_which_a_run_diverged_is_not_the_best(tmp_path):
     assert (row["best_beta"], row["n_diverged"]) == (0.99, 1)
 
 
+def test_learning_rate_that_the_curve_only_crosses_is_left_out(tmp_path):
+    """Of a rate with one beta there is nothing to compare, unless it is all there is or was asked for."""
+    crossing = curve({0.999: [6, 6]}, lr=0.5)
+    rows = [*curve({0.9: [5, 5], 0.999: [6, 6]}), *crossing]
+    assert 0.5 not in set(table(tmp_path, rows)["lr"])
+    assert set(table(tmp_path, crossing)["lr"]) == {0.5}
+    size = crossing[0]["batch_size"]
+    assert 0.5 in set(table(tmp_path, rows, "--lr", 0.5, "--batch-size", size)["lr"])
+
+
 def test_missing_cells_have_their_row_beside_the_published_numbers(tmp_path):
     rows = curve({0.9: [5], 0.999: [6]}, batch_size=128, lr=10**-3.5)
     grid = ["--lr", 0.001, 10**-3.5, "--batch-size", 128, 16317, "--beta2", 0.9, 0.972, 0.999]
