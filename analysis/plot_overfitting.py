@@ -202,7 +202,7 @@ def draw_text(lists: Lists) -> "Figure":
         figure = plt.figure(figsize=(style.WIDTH, 0.5))
         figure.text(0.5, 0.5, "no runs of the Transformer-XL are recorded", ha="center", va="center")
         return figure
-    cells = cells[(cells["dropout"] == 0) & (cells["beta1"] == 0.9) & (cells["beta2"] != 0.95)]
+    cells = cells[(cells["dropout"] == 0) & (cells["beta1"] == 0.9)]
     n_betas = cells.groupby(["batch_size", "lr"])["beta2"].transform("nunique")
     cells = cells[n_betas > 1].assign(memory=axes.memory(cells["beta2"]))
     sizes, rates = sorted(cells["batch_size"].unique()), sorted(cells["lr"].unique())
@@ -210,7 +210,6 @@ def draw_text(lists: Lists) -> "Figure":
     figure, panels = plt.subplots(
         1, len(sizes), figsize=(style.WIDTH, 2.75), sharex=True, sharey=True, squeeze=False
     )
-    top = TEXT_TOP
     for axis, size in zip(panels[0], sizes, strict=True):
         part = cells[cells["batch_size"] == size]
         best = part.loc[part["perplexity"].idxmin()]
@@ -225,10 +224,10 @@ def draw_text(lists: Lists) -> "Figure":
             axes.bars(axis, rows, "memory", ("low", "high"), palette[rate])
         axis.plot(best["memory"], 0, "o", ms=11, mfc="none", color="black", mew=1, clip_on=False)
         axis.axhline(0, color="0.6", lw=0.7, zorder=0)
-        axis.set_title(f"batch size {size}" + (" (all)" if size == sizes[-1] else ""), fontsize=8.5)
+        axis.set_title(f"batch size {size}" + (" (all)" if size == best["n_windows"] else ""), fontsize=8.5)
     for axis in panels[0]:
         axis.set(
-            xscale="log", xlim=(cells["memory"].min() / 1.6, cells["memory"].max() * 1.6), ylim=(-2, top)
+            xscale="log", xlim=(cells["memory"].min() / 1.6, cells["memory"].max() * 1.6), ylim=(-2, TEXT_TOP)
         )
         axes.beta_axis(axis, "beta2", betas=(0.9, 0.99, 0.999))
     panels[0, 0].set_ylabel("perplexity above the best, %")

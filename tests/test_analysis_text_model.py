@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from adam_minibatch_noise.errors import InputError
-from analysis import overfitting_verdicts
+from analysis import overfitting_verdicts, plot_overfitting
 from analysis.reductions.overfitting import text_model
 from train import small_study
 
@@ -148,6 +148,22 @@ def test_program_adds_a_part_and_refuses_a_table_without_the_measurements(tmp_pa
     with pytest.raises(InputError, match="'sharpness' is missing"):
         overfitting_verdicts.main([*flags, "--text", str(text)])
     assert not out.exists()
+
+
+@pytest.mark.parametrize("sizes", [SIZES, (8, 128)])
+def test_figure_has_a_panel_a_batch_size_and_rings_its_best(sizes):
+    """Pairs off the curve of beta2, and those of one beta at a learning rate, are not drawn."""
+    runs = pd.concat([table(falling, sizes=sizes), table(falling, sizes=sizes, curve="diagonal")])
+    cells = pd.DataFrame(text_model.judge(runs)["cells"])
+    figure = plot_overfitting.draw_text({"cells": cells})
+    titles = [f"batch size {size}" + " (all)" * (size == 4217) for size in sorted(sizes)]
+    assert [axis.get_title() for axis in figure.axes] == titles
+    for axis, size in zip(figure.axes, sorted(sizes), strict=True):
+        curves = {line.get_label(): line for line in axis.lines if line.get_label() in map(str, LRS)}
+        assert {len(line.get_xdata()) for line in curves.values()} == {len(small_study.BETA2)}
+        (ring,) = (line for line in axis.lines if line.get_markersize() == 11)
+        assert 1 - 1 / ring.get_xdata()[0] == pytest.approx(1 - 10 ** -LOG_BEST[size], abs=2e-3)
+        assert min(curves["0.002"].get_ydata()) == 0
 
 
 def test_study_and_rules_name_the_same_learning_rates_and_baselines():

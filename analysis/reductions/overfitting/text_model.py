@@ -127,7 +127,7 @@ def cells_of(runs: "pd.DataFrame") -> list[dict[str, Any]]:
     reached = ["min_valid_loss", "test_loss", "epoch_of_min", "gradient_l1", "sharpness"]
     groups = runs.groupby(keys)
     cells = groups[reached].mean()
-    cells["n_runs"] = groups.size()
+    cells["n_runs"], cells["n_windows"] = groups.size(), groups["n_windows"].max()
     spread = groups["min_valid_perplexity"].agg(lambda values: with_error(values.to_numpy(float)))
     for i, name in enumerate(("perplexity", "low", "high")):
         cells[name] = [of_cell[i] for of_cell in spread]
