@@ -504,28 +504,35 @@ def test_nothing_waits_for_the_device_but_reading(rng, monkeypatch):
     assert meter.result().n_measurements == 3
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_nothing_waits_for_the_gpu_but_reading(rng):
-    x, model = samples(rng, 40).cuda(), Fixed(5).cuda()
-    scaler = torch.amp.GradScaler("cuda")
+CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=CUDA)])
+def test_nothing_waits_for_the_device_but_reading(rng, device):
+    x, model, same_model = (each.to(device) for each in (samples(rng, 40), Fixed(5), Fixed(5)))
+    scaler = torch.amp.GradScaler(device)
     optimizer = torch.optim.Adam(model.parameters())
     meter = NoiseScaleMeter(model, batch_size=8, n_samples=40, scaler=scaler, optimizer=optimizer)
-    half = NoiseScaleMeter(model, batch_size=8, n_samples=40, every=1)
-    parts = x[:8].split(2)
-    scaler.scale(torch.ones((), device="cuda"))
+    half = NoiseScaleMeter(same_model, batch_size=8, n_samples=40, every=1)
+    batches = [batch.split(2) for batch in x[:24].split(8)]
+    scaler.scale(torch.ones((), device=device))
     try:
-        torch.cuda.set_sync_debug_mode("error")
-        for _ in range(3):
-            model.zero_grad()
-            half.half_batch(lambda part: model(x[:8][part]))
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("error")
+        for parts in batches:
+            whole = torch.cat(parts)
+            for each in (model, same_model):
+                each.zero_grad()
+            half.half_batch(lambda part, whole=whole: same_model(whole[part]))
+            same_model(whole).backward()
+            half.step()
             for part in parts:
                 scaler.scale(model(part) / 4).backward()
                 meter.micro_batch()
             meter.step()
-            half.step()
     finally:
-        torch.cuda.set_sync_debug_mode("default")
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
     assert meter.result().n_measurements == half.result().n_measurements == 3
 
 
