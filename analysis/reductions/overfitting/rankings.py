@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from adam_minibatch_noise import theory
 from adam_minibatch_noise.expansion.registry import make_rule
@@ -79,15 +78,15 @@ def c_total_limit(cube: Cube, point: Point) -> Array:
 def c_total_exact(cube: Cube, point: Point) -> Array:
     """C_total of each cell at the last step of the epoch of its minimum, exactly, (B, P)."""
     beta1, beta2 = np.array(cube.pairs).T
-    rule = make_rule("adam", {"beta1": beta1, "beta2": beta2})
     result, epochs = np.empty(point.lam.shape), epochs_of_minimum(cube, point)
     for i, size in enumerate(cube.sizes):
         n_batches, _, correlation = epoch_geometry_of(cube, int(size))
         for n_epochs in np.unique(epochs[i]):
-            forward, noise = coefficients(rule, n_batches, int(n_epochs))
             here = epochs[i] == n_epochs
-            lam = np.nan_to_num(point.lam[i])
-            result[i, here] = (forward + (noise[0] + correlation * noise[1]) * lam)[here]
+            rule = make_rule("adam", {"beta1": beta1[here], "beta2": beta2[here]})
+            forward, noise = coefficients(rule, n_batches, int(n_epochs))
+            lam = np.nan_to_num(point.lam[i, here])
+            result[i, here] = forward + (noise[0] + correlation * noise[1]) * lam
     return result
 
 
@@ -147,26 +146,27 @@ def rank_correlation(preferred: Array, loss: Array) -> Array:
     Betas without a loss (nan) or a preference are left out, those of the first resample in all; nan for fewer than
     three, and where either is constant.
     """
-    preferred = np.where(np.isfinite(preferred), preferred, np.nan)
-    return agreement(np.broadcast_to(-preferred, loss.shape), loss)
+    return agreement(np.where(np.isfinite(preferred), -preferred, np.nan), loss)
 
 
 def agreement(one: Array, other: Array) -> Array:
-    """Return Spearman's correlation of two measured quantities over the betas, (..., B) of (..., B, P) each.
+    """Return Spearman's correlation of two quantities over the betas, (..., B) of (..., B, P) each, broadcast.
 
     Betas at which either is not measured are left out, those of the first resample in all; nan for fewer than three.
     """
-    result = np.full(one.shape[:-1], np.nan)
-    for i in range(one.shape[-2]):
-        rows = one[..., i, :], other[..., i, :]
-        known = ~np.isnan(rows[0] + rows[1]).reshape(-1, one.shape[-1]).any(axis=0)
-        if known.sum() < 3:
-            continue
-        x, y = (rankdata(each[..., known], axis=-1) for each in rows)
-        x, y = x - x.mean(axis=-1, keepdims=True), y - y.mean(axis=-1, keepdims=True)
-        norm = np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1))
-        result[..., i] = np.where(norm > 0, (x * y).sum(axis=-1) / np.where(norm > 0, norm, 1), np.nan)
-    return result
+    leading = tuple(range(max(one.ndim, other.ndim) - 2))
+    known = ~np.isnan(one + other).any(axis=leading)
+    x, y = (_centred_ranks(np.where(known, each, np.nan)) for each in (one, other))
+    norm = np.sqrt((x * x).sum(axis=-1) * (y * y).sum(axis=-1))
+    decided = (known.sum(axis=-1) >= 3) & (norm > 0)
+    return np.where(decided, (x * y).sum(axis=-1) / np.where(norm > 0, norm, 1), np.nan)
+
+
+def _centred_ranks(values: Array) -> Array:
+    """Return ranks less their mean, ties averaged: half of how many are smaller less how many are larger; 0 for nan."""
+    larger = values[..., :, None] > values[..., None, :]
+    ranks: Array = (larger.sum(axis=-1) - larger.sum(axis=-2)) / 2
+    return ranks
 
 
 def regret(cube: Cube, preferred: Array, loss: Array) -> Array:
