@@ -78,10 +78,15 @@ def test_what_the_text_says_of_the_language_model_follows_its_numbers(tmp_path, 
         shutil.copy(PAPER / name, tmp_path)
     (tmp_path / "a.typ").write_text(
         """#import "helpers.typ": *
-        #let plain(it) = if it.has("text") { it.text } else if it.has("children") { it.children.map(plain).join() } else { " " }
+        #let plain(it) = {
+          if it.has("text") { it.text } else if it.has("children") { it.children.map(plain).join() } else { " " }
+        }
         #assert.eq(of-language("slopes").map(direction), (-1, 1, 0, 0))
-        #assert.eq(plain(language-trend-of("beta1")).replace(regex("\\s+"), " "), "falls at a learning rate of 0.001, "
-          + "rises at a learning rate of 0.002, shows no clear trend at a learning rate of 0.006 and shows no clear trend once it is tuned")
+        #assert.eq(
+          plain(language-trend-of("beta1")).replace(regex("\\s+"), " "),
+          "falls at a learning rate of 0.001, rises at a learning rate of 0.002, shows no clear trend at a learning "
+            + "rate of 0.006 and shows no clear trend once it is tuned",
+        )
         #assert.eq(language-trend-of("beta2"), none)
         #assert.eq(sizes-at-end("beta1"), ("8",))
         #assert.eq(sizes-at-end("diagonal"), ())
