@@ -104,6 +104,36 @@ def test_learning_rate_with_one_beta_of_a_curve_does_not_count():
     assert bests == {("beta1", 0.002, 0.5), ("beta1", "tuned", 0.5)}
 
 
+def test_best_of_all_at_the_last_learning_rate_asks_for_more():
+    """Along beta1 the highest learning rate is the best one at 8 windows; along beta2 it is never at an end."""
+
+    def loss(size, lr, beta1, beta2):
+        at_top = size == 8 and beta1 != 0.9
+        return 3.8 + 0.05 * abs(np.log10(lr / (6e-3 if at_top else 2e-3))) + 0.1 * abs(beta1 - 0.5)
+
+    runs = pd.concat([table(loss), table(loss, curve="beta1"), table(loss, curve="diagonal")])
+    found = {(row["curve"], row["batch_size"]): row for row in text_model.judge(runs)["tops"]}
+    assert len(found) == 3 * len(SIZES)
+    assert {key for key, row in found.items() if row["at_end"]} == {("beta1", 8), ("diagonal", 8)}
+    top = found["beta1", 8]
+    assert (top["lr"], top["beta1"], top["beta2"]) == (0.006, 0.5, 0.999)
+    assert (found["diagonal", 128]["lr"], found["diagonal", 128]["beta1"]) == (0.002, 0.769)
+
+
+@pytest.mark.parametrize("status", ["diverged", "unfinished"])
+def test_best_of_all_is_no_cell_with_a_run_that_went_wrong(status):
+    runs = table(lambda size, lr, beta1, beta2: 3.8 - (lr == 0.006) - (beta2 == 0.9))
+    wrong = (runs["beta2"] == 0.9) & (runs["lr"] == 0.006) & (runs["seed"] == 3)
+    runs.loc[wrong, "status" if status == "diverged" else "ended_by"] = {"unfinished": "n_epochs"}.get(
+        status, status
+    )
+    if status == "diverged":
+        runs.loc[wrong, ["min_valid_perplexity", "test_perplexity"]] = np.nan
+    tops = text_model.judge(runs)["tops"]
+    assert all((row["lr"], row["beta2"], row["at_end"]) != (0.006, 0.9, True) for row in tops)
+    assert len(tops) == len(SIZES)
+
+
 def test_too_few_seeds_and_unfinished_cells_give_no_verdict_but_are_listed():
     made = text_model.judge(table(falling, n_seeds=2))
     assert not made["slopes"]

@@ -121,6 +121,23 @@ def test_every_panel_is_one_that_the_sweep_takes(capsys, tmp_path):
     assert err == "81 of 82 panels are missing\n"
 
 
+def test_every_panel_is_recorded_with_all_its_runs(capsys):
+    folder = ROOT / "records/train/small_sweep"
+    small_study.main(["--folder", str(folder)])
+    assert capsys.readouterr() == ("", "0 of 82 panels are missing\n")
+    n_runs = 0
+    for one in small_study.panels():
+        rows = list(csv.DictReader((folder / f"{one.name}.csv").read_text().splitlines()))
+        pairs = {(float(row["beta1"]), float(row["beta2"]), int(row["seed"])) for row in rows}
+        arguments = sweep.parser().parse_args(one.command(folder)[2:])
+        assert pairs == {(run.beta1, run.beta2, run.seed) for run in sweep.runs_of(arguments)}, one.name
+        assert {(int(row["batch_size"]), float(row["lr"])) for row in rows} == {
+            (one.settings.batch_size, one.settings.lr)
+        }
+        n_runs += len(rows)
+    assert f"`train/small_sweep` holds {n_runs} runs " in (ROOT / "records/README.md").read_text()
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_script_runs_the_panels_in_turn_and_passes_over_one_that_fails(tmp_path):
     """With an interpreter that writes down what it is asked, and fails for the second panel."""

@@ -245,6 +245,8 @@ def test_learning_rate_beyond_single_precision_is_a_run_that_diverged(tmp_path):
             1,
             5e-3,
         ),  # likewise, 264 steps
+        ("beta1_b1024_lr0.006_seeds-2", {"beta1": 0.5, "beta2": 0.999, "seed": 2}, 1, 1e-4),
+        ("diagonal/diagonal_b128_lr0.001_seeds-0", {"beta1": 0.95, "beta2": 0.95, "seed": 0}, 2, 1e-4),
     ],
 )
 def test_recorded_run_begins_again_as_recorded(panel, flags_of_run, n_evaluations, rtol, tmp_path):

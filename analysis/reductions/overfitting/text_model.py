@@ -82,7 +82,8 @@ def judge(table: "pd.DataFrame") -> dict[str, list[dict[str, Any]]]:
     -------
     dict of lists of dict
         `cells`: means over the seeds of each cell that exists; `slopes`, `bests`, `gains`, `rules`, `worse`, `links`,
-        `noise` as `verdicts.judge`; `map_cells`, `thumb`: R9, see `maps.maps`; `dropout`.
+        `noise` as `verdicts.judge`; `map_cells`, `thumb`: R9, see `maps.maps`; `tops`: the best of all of each curve
+        and whether the grid is to be extended there, see `tops_of`; `dropout`.
     """
     runs = runs_of(table)
     names = ("slopes", "bests", "gains", "rules", "worse", "links", "noise")
@@ -101,6 +102,11 @@ def judge(table: "pd.DataFrame") -> dict[str, list[dict[str, Any]]]:
             judge_curve(result, part, part, swept, LRS, BASELINES if swept == "beta2" else BASELINES[:1])
     whole = _cube(plain, complete["diagonal"])
     result["map_cells"], result["thumb"] = maps(whole, LRS) if whole and DEFAULT in whole.pairs else ([], [])
+    result["tops"] = [
+        row
+        for name, on_curve in curves.items()
+        for row in tops_of(name, _at(plain[on_curve], complete[name]))
+    ]
     result["dropout"] = with_and_without_dropout(runs)
     return result
 
@@ -114,8 +120,45 @@ def _complete(runs: "pd.DataFrame") -> "pd.MultiIndex":
 
 def _cube(runs: "pd.DataFrame", there: "pd.MultiIndex") -> Cube | None:
     """Arrange the runs at some batch sizes and learning rates; None if there are none."""
-    chosen = runs[runs.set_index(["batch_size", "lr"]).index.isin(there)]
+    chosen = _at(runs, there)
     return None if chosen.empty else cube_of(NAME, chosen)
+
+
+def _at(runs: "pd.DataFrame", there: "pd.MultiIndex") -> "pd.DataFrame":
+    """Return the runs at some batch sizes and learning rates."""
+    return runs[runs.set_index(["batch_size", "lr"]).index.isin(there)]
+
+
+def tops_of(curve: str, runs: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Say where the best of all is, and whether its learning rate is at an end of those that were tried there.
+
+    Parameters
+    ----------
+    curve : str
+    runs : pandas.DataFrame
+        Those on the curve, at the learning rates that count.
+
+    Returns
+    -------
+    list of dict
+        A row a batch size: the pair of least mean validation loss over `FEWEST_SEEDS` seeds or more, its learning rate,
+        and `at_end`: whether that is the lowest or the highest one, so that the grid is to be extended there.
+    """
+    rows = []
+    for size, part in runs.groupby("batch_size"):
+        cells = part.groupby(["lr", "beta1", "beta2"]).agg(
+            loss=("min_valid_loss", "mean"),
+            n_seeds=("seed", "nunique"),
+            flawed=("status", lambda status: (status != "ok").any()),
+        )
+        whole = cells.loc[(cells["n_seeds"] >= FEWEST_SEEDS) & ~cells["flawed"], "loss"]
+        if len(whole):
+            lr, beta1, beta2 = whole.idxmin()
+            rows.append(
+                {"curve": curve, "batch_size": int(str(size)), "lr": lr, "beta1": beta1, "beta2": beta2,
+                 "at_end": bool(lr in (part["lr"].min(), part["lr"].max()))}
+            )  # fmt: skip
+    return rows
 
 
 def cells_of(runs: "pd.DataFrame") -> list[dict[str, Any]]:
