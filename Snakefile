@@ -10,6 +10,7 @@ from adam_minibatch_noise.errors import InputError
 from common.config import check
 from common.files import WORKFLOW_LOCK, take_lock
 from common.progress import show_progress
+from common.scheduling import look_when_a_job_ends
 from common.story import opening
 
 min_version("9.27")
@@ -48,6 +49,7 @@ onstart:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         os._exit(2)
+    look_when_a_job_ends(workflow)
     shell.prefix(f"set -euo pipefail; export {WORKFLOW_LOCK}={LOCK.name}; ")
 
 

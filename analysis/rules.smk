@@ -290,6 +290,7 @@ rule overfitting_verdicts:
         f"{R}/logs/analysis/overfitting_verdicts.log",
     benchmark:
         f"{R}/benchmarks/analysis/overfitting_verdicts.tsv"
+    priority: SOON
     conda:
         "../envs/analysis.yaml"
     shell:

@@ -101,9 +101,9 @@ rule sim_overfitting_study:
     priority: SOON
     conda:
         "../envs/sim.yaml"
-    threads: 2
+    threads: 1  # a job of two would wait until nothing else is left to do
     resources:
-        runtime=240,
+        runtime=480,
     params:
         settings=lambda wildcards: flags(OVERFITTING[wildcards.variant]),
     shell:
