@@ -103,7 +103,7 @@ rule sim_overfitting_study:
         "../envs/sim.yaml"
     threads: 1  # a job of two would wait until nothing else is left to do
     resources:
-        runtime=480,
+        runtime=240,
     params:
         settings=lambda wildcards: flags(OVERFITTING[wildcards.variant]),
     shell:

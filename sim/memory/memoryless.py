@@ -17,14 +17,16 @@ References
 import math
 
 import numpy as np
+from numba import float64, int64, typeof, void
 
 from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.expansion.update_rule import UpdateRule
 from adam_minibatch_noise.theory import Array
 from sim.losses.landscapes import Landscape
-from sim.memory.memoryless_kernels import Kernels, memory_kernels
-from sim.monte_carlo.compiled_rule import RuleTables, formulas_of, tabulate_rule
+from sim.memory.memoryless_kernels import main_and_corr_at, run_with_memory, run_without_memory
+from sim.monte_carlo.compiled_rule import formulas_of, pointer, tabulate_rule
 
+_LINE = float64[::1]
 NEGLIGIBLE = 1e-18
 """Relative weight below which a past step is left out: far below the rounding of a sum."""
 ROUNDING_MARGIN = 1000.0
@@ -67,10 +69,13 @@ def with_memory(landscape: Landscape, rule: UpdateRule, batches: np.ndarray, lr:
     """
     trajectory = np.empty((len(batches) + 1, landscape.start.size))
     trajectory[0] = landscape.start
-    kernels, tables = _compiled(rule, len(batches))
-    batches = _micro_batches(rule, batches)
-    decay = rule.weight_decay
-    kernels.run_with_memory(landscape.gradient, landscape.arrays, batches, lr, tables, decay, trajectory)
+    tables, (evaluate, write_psi, update, _) = tabulate_rule(rule, len(batches)), formulas_of(rule)
+    batches, arrays = _micro_batches(rule, batches), landscape.arrays
+    signature = float64(_LINE, typeof(arrays), int64, _LINE)
+    run_with_memory(
+        pointer(landscape.gradient, signature), evaluate, write_psi, update, arrays, batches, lr, tables,
+        rule.weight_decay, trajectory,
+    )  # fmt: skip
     return trajectory
 
 
@@ -101,10 +106,11 @@ def without_memory(
     members, ids = np.unique(_micro_batches(rule, batches), axis=0, return_inverse=True)
     trajectory = np.empty((len(batches) + 1, landscape.start.size))
     trajectory[0] = landscape.start
-    kernels, tables = _compiled(rule, len(batches))
-    kernels.run_without_memory(
-        landscape.derivatives, landscape.arrays, landscape.n_samples, members, ids, n_lags_of(rule), lr,
-        correction, tables, rule.weight_decay, trajectory,
+    tables, arrays = tabulate_rule(rule, len(batches)), landscape.arrays
+    signature = void(_LINE, typeof(arrays), int64, _LINE, float64[:, ::1])
+    run_without_memory(
+        pointer(landscape.derivatives, signature), *formulas_of(rule), arrays, landscape.n_samples, members, ids,
+        n_lags_of(rule), lr, correction, tables, rule.weight_decay, trajectory,
     )  # fmt: skip
     return trajectory
 
@@ -171,11 +177,13 @@ def main_and_corr(
     """
     members, ids = np.unique(_micro_batches(rule, batches), axis=0, return_inverse=True)
     window, t = ids[-n_lags_of(rule) :], len(ids) - 1
-    kernels, tables = _compiled(rule, len(ids))
+    tables = tabulate_rule(rule, len(ids))
     decay = rule.require_parameters(theta)
     away = np.zeros(gradients.shape[1]) if decay is None else decay
     with np.errstate(over="ignore"):  # compiled code says nothing either; without jit NumPy would
-        return kernels.main_and_corr_at(gradients, hessians, members, window, t, tables, away, True)
+        return main_and_corr_at(
+            *formulas_of(rule), gradients, hessians, members, window, t, tables, away, True
+        )
 
 
 def _micro_batches(rule: UpdateRule, batches: np.ndarray) -> np.ndarray:
@@ -185,8 +193,3 @@ def _micro_batches(rule: UpdateRule, batches: np.ndarray) -> np.ndarray:
             f"batches has {batches.ndim} axes, allowed for {rule.name}: {2 + rule.of_micro_batches}"
         )
     return batches if rule.of_micro_batches else batches[:, None]
-
-
-def _compiled(rule: UpdateRule, n_steps: int) -> tuple[Kernels, RuleTables]:
-    """Return the loops for a rule and its numbers for some steps."""
-    return memory_kernels(formulas_of(rule)), tabulate_rule(rule, n_steps)

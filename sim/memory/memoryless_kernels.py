@@ -1,4 +1,4 @@
-r"""The loops behind `sim.memory.memoryless`, in Numba, for the formulas of one update rule.
+r"""The loops behind `sim.memory.memoryless`, in Numba.
 
 At every step the memoryless iteration needs the batches of all past steps at the current theta. Few batches
 are distinct: gradients, psi_a and psi_a' are evaluated once for each distinct batch, the sums over past steps touch
@@ -6,121 +6,13 @@ vectors only, and the weighted vectors are gathered by batch before they meet a 
 
 `members` (n_distinct, n_micro, size) lists the samples of each micro-batch of each distinct batch, one where the rule
 is of whole batches, `window` (n_lags,) the batches of
-the last n_lags steps up to t, `rule` is a `sim.monte_carlo.compiled_rule.RuleTables`.
+the last n_lags steps up to t, `rule` is a `sim.monte_carlo.compiled_rule.RuleTables`; `evaluate`,
+`write_psi`, `update` and `partials` are the functions of its `Formulas`, `gradient` and `derivatives` those of a
+`sim.losses.landscapes.Landscape`, all as pointers (`compiled_rule.pointer`).
 """
-
-from collections.abc import Callable
-from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-
-from sim.monte_carlo.compiled_rule import Formulas
-
-
-class Kernels(NamedTuple):
-    """Jitted functions of one set of formulas; see the functions of these names in `memory_kernels`."""
-
-    run_with_memory: Callable[..., None]
-    run_without_memory: Callable[..., None]
-    main_and_corr_at: Callable[..., tuple[np.ndarray, np.ndarray]]
-
-
-@cache
-def memory_kernels(formulas: Formulas) -> Kernels:
-    """Compile the loops of one set of formulas."""
-    evaluate, update, partials = formulas
-
-    @njit(nogil=True, error_model="numpy")
-    def run_with_memory(gradient, arrays, batches, lr, rule, weight_decay, trajectory):
-        """Fill trajectory[1:] (n_steps, n_params) from trajectory[0] by the algorithm itself."""
-        n_averages, d, n_micro = len(rule.decay), trajectory.shape[1], batches.shape[1]
-        out, micro, batch = np.empty(d), np.empty((n_micro, d)), np.empty((1, d))
-        values, slopes = np.empty((n_averages, n_micro, d)), np.empty((n_averages, n_micro, d))
-        psi, bends = np.empty((n_averages, 1, d)), np.empty((n_averages, 1, d))
-        z, seen, lost = np.empty((n_averages, d)), np.zeros((n_averages, d)), np.zeros(d)
-        for t in range(len(batches)):
-            theta = trajectory[t]
-            micro[:], batch[:] = 0.0, 0.0
-            for i in range(n_micro):
-                for r in batches[t, i]:
-                    gradient(theta, arrays, r, micro[i])
-                for j in range(d):
-                    micro[i, j] /= batches.shape[2]
-                    batch[0, j] += micro[i, j] / n_micro
-            evaluate(micro, batch, rule, values, slopes, psi, bends)
-            for a in range(n_averages):
-                for j in range(d):
-                    z[a, j] = rule.past[a, t] * seen[a, j] + rule.current[a, t] * psi[a, 0, j]
-                    seen[a, j] = rule.decay[a] * seen[a, j] + psi[a, 0, j]
-            update(z, rule.settings, out)
-            for j in range(d):
-                step = -lr * (out[j] + weight_decay * theta[j])
-                trajectory[t + 1, j], lost[j] = _add(theta[j], step, lost[j])
-
-    @njit(nogil=True, error_model="numpy")
-    def run_without_memory(
-        derivatives, arrays, n_samples, members, ids, n_lags, lr, correction, rule, weight_decay, trajectory
-    ):
-        """Fill trajectory[1:] from trajectory[0] by the memoryless iteration; step t takes batch ids[t]."""
-        d = trajectory.shape[1]
-        gradients, hessians, lost = np.empty((n_samples, d)), np.empty((n_samples, d, d)), np.zeros(d)
-        for t in range(len(ids)):
-            theta = trajectory[t]
-            for r in range(n_samples):
-                derivatives(theta, arrays, r, gradients[r], hessians[r])
-            window = ids[max(0, t + 1 - n_lags) : t + 1]
-            away = weight_decay * theta
-            main, corr = main_and_corr_at(
-                gradients, hessians, members, window, t, rule, away, correction != 0
-            )
-            for j in range(d):
-                step = -lr * main[j] - correction * lr**2 * corr[j]
-                trajectory[t + 1, j], lost[j] = _add(theta[j], step, lost[j])
-
-    @njit(nogil=True, error_model="numpy")
-    def main_and_corr_at(gradients, hessians, members, window, t, rule, away, with_corr):
-        """Main_t and Corr_t (0 unless `with_corr`) from per-sample gradients and Hessians at one theta.
-
-        `away` (n_params,) is weight decay times theta.
-        """
-        (n_distinct, n_micro, size), n_lags = members.shape, len(window)
-        n_averages, d = len(rule.decay), gradients.shape[1]
-        members = members.reshape((n_distinct * n_micro, size))
-        values, slopes = np.empty((n_averages, len(members), d)), np.empty((n_averages, len(members), d))
-        psi, bends = np.empty((n_averages, n_distinct, d)), np.empty((n_averages, n_distinct, d))
-        micro = _batch_gradients(gradients, members)
-        evaluate(micro, _means(micro, n_micro), rule, values, slopes, psi, bends)
-        first = 0 if with_corr else n_lags - 1  # of the steps whose updates are wanted
-        z = np.empty((n_averages, n_lags - first, d))
-        for a in range(n_averages):
-            seen = np.zeros(d)
-            for i in range(n_lags):
-                step, value = t + 1 - n_lags + i, psi[a, window[i]]
-                if i >= first:
-                    for j in range(d):
-                        z[a, i - first, j] = rule.past[a, step] * seen[j] + rule.current[a, step] * value[j]
-                for j in range(d):
-                    seen[j] = rule.decay[a] * seen[j] + value[j]
-        updates = np.empty((n_lags - first, d))
-        update(z.reshape((n_averages, updates.size)), rule.settings, updates.reshape(updates.size))
-        for i in range(len(updates)):
-            for j in range(d):
-                updates[i, j] += away[j]
-        main, corr = updates[-1].copy(), np.zeros(d)
-        if with_corr:
-            sums = _weighted_sums(updates, window, n_distinct, rule, t)
-            ends, z_end = np.empty((n_averages, d)), z[:, -1].copy()
-            partials(z_end, rule.settings, ends)
-            for a in range(n_averages):
-                slope = slopes[a] if n_micro > 1 and rule.of_micro_batches[a] else bends[a]
-                curved = _curvature_sum(hessians, members, sums[a], slope, rule.of_gradient[a])
-                for j in range(d):
-                    corr[j] += ends[a, j] * curved[j]
-        return main, corr
-
-    return Kernels(run_with_memory, run_without_memory, main_and_corr_at)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -202,3 +94,124 @@ def _curvature_sum(hessians, members, sums, slopes, of_gradient):
         for j in range(d):
             total[j] += slopes[c // per_slope, j] * curved[j]
     return total
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def run_with_memory(
+    gradient, evaluate, write_psi, update, arrays, batches, lr, rule, weight_decay, trajectory
+):
+    """Fill trajectory[1:] (n_steps, n_params) from trajectory[0] by the algorithm itself."""
+    n_averages, d, n_micro = len(rule.decay), trajectory.shape[1], batches.shape[1]
+    out, micro, batch = np.empty(d), np.empty((n_micro, d)), np.empty((1, d))
+    values, slopes = np.empty((n_averages, n_micro, d)), np.empty((n_averages, n_micro, d))
+    psi, bends = np.empty((n_averages, 1, d)), np.empty((n_averages, 1, d))
+    z, seen, lost = np.empty((n_averages, d)), np.zeros((n_averages, d)), np.zeros(d)
+    for t in range(len(batches)):
+        theta = trajectory[t]
+        micro[:], batch[:] = 0.0, 0.0
+        for i in range(n_micro):
+            for r in batches[t, i]:
+                gradient(theta, arrays, r, micro[i])
+            for j in range(d):
+                micro[i, j] /= batches.shape[2]
+                batch[0, j] += micro[i, j] / n_micro
+        evaluate(write_psi, micro, batch, rule.settings, rule.of_micro_batches, values, slopes, psi, bends)
+        for a in range(n_averages):
+            for j in range(d):
+                z[a, j] = rule.past[a, t] * seen[a, j] + rule.current[a, t] * psi[a, 0, j]
+                seen[a, j] = rule.decay[a] * seen[a, j] + psi[a, 0, j]
+        update(z, rule.settings, out)
+        for j in range(d):
+            step = -lr * (out[j] + weight_decay * theta[j])
+            trajectory[t + 1, j], lost[j] = _add(theta[j], step, lost[j])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def main_and_corr_at(
+    evaluate, write_psi, update, partials, gradients, hessians, members, window, t, rule, away, with_corr
+):
+    """Main_t and Corr_t (0 unless `with_corr`) from per-sample gradients and Hessians at one theta.
+
+    `away` (n_params,) is weight decay times theta.
+    """
+    (n_distinct, n_micro, size), n_lags = members.shape, len(window)
+    n_averages, d = len(rule.decay), gradients.shape[1]
+    members = members.reshape((n_distinct * n_micro, size))
+    values, slopes = np.empty((n_averages, len(members), d)), np.empty((n_averages, len(members), d))
+    psi, bends = np.empty((n_averages, n_distinct, d)), np.empty((n_averages, n_distinct, d))
+    micro = _batch_gradients(gradients, members)
+    batch = _means(micro, n_micro)
+    evaluate(write_psi, micro, batch, rule.settings, rule.of_micro_batches, values, slopes, psi, bends)
+    first = 0 if with_corr else n_lags - 1  # of the steps whose updates are wanted
+    z = np.empty((n_averages, n_lags - first, d))
+    for a in range(n_averages):
+        seen = np.zeros(d)
+        for i in range(n_lags):
+            step, value = t + 1 - n_lags + i, psi[a, window[i]]
+            if i >= first:
+                for j in range(d):
+                    z[a, i - first, j] = rule.past[a, step] * seen[j] + rule.current[a, step] * value[j]
+            for j in range(d):
+                seen[j] = rule.decay[a] * seen[j] + value[j]
+    updates = np.empty((n_lags - first, d))
+    update(z.reshape((n_averages, updates.size)), rule.settings, updates.reshape(updates.size))
+    for i in range(len(updates)):
+        for j in range(d):
+            updates[i, j] += away[j]
+    main, corr = updates[-1].copy(), np.zeros(d)
+    if with_corr:
+        sums = _weighted_sums(updates, window, n_distinct, rule, t)
+        ends, z_end = np.empty((n_averages, d)), z[:, -1].copy()
+        partials(z_end, rule.settings, ends)
+        for a in range(n_averages):
+            slope = slopes[a] if n_micro > 1 and rule.of_micro_batches[a] else bends[a]
+            curved = _curvature_sum(hessians, members, sums[a], slope, rule.of_gradient[a])
+            for j in range(d):
+                corr[j] += ends[a, j] * curved[j]
+    return main, corr
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def run_without_memory(
+    derivatives,
+    evaluate,
+    write_psi,
+    update,
+    partials,
+    arrays,
+    n_samples,
+    members,
+    ids,
+    n_lags,
+    lr,
+    correction,
+    rule,
+    weight_decay,
+    trajectory,
+):
+    """Fill trajectory[1:] from trajectory[0] by the memoryless iteration; step t takes batch ids[t]."""
+    d = trajectory.shape[1]
+    gradients, hessians, lost = np.empty((n_samples, d)), np.empty((n_samples, d, d)), np.zeros(d)
+    for t in range(len(ids)):
+        theta = trajectory[t]
+        for r in range(n_samples):
+            derivatives(theta, arrays, r, gradients[r], hessians[r])
+        window = ids[max(0, t + 1 - n_lags) : t + 1]
+        away = weight_decay * theta
+        main, corr = main_and_corr_at(
+            evaluate,
+            write_psi,
+            update,
+            partials,
+            gradients,
+            hessians,
+            members,
+            window,
+            t,
+            rule,
+            away,
+            correction != 0,
+        )
+        for j in range(d):
+            step = -lr * main[j] - correction * lr**2 * corr[j]
+            trajectory[t + 1, j], lost[j] = _add(theta[j], step, lost[j])

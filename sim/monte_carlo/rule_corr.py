@@ -8,7 +8,6 @@ the ends of float64; the formulas are compiled from the rule (`sim.monte_carlo.c
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ from adam_minibatch_noise.errors import InputError
 from adam_minibatch_noise.expansion.update_rule import UpdateRule
 from adam_minibatch_noise.theory import Array
 from sim.losses.problems import LeastSquares, Problem
-from sim.monte_carlo.compiled_rule import Formulas, RuleTables, formulas_of, tabulate_rule
+from sim.monte_carlo.compiled_rule import RuleTables, formulas_of, tabulate_rule
 from sim.monte_carlo.gathered_rows import rows_dot_vector, weighted_sum_of_rows
 from sim.monte_carlo.simd import lanes_of, load, padded, panel_lanes, store, zero_vector
 
@@ -94,14 +93,15 @@ def corr_of_rule(
     rows = padded(rows, zero.size)
     away = padded(np.zeros(problem.n_params) if decay is None else decay, zero.size)
     epoch = Epoch(tabulate_rule(rule, n_batches), last, away, size, batch_size // size, problem.n_params)
-    kernel = _kernel(formulas_of(rule), isinstance(problem, LeastSquares))
+    formulas, least_squares = formulas_of(rule), isinstance(problem, LeastSquares)
 
     def corr(orders: np.ndarray) -> Array:
         values = np.empty((len(orders), rows.shape[1]))
         with np.errstate(all="ignore"):
-            kernel(
-                rows, weights / size, hessians, epoch, np.ascontiguousarray(orders, np.int32), zero, values
-            )
+            _kernel(
+                *formulas, least_squares, rows, weights / size, hessians, epoch,
+                np.ascontiguousarray(orders, np.int32), zero, values,
+            )  # fmt: skip
         values = values[:, : problem.n_params]
         if not np.isfinite(values).all():
             raise InputError(
@@ -124,77 +124,79 @@ def _mean_rows(rows, n, means):
             means[k, j] = total / n
 
 
-@cache
-def _kernel(formulas: Formulas, least_squares: bool) -> Callable[..., None]:
-    """Compile the kernel of one set of formulas and one kind of problem."""
-    evaluate, update, partials = formulas
+@njit(cache=True, nogil=True, error_model="numpy")
+def _kernel(
+    evaluate, write_psi, update, partials, least_squares, rows, weights, hessians, epoch, orders, zero, values
+):
+    """Write Corr_n of every order (n_orders, n_samples) into `values` (n_orders, width).
 
-    @njit(nogil=True, error_model="numpy")
-    def kernel(rows, weights, hessians, epoch, orders, zero, values):
-        rule, n_micro, size = epoch.rule, epoch.n_micro, epoch.size
-        (n_averages, m), width = epoch.last.shape, rows.shape[1]
-        micro = np.empty((m * n_micro, width))  # gradients of micro-batches
-        batch = np.empty((m, width))
-        shape = (n_averages, m * n_micro, width)
-        values_of_micro, slopes = np.empty(shape), np.empty(shape)
-        psi, bends = np.empty((n_averages, m, width)), np.empty((n_averages, m, width))
-        averages, updates = np.empty((n_averages, m, width)), np.empty((m, width))
-        sums, u, product = np.empty((n_averages, width)), np.empty((1, width)), np.empty(width)
-        dots, seen = np.empty((1, size + 3)), np.empty(width)
-        ends, z_end = np.empty((n_averages, width)), np.empty((n_averages, width))
-        for p in range(orders.shape[0]):
-            order = orders[p].view(np.uint32)
-            for k in range(m * n_micro):
-                members = order[k * size : (k + 1) * size]
-                for c in range(0, width, lanes_of(zero)):
-                    total = zero
-                    for r in members:
-                        total = total + load(rows, (r, c), zero) * weights[r]
-                    store(micro, (k, c), total)
-                for j in range(epoch.n_params, width):
-                    micro[k, j] = 1.0  # a padding of zeros would be 0/0
-            _mean_rows(micro, n_micro, batch)
-            evaluate(micro, batch, rule, values_of_micro, slopes, psi, bends)
-            for a in range(n_averages):
-                seen[:] = 0.0
-                for k in range(m):
-                    past, current, decay = rule.past[a, k], rule.current[a, k], rule.decay[a]
-                    for j in range(width):
-                        value = psi[a, k, j]
-                        averages[a, k, j] = past * seen[j] + current * value
-                        seen[j] = decay * seen[j] + value
-            update(averages.reshape((n_averages, m * width)), rule.settings, updates.reshape(m * width))
-            sums[:], u[:] = 0.0, 0.0
-            for k in range(m - 2, -1, -1):
+    The first four are the functions of `compiled_rule.Formulas`. The version of the loops over gathered rows is in the
+    type of `zero`, so that none is taken from Numba's cache that was made with another.
+    """
+    rule, n_micro, size = epoch.rule, epoch.n_micro, epoch.size
+    (n_averages, m), width = epoch.last.shape, rows.shape[1]
+    micro = np.empty((m * n_micro, width))  # gradients of micro-batches
+    batch = np.empty((m, width))
+    shape = (n_averages, m * n_micro, width)
+    values_of_micro, slopes = np.empty(shape), np.empty(shape)
+    psi, bends = np.empty((n_averages, m, width)), np.empty((n_averages, m, width))
+    averages, updates = np.empty((n_averages, m, width)), np.empty((m, width))
+    sums, u, product = np.empty((n_averages, width)), np.empty((1, width)), np.empty(width)
+    dots, seen = np.empty((1, size + 3)), np.empty(width)
+    ends, z_end = np.empty((n_averages, width)), np.empty((n_averages, width))
+    for p in range(orders.shape[0]):
+        order = orders[p].view(np.uint32)
+        for k in range(m * n_micro):
+            members = order[k * size : (k + 1) * size]
+            for c in range(0, width, lanes_of(zero)):
+                total = zero
+                for r in members:
+                    total = total + load(rows, (r, c), zero) * weights[r]
+                store(micro, (k, c), total)
+            for j in range(epoch.n_params, width):
+                micro[k, j] = 1.0  # a padding of zeros would be 0/0
+        _mean_rows(micro, n_micro, batch)
+        evaluate(
+            write_psi, micro, batch, rule.settings, rule.of_micro_batches, values_of_micro, slopes, psi, bends
+        )
+        for a in range(n_averages):
+            seen[:] = 0.0
+            for k in range(m):
+                past, current, decay = rule.past[a, k], rule.current[a, k], rule.decay[a]
                 for j in range(width):
-                    u[0, j] += updates[k, j] + epoch.decay[j]
-                for i in range(n_micro):
-                    members = order[(k * n_micro + i) * size : (k * n_micro + i + 1) * size]
-                    if least_squares:
-                        rows_dot_vector(rows, members, u, 0, dots)
-                    for c in range(0, width, lanes_of(zero)):
-                        if least_squares:
-                            total = weighted_sum_of_rows(rows, members, dots, c, zero)
-                        else:
-                            total = zero
-                            for r in members:
-                                for j in range(hessians.shape[1]):
-                                    total = total + load(hessians, (r, j, c), zero) * u[0, j]
-                        store(product, (c,), total)
-                    for a in range(n_averages):
-                        weight = epoch.last[a, k] / n_micro
-                        of_micro = n_micro > 1 and rule.of_micro_batches[a]
-                        slope = slopes[a, k * n_micro + i] if of_micro else bends[a, k]
-                        for j in range(width):
-                            sums[a, j] += weight * slope[j] * product[j]
-            for a in range(n_averages):
-                for j in range(width):
-                    z_end[a, j] = averages[a, m - 1, j]
-            partials(z_end, rule.settings, ends)
+                    value = psi[a, k, j]
+                    averages[a, k, j] = past * seen[j] + current * value
+                    seen[j] = decay * seen[j] + value
+        update(averages.reshape((n_averages, m * width)), rule.settings, updates.reshape(m * width))
+        sums[:], u[:] = 0.0, 0.0
+        for k in range(m - 2, -1, -1):
             for j in range(width):
-                values[p, j] = 0.0
-            for a in range(n_averages):
-                for j in range(width):
-                    values[p, j] += ends[a, j] * sums[a, j]
-
-    return kernel
+                u[0, j] += updates[k, j] + epoch.decay[j]
+            for i in range(n_micro):
+                members = order[(k * n_micro + i) * size : (k * n_micro + i + 1) * size]
+                if least_squares:
+                    rows_dot_vector(rows, members, u, 0, dots)
+                for c in range(0, width, lanes_of(zero)):
+                    if least_squares:
+                        total = weighted_sum_of_rows(rows, members, dots, c, zero)
+                    else:
+                        total = zero
+                        for r in members:
+                            for j in range(hessians.shape[1]):
+                                total = total + load(hessians, (r, j, c), zero) * u[0, j]
+                    store(product, (c,), total)
+                for a in range(n_averages):
+                    weight = epoch.last[a, k] / n_micro
+                    of_micro = n_micro > 1 and rule.of_micro_batches[a]
+                    slope = slopes[a, k * n_micro + i] if of_micro else bends[a, k]
+                    for j in range(width):
+                        sums[a, j] += weight * slope[j] * product[j]
+        for a in range(n_averages):
+            for j in range(width):
+                z_end[a, j] = averages[a, m - 1, j]
+        partials(z_end, rule.settings, ends)
+        for j in range(width):
+            values[p, j] = 0.0
+        for a in range(n_averages):
+            for j in range(width):
+                values[p, j] += ends[a, j] * sums[a, j]
