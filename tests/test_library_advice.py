@@ -52,7 +52,7 @@ def test_turns_match_a_search_over_every_batch_size():
 
 def test_turns_of_many_samples_are_those_of_fewer_in_proportion():
     small, large = (
-        advise(10**5 * k, 2000 * k, 3000.0 * k, n_epochs=3).critical_batch_size["beta2"]["exact"]
+        advise(30_000 * k, 600 * k, 900.0 * k, n_epochs=3).critical_batch_size["beta2"]["exact"]
         for k in (1, 3)
     )
     np.testing.assert_allclose(np.divide(large, 3), small, rtol=1e-3)

@@ -508,7 +508,7 @@ CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reaso
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=CUDA)])
-def test_nothing_waits_for_the_device_but_reading(rng, device):
+def test_no_step_of_the_meter_synchronizes_with_the_device(rng, device):
     x, model, same_model = (each.to(device) for each in (samples(rng, 40), Fixed(5), Fixed(5)))
     scaler = torch.amp.GradScaler(device)
     optimizer = torch.optim.Adam(model.parameters())

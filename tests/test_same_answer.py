@@ -76,6 +76,7 @@ def run(code, **variables):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_same_bytes_with_the_jit_cache_fresh_read_and_off(tmp_path):
     """A kernel compiled now, the same read from the cache, and one compiled without a cache."""
@@ -119,6 +120,7 @@ def take(checkout):
     return {target: (checkout / target).read_bytes() for target in TARGETS}
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_same_bytes_through_make_snakemake_and_python(checkout):
     """One simulation and one training; `make` is given the environment that is already there, and the two tables."""
@@ -156,6 +158,7 @@ def test_same_bytes_through_make_snakemake_and_python(checkout):
     assert take(checkout) == by_rule
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_numbers_hold_without_the_compiler():
     """What is held against 50 digits, and the training runs, with the kernels run as plain Python."""

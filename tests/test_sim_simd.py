@@ -70,6 +70,7 @@ def test_aligned_zeros_begins_a_cache_line():
     assert all(array.ctypes.data % simd.ALIGNMENT == 0 and not array.any() for array in arrays)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("change", [{"NUMBA_CPU_NAME": "generic"}, {"NUMBA_DISABLE_JIT": "1"}])
 def test_kernels_agree_on_a_plain_processor_and_without_jit(change, tmp_path):
     def values(**environment):
@@ -207,6 +208,7 @@ corr.adam_least_squares(features, targets, 4, *adam)(orders)
 """
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_a_cache_of_another_version_is_not_used(tmp_path):
     for version in ("this", "other"):

@@ -136,6 +136,7 @@ for n_threads in (1, 2, 3):
 """
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("instructions", ["SSE41", "AVX2", "DEFAULT"])
 def test_gradients_are_right_in_either_layout_whatever_the_instructions(instructions):
     """In float64 torch has convolutions of its own; those in float32 are oneDNN's, told which instructions to use."""
