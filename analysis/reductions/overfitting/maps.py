@@ -148,10 +148,7 @@ def _ranks(cube: Cube, loss: Array, c_total: Array) -> list[dict[str, Any]]:
     """Rank correlations of C_total and of the memory of beta2 with minus the loss, seed by seed."""
     measured = np.where(np.isnan(loss).any(axis=0), np.nan, loss)
     preferred = {"C_total": c_total, "memory of beta2": np.array([pair[1] for pair in cube.pairs])}
-    ranks = {
-        name: agreement(-each[None], measured[:, None])[:, 0]
-        for name, each in preferred.items()
-    }
+    ranks = {name: agreement(-each[None], measured[:, None])[:, 0] for name, each in preferred.items()}
     ranks["C_total less memory of beta2"] = ranks["C_total"] - ranks["memory of beta2"]
     rows = []
     for name, values in ranks.items():
