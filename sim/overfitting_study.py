@@ -30,7 +30,7 @@ class Settings:
 
 EXAMPLES = (
     "python -m sim.overfitting_study --variant regression --batch-sizes 64 128 --n-seeds 2 --out regression.csv",
-    "python -m sim.overfitting_study --variant digits --batch-sizes 4 1024 --curves beta2 --n-seeds 4 --out digits.csv",
+    "python -m sim.overfitting_study --variant digits --batch-sizes 16 256 --curves beta2 --n-seeds 2 --out digits.csv",
 )
 
 

@@ -47,6 +47,7 @@ def test_plain_loop(tmp_path):
     assert n == 40  # of 640 steps one in 16
 
 
+@pytest.mark.faults
 def test_accumulation_on_two_processes(tmp_path):
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     text = run(*torchrun, ROOT / "examples/accumulation_ddp.py", tmp_path=tmp_path)

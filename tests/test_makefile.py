@@ -103,6 +103,7 @@ def test_a_file_that_is_no_configuration_ends_in_one_line(checkout):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_workflow_runs_in_a_folder_with_blanks_on_data_in_a_folder_with_blanks(checkout, tmp_path):
     """The command of `make`, for a few files: a simulation, its figure, a training, a rule without a program."""

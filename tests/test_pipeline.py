@@ -12,7 +12,7 @@ import yaml
 
 from common import captions
 from tests import browser
-from tests.checkouts import copy_to, snakemake
+from tests.checkouts import copy_to, snakemake, take_back
 
 pytestmark = pytest.mark.slow
 CUT = browser.CUT if browser.can_cut() else ()
@@ -34,6 +34,7 @@ def checkout(tmp_path_factory):
     done = snakemake(folder, prefix=CUT)
     logs = "\n".join(path.read_text() for path in sorted(folder.glob("results-test/logs/**/*.log")))
     assert done.returncode == 0, done.stderr[-3000:] + logs[-3000:]
+    take_back(folder)
     return folder
 
 

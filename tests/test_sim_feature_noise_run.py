@@ -173,7 +173,10 @@ def test_the_invariant_rule_is_that_of_the_library_within_its_range():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("table", "case"),
-    [("optimizers", "invariant-adamw m2, published lr"), ("activations", "silu adamw, published lr")],
+    [
+        pytest.param("optimizers", "invariant-adamw m2, published lr", marks=pytest.mark.faults),
+        ("activations", "silu adamw, published lr"),
+    ],
 )
 def test_recorded_cell_is_trained_again(table, case, tmp_path):
     folder, out, how = ROOT / "records/feature_noise", tmp_path / "t.csv", tmp_path / "t.json"

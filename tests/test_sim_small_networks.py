@@ -111,20 +111,21 @@ def setup(case, batch_size=16):
     settings = replace(CASES[case], batch_size=batch_size).resolved()
     task = training.make_task(settings, np.float64)
     space = training.make_workspace(task.network, task.n_train, max(task.n_train, task.n_valid), np.float64)
-    return settings, task, space, zero_vector(LANES, np.float64)
+    zero, tile = (zero_vector(lanes, np.float64) for lanes in (LANES, training.tile_lanes()))
+    return settings, task, space, zero, tile
 
 
 @pytest.mark.parametrize("n_batch", [1, 6, 64, 128])
 @pytest.mark.parametrize("case", CASES)
 def test_gradient_of_a_batch_matches_torch(case, n_batch):
-    _, task, space, zero = setup(case)
+    _, task, space, zero, tile = setup(case)
     twin, gradient = TorchNetwork(task), np.zeros(task.network.n_entries)
     rng = np.random.default_rng(0)
     order = rng.permutation(task.n_train).astype(np.int32)
     unused = np.zeros_like(gradient)
     kernels.step_batch(
         task.network, optimizers.GRADIENT, task.weights, gradient, unused, task.train, order, 0, n_batch, 0,
-        space, zero, zero,
+        space, zero, tile,
     )  # fmt: skip
     expected = twin.flat(twin.gradient(order[:n_batch]))
     assert np.abs(expected).max() > 1e-3
@@ -160,7 +161,7 @@ def torch_step(name, twin, state, t, rows, s):
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "invariant-adamw", "rmsprop", "sgd-momentum"])
 @pytest.mark.parametrize("case", ["digits", "words", "regression", "cnn"])
 def test_trajectory_matches_torch(case, optimizer):
-    settings, task, space, zero = setup(case, 128)
+    settings, task, space, zero, tile = setup(case, 128)
     s = replace(settings, optimizer=optimizer, lr=1e-2, weight_decay=0.05, micro_batch_size=32, eps=1e-4)
     micro = 32 if optimizer == "invariant-adamw" else 0
     twin, state, net = TorchNetwork(task), {}, task.network
@@ -176,7 +177,7 @@ def test_trajectory_matches_torch(case, optimizer):
             4 if micro else 1,
         )  # fmt: skip
         kernels.step_batch(
-            net, rule, weights, moment1, moment2, task.train, order, 0, order.size, micro, space, zero, zero
+            net, rule, weights, moment1, moment2, task.train, order, 0, order.size, micro, space, zero, tile
         )  # fmt: skip
         torch_step(optimizer, twin, state, t, np.split(order, 4), s)
     expected = twin.flat(twin.parameters)
@@ -188,11 +189,11 @@ def test_trajectory_matches_torch(case, optimizer):
 @pytest.mark.parametrize("case", CASES)
 def test_measurements_match_torch(case):
     """Losses, |g|_1, |g|^2, the sum of squared gradients of single samples, and the rise along the sign."""
-    _, task, space, zero = setup(case)
+    _, task, space, zero, tile = setup(case)
     twin, net, rho = TorchNetwork(task), task.network, 1e-3
     gradient, moved = np.zeros(net.n_entries), np.zeros(net.n_entries)
     loss, rise, norm1, norm2, squares = kernels.measure(
-        net, task.weights, moved, gradient, task.train, task.n_train, rho, space, zero, zero
+        net, task.weights, moved, gradient, task.train, task.n_train, rho, space, zero, tile
     )
     everything = np.arange(task.n_train)
     g = twin.gradient(everything)

@@ -143,6 +143,7 @@ with distributed.joined("cpu") as (peers, device):
 """
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_two_processes_give_the_gradient_and_the_order_of_one(tmp_path):
     root, results = os.getcwd(), {}
