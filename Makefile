@@ -30,12 +30,12 @@ reproduce: $(VENV)/installed
 TEST_SECONDS = 1200
 test: MARKERS = not faults
 test-avx2: PLAYING = $(BIN)/python -m tests.smaller_processor  # every test, as on a processor without AVX-512
-test test-all test-avx2: $(VENV)/installed  # types, which take longest of what lint does, beside the tests
-	$(LINT)
-	types=$$(mktemp); $(BIN)/python -m mypy > "$$types" 2>&1 & checker=$$!; \
+test test-all test-avx2: $(VENV)/installed  # what takes longest of lint runs beside the tests, and is shown if it complains
+	$(STYLE)
+	complaints=$$(mktemp); { $(STRUCTURE); } > "$$complaints" 2>&1 & checker=$$!; \
 	DATA_DIR=$(call quote,$(DATA_DIR)) $(ON_PATH) $(PLAYING) $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0 \
 		--timeout $(TEST_SECONDS) -m "$(MARKERS)"; tests=$$?; \
-	wait $$checker || { cat "$$types"; tests=1; }; rm -f "$$types"; exit $$tests
+	wait $$checker || { cat "$$complaints"; tests=1; }; rm -f "$$complaints"; exit $$tests
 
 # pip installs uv and the build of torch made for this machine; uv the exact rest, each file's sha256 verified.
 # A uv of this very version on the path serves as well; an index that does not answer is replaced by uv's cache.
@@ -51,10 +51,11 @@ $(VENV)/installed: pyproject.toml envs/hashes.txt envs/installer.txt envs/bootst
 	$(UV_INSTALL) -e . $(addprefix --group ,sim train analysis paper workflow cluster docs test)
 	touch $@
 
-LINT = $(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/python -m snakefmt --check . && $(BIN)/lint-imports && $(SNAKEMAKE) --lint
+STYLE = $(BIN)/ruff check && $(BIN)/ruff format --check
+STRUCTURE = $(BIN)/python -m snakefmt --check . && $(BIN)/lint-imports && $(SNAKEMAKE) --lint && $(BIN)/python -m mypy
 lint: $(VENV)/installed
-	$(LINT)
-	$(BIN)/python -m mypy
+	$(STYLE)
+	$(STRUCTURE)
 
 report: reproduce  # every figure with its caption, the configuration and run times in one file, RESULTS/report.html
 	$(SNAKEMAKE) --report $(RESULTS)/report.html

@@ -1,10 +1,12 @@
 """The rules of the study of the best betas, on made-up runs of which the right answer is known."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import spearmanr
 
 from adam_minibatch_noise import theory
 from adam_minibatch_noise.errors import InputError
@@ -249,6 +251,35 @@ def test_c_total_matches_definitions(variant, shared):
             none = one_component_is_noisy(beta1, beta2, 6, 0 * covariance)[0]
             first, second = one_component_is_noisy(beta1, beta2, 6, covariance) - none
             assert exact[k] == pytest.approx(none + (first + second) * v * 7.5, rel=1e-4)
+
+
+def test_each_cell_has_the_c_total_of_its_own_epoch():
+    cube = cubes.cubes_of(table(lambda *run: 1.0))["digits"].curve("beta2")
+    point = rankings.points_of(cube)
+    epochs = 1 + np.arange(point.n_epochs.size).reshape(point.n_epochs.shape) % 5
+    mixed = rankings.c_total_exact(cube, replace(point, n_epochs=epochs))
+    for n in range(1, 6):
+        alike = rankings.c_total_exact(cube, replace(point, n_epochs=np.full(epochs.shape, n)))
+        np.testing.assert_allclose(mixed[epochs == n], alike[epochs == n], rtol=1e-12)
+        assert not np.allclose(mixed[epochs != n], alike[epochs != n])
+
+
+def test_rank_correlation_is_spearmans_over_the_betas_that_are_known(rng):
+    """Of quantities with ties, one the same for all resamples; a beta unknown in one resample is left out of all."""
+    one, other = rng.integers(0, 4, (3, 8)).astype(float), rng.integers(0, 5, (6, 3, 8)).astype(float)
+    one[0, 2] = other[4, 0, 5] = other[1, 1, 0] = np.nan
+    other[2, 2] = 1.0  # constant
+    found = rankings.agreement(one, other)
+    assert found.shape == (6, 3)
+    for b, unknown in enumerate(([2, 5], [0], [])):
+        for r in range(6):
+            if (r, b) == (2, 2):
+                assert np.isnan(found[r, b])
+                continue
+            x, y = (np.delete(each, unknown) for each in (one[b], other[r, b]))
+            assert found[r, b] == pytest.approx(spearmanr(x, y).statistic, abs=1e-12)
+    one[1, :6] = np.nan
+    assert np.isnan(rankings.agreement(one, other)[:, 1]).all()  # two are left
 
 
 def noise_table(factors, variant="digits", n_seeds=6):

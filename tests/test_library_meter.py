@@ -177,7 +177,7 @@ def test_interval_covers_at_its_nominal_rate(rng):
     x = 1 + 2 * rng.standard_normal((n_samples, n_params))
     model = Fixed(n_params)
     g_sq, trace = exact(torch.from_numpy(x))
-    n_steps = 10
+    n_steps = 6
     for _ in range(N_REPEATS):
         order = rng.permuted(np.tile(np.arange(n_samples), (n_steps, 1)), axis=1)[:, :12]
         halves = torch.from_numpy(x[order].reshape(n_steps, 2, 6, n_params).mean(2))

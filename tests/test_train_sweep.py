@@ -239,13 +239,19 @@ def test_learning_rate_beyond_single_precision_is_a_run_that_diverged(tmp_path):
     [
         ("on_a_cpu/beta2_b128_lr0.002_seeds-0", {"beta2": 0.999, "seed": 0}, 2, 1e-5),
         ("beta2_b128_lr0.002_seeds-0", {"beta2": 0.999, "seed": 0}, 2, 1e-4),  # made on a GPU
-        (
-            "beta1_b8_lr0.002_seeds-2",
-            {"beta1": 0.5, "beta2": 0.999, "seed": 2},
-            1,
-            5e-3,
-        ),  # likewise, 264 steps
-        ("beta1_b1024_lr0.006_seeds-2", {"beta1": 0.5, "beta2": 0.999, "seed": 2}, 1, 1e-4),
+        pytest.param(
+            *(
+                "beta1_b8_lr0.002_seeds-2",
+                {"beta1": 0.5, "beta2": 0.999, "seed": 2},
+                1,
+                5e-3,
+            ),  # likewise, 264 steps
+            marks=pytest.mark.faults,
+        ),
+        pytest.param(
+            *("beta1_b1024_lr0.006_seeds-2", {"beta1": 0.5, "beta2": 0.999, "seed": 2}, 1, 1e-4),
+            marks=pytest.mark.faults,
+        ),
         ("diagonal/diagonal_b128_lr0.001_seeds-0", {"beta1": 0.95, "beta2": 0.95, "seed": 0}, 2, 1e-4),
     ],
 )
