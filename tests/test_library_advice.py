@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from adam_minibatch_noise.advice import advise, evidence, rule_of_thumb
+from adam_minibatch_noise.advice import advise, evidence, rule_of_thumb, sweeps
 from adam_minibatch_noise.advice.field_rules import FIELD_RULES
 from adam_minibatch_noise.advice.sweeps import BETA1_GRID, BETA2_GRID, Schedule, best, parts
 from adam_minibatch_noise.errors import InputError
@@ -50,7 +50,8 @@ def test_turns_match_a_search_over_every_batch_size():
             assert found[swept][name] == (row[f"turns_after_{kind}"], row[f"turned_at_{kind}"])
 
 
-def test_turns_of_many_samples_are_those_of_fewer_in_proportion():
+def test_turns_of_many_samples_are_those_of_fewer_in_proportion(monkeypatch):
+    monkeypatch.setattr(sweeps, "REDUCED", 30_000)  # as for more than 100,000 samples, in less time
     small, large = (
         advise(30_000 * k, 600 * k, 900.0 * k, n_epochs=3).critical_batch_size["beta2"]["exact"]
         for k in (1, 3)
