@@ -5,10 +5,10 @@ are distinct: gradients, psi_a and psi_a' are evaluated once for each distinct b
 vectors only, and the weighted vectors are gathered by batch before they meet a Hessian.
 
 `members` (n_distinct, n_micro, size) lists the samples of each micro-batch of each distinct batch, one where the rule
-is of whole batches, `window` (n_lags,) the batches of
-the last n_lags steps up to t, `rule` is a `sim.monte_carlo.compiled_rule.RuleTables`; `evaluate`,
-`write_psi`, `update` and `partials` are the functions of its `Formulas`, `gradient` and `derivatives` those of a
-`sim.losses.landscapes.Landscape`, all as pointers (`compiled_rule.pointer`).
+is of whole batches, `window` (n_lags,) the batches of the last n_lags steps up to t, `rule` is a
+`sim.monte_carlo.compiled_rule.RuleTables`. `evaluate`, `write_psi`, `update` and `partials` are the functions of its
+`Formulas`, `gradient` and `derivatives` those of a `sim.losses.landscapes.Landscape`, all as pointers
+(`compiled_rule.pointer`).
 """
 
 import numpy as np
